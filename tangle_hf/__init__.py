@@ -1,0 +1,46 @@
+"""Neural architecture search with entangled weights, inside the Hugging Face ecosystem."""
+
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+
+from .arch import ArchParameters, Mixture, one_hot
+from .cost import expected_flops, expected_num_params, flops, num_params
+from .extract import extract
+from .models.gpt2 import (
+    ElasticGPT2Config,
+    ElasticGPT2LMHeadModel,
+    TangleGPT2Config,
+    TangleGPT2ForCausalLM,
+    TangleGPT2Model,
+)
+from .samplers import sampler
+from .space import Architecture, PerLayer, SearchSpace
+from .version import __version__
+
+
+
+
+# With tangle_hf installed, compact checkpoints load through the Auto classes without remote code.
+AutoConfig.register("tangle_gpt2", TangleGPT2Config)
+AutoModel.register(TangleGPT2Config, TangleGPT2Model)
+AutoModelForCausalLM.register(TangleGPT2Config, TangleGPT2ForCausalLM)
+
+__all__ = [
+    "__version__",
+    "ArchParameters",
+    "Architecture",
+    "ElasticGPT2Config",
+    "ElasticGPT2LMHeadModel",
+    "Mixture",
+    "PerLayer",
+    "SearchSpace",
+    "TangleGPT2Config",
+    "TangleGPT2ForCausalLM",
+    "TangleGPT2Model",
+    "expected_flops",
+    "expected_num_params",
+    "extract",
+    "flops",
+    "num_params",
+    "one_hot",
+    "sampler",
+]

@@ -1,0 +1,100 @@
+"""The trainable distribution over a space: logits, their shares, and the discretisation. Knows tensors and spaces only."""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from .samplers import Sampler
+from .space import Architecture, SearchSpace
+
+
+Mixture = dict[str, Tensor]
+
+
+class ArchParameters(nn.Module):
+    """Architecture parameters: one row of logits per decision of a space.
+
+    A dimension with K choices has logits of shape (1, K), or (max_depth, K) where every layer chooses for itself.
+    They live outside the supernet: a few dozen numbers with an optimizer of their own.
+
+    Args:
+        space: The search space.
+        seed: Seed of the small random start, 1e-3 * N(0, 1), that breaks ties.
+    """
+
+    def __init__(self, space: SearchSpace, seed: int = 0):
+        super().__init__()
+        self.space = space
+        generator = torch.Generator().manual_seed(seed)
+        self.logits = nn.ParameterDict(
+            {n: 1e-3 * torch.randn(space.rows(n), len(c), generator=generator) for n, c in space.choices.items()}
+        )
+
+    def sample(self, sampler: Sampler, progress: float = 0.0, generator: torch.Generator | None = None) -> Mixture:
+        """Draws a mixture: dimension -> shares of shape (rows, K), rows on the simplex, differentiable.
+
+        Args:
+            sampler: Turns logits into shares, see `tangle_hf.sampler`.
+            progress: How much of the search is done, in [0, 1]; some samplers anneal with it.
+            generator: Source of randomness; the global one if None.
+        """
+        return {name: sampler(logits, progress, generator) for name, logits in self.logits.items()}
+
+    def probabilities(self, sampler: Sampler) -> Mixture:
+        """The expected shares under a sampler, same shapes as `sample`, without gradient."""
+        return {name: sampler.mean(logits.detach()) for name, logits in self.logits.items()}
+
+    def argmax(self) -> Architecture:
+        """The architecture that takes the largest logit of every row."""
+        values = {}
+        for name, logits in self.logits.items():
+            picked = [self.space.choices[name][i] for i in logits.argmax(-1).tolist()]
+            values[name] = picked if name in self.space.per_layer else picked[0]
+        return self.space.architecture(**values)
+
+    def entropy(self, sampler: Sampler) -> float:
+        """Mean entropy of the rows relative to uniform, in [0, 1]: 1 is undecided; single-choice rows do not count."""
+        rows = [p.double() for p in self.probabilities(sampler).values() if p.shape[-1] > 1]
+        if not rows:
+            return 0.0
+        relative = [torch.special.entr(p).sum(-1) / torch.tensor(float(p.shape[-1])).log() for p in rows]
+        return torch.cat(relative).mean().item()
+
+    def save(self, path: str | Path) -> None:
+        """Writes the logits as safetensors."""
+        save_file({name: logits.detach().cpu().contiguous() for name, logits in self.logits.items()}, path)
+
+    def load(self, path: str | Path) -> None:
+        """Reads logits written by `save`.
+
+        Raises:
+            ValueError: The file belongs to another space.
+        """
+        stored = load_file(path)
+        expected = {name: tuple(logits.shape) for name, logits in self.logits.items()}
+        found = {name: tuple(tensor.shape) for name, tensor in stored.items()}
+        if expected != found:
+            raise ValueError(f"{path} holds logits {found}, this space needs {expected}; use the space of that search")
+        with torch.no_grad():
+            for name, logits in self.logits.items():
+                logits.copy_(stored[name])
+
+
+def one_hot(space: SearchSpace, arch: Architecture, dtype: torch.dtype | None = None) -> Mixture:
+    """The mixture that gives everything to one architecture.
+
+    Rows of layers that the architecture does not have take the first choice; no output depends on them.
+
+    Raises:
+        ValueError: The architecture is not of this space.
+    """
+    space.validate(arch)
+    mixture = {}
+    for name, choices in space.choices.items():
+        value = getattr(arch, name)
+        values = (*value, *choices[:1] * (space.rows(name) - len(value))) if name in space.per_layer else (value,)
+        index = torch.tensor([choices.index(v) for v in values])
+        mixture[name] = nn.functional.one_hot(index, len(choices)).to(dtype or torch.get_default_dtype())
+    return mixture

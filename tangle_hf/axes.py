@@ -1,0 +1,172 @@
+"""Which units of which parameter an architecture owns: the one place that turns choices into slices.
+
+A family states one table, parameter name -> axes (`ParameterAxes`). Extraction, parameter counts, single-path training
+and padding all read it, so a slicing rule exists once.
+
+The units an axis owns are always a block of a reshaped axis: (size, slice) pairs whose sizes multiply to the length of
+the full axis. A prefix of width e is `[(E, slice(e))]`; the fused q, k, v columns of h heads, each with the first d of D
+units, are `[(3, slice(3)), (h, slice(h)), (D, slice(d))]`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+
+import torch
+from torch import Tensor
+
+from .space import Architecture, Number, SearchSpace
+
+
+Block = tuple[tuple[int, slice], ...]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of a parameter.
+
+    Args:
+        dimensions: The search dimensions its units depend on.
+        block: Values of those dimensions (of one layer), in that order -> the owned block.
+    """
+
+    dimensions: tuple[str, ...]
+    block: Callable[..., Block]
+
+    def owned(self, values: Mapping[str, Number]) -> Block:
+        """The block that an architecture owns, given its values at one layer."""
+        return self.block(*(values[name] for name in self.dimensions))
+
+
+@dataclass(frozen=True)
+class ParameterAxes:
+    """Axes of one parameter, and the layer it sits in (None outside the layers)."""
+
+    axes: tuple[Axis, ...]
+    layer: int | None = None
+
+    @property
+    def dimensions(self) -> tuple[str, ...]:
+        """All search dimensions that the shape depends on, each once."""
+        return tuple(dict.fromkeys(name for axis in self.axes for name in axis.dimensions))
+
+
+AxisTable = dict[str, ParameterAxes]
+
+
+def whole(size: int) -> Axis:
+    """An axis that every architecture owns completely, e.g. the vocabulary."""
+    return Axis((), lambda: ((size, slice(size)),))
+
+
+def prefix(name: str, size: int) -> Axis:
+    """An axis of which a choice of `name` owns that many leading units."""
+    return Axis((name,), lambda width: ((size, slice(width)),))
+
+
+def layer_values(arch: Architecture, layer: int | None) -> dict[str, Number]:
+    """The values of an architecture as one layer sees them: per-layer tuples become that layer's number."""
+    values = arch.to_dict()
+    return {n: v if not isinstance(v, list) else (v[layer] if layer is not None else None) for n, v in values.items()}
+
+
+def exists(entry: ParameterAxes, arch: Architecture) -> bool:
+    """Whether an architecture has the layer of a parameter at all."""
+    return entry.layer is None or arch.depth is None or entry.layer < arch.depth
+
+
+def slice_parameters(parameters: Mapping[str, Tensor], table: AxisTable, arch: Architecture) -> dict[str, Tensor]:
+    """The parameters of one architecture, cut out of the supernet's; differentiable, views where the block allows it.
+
+    Args:
+        parameters: Full parameters by name.
+        table: Axes of every parameter.
+        arch: What to cut out.
+    """
+    cut = {}
+    for name, entry in table.items():
+        if exists(entry, arch):
+            window, shape = _window(parameters[name], entry, arch)
+            cut[name] = window.reshape(shape)
+    return cut
+
+
+def pad_parameters(parameters: Mapping[str, Tensor], full: Mapping[str, Tensor], table: AxisTable, arch: Architecture):
+    """Writes the parameters of an architecture into `full` (zeros, in place): the inverse of `slice_parameters`."""
+    for name, tensor in parameters.items():
+        window, _ = _window(full[name], table[name], arch)
+        window.copy_(tensor.reshape(window.shape))
+
+
+def num_elements(entry: ParameterAxes, values: Mapping[str, Number]) -> int:
+    """Elements of one parameter for given values of its layer."""
+    return prod(_length(size, part) for axis in entry.axes for size, part in axis.owned(values))
+
+
+def expectation(space: SearchSpace, entry: ParameterAxes, mixture: Mapping[str, Tensor], value: Callable) -> Tensor:
+    """Expected value of a function of one parameter's dimensions under independent shares; differentiable::
+
+        E = P(depth > layer) * sum over choices of prod_i shares_i[choice_i] * value(choices)
+
+    Args:
+        space: The search space.
+        entry: Names the dimensions and the layer.
+        mixture: Dimension -> shares of shape (rows, K).
+        value: Dict of values -> number.
+    """
+    names = entry.dimensions
+    total = 0
+    for combination in product(*(range(len(space.choices[name])) for name in names)):
+        weight = 1
+        for name, k in zip(names, combination, strict=True):
+            row = entry.layer if name in space.per_layer else 0
+            weight = weight * mixture[name][row, k]
+        chosen = {name: space.choices[name][k] for name, k in zip(names, combination, strict=True)}
+        total = total + weight * value(chosen)
+    return total * probability_of_layer(space, entry.layer, mixture)
+
+
+def probability_of_layer(space: SearchSpace, layer: int | None, mixture: Mapping[str, Tensor]) -> Tensor | int:
+    """P(depth > layer): the share of the depths that have this layer."""
+    if layer is None or space.depth_name is None:
+        return 1
+    shares = mixture[space.depth_name][0]
+    return sum(shares[k] for k, depth in enumerate(space.choices[space.depth_name]) if depth > layer)
+
+
+def _length(size: int, part: slice) -> int:
+    return len(range(*part.indices(size)))
+
+
+def _window(tensor: Tensor, entry: ParameterAxes, arch: Architecture) -> tuple[Tensor, list[int]]:
+    """The owned block as a view with reshaped axes, and the shape it has as a parameter."""
+    values = layer_values(arch, entry.layer)
+    blocks = [axis.owned(values) for axis in entry.axes]
+    sizes = [size for block in blocks for size, _ in block]
+    shape = [prod(_length(size, part) for size, part in block) for block in blocks]
+    return tensor.view(sizes)[tuple(part for block in blocks for _, part in block)], shape
+
+
+def membership(space: SearchSpace, axis: Axis, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Indicator of which units every combination of choices owns.
+
+    Args:
+        space: Gives the choices of the axis's dimensions, K_1, ..., K_n of them.
+        axis: The axis.
+        size: Its full length.
+        dtype: Of the result.
+        device: Of the result.
+
+    Returns:
+        Zeros and ones of shape (K_1, ..., K_n, size).
+    """
+    choices = [space.choices[name] for name in axis.dimensions]
+    rows = []
+    with torch.inference_mode(False):  # a table made under inference mode could not be used in training later
+        for values in product(*choices):
+            block = axis.block(*values)
+            row = torch.zeros([length for length, _ in block], dtype=dtype, device=device)
+            row[tuple(part for _, part in block)] = 1
+            rows.append(row.flatten())
+        return torch.stack(rows).view(*map(len, choices), size)

@@ -1,0 +1,52 @@
+"""Extraction: architecture + axis table -> parameters -> a Hugging Face model with the supernet's weights."""
+
+import torch
+from transformers import PreTrainedModel
+
+from .axes import pad_parameters, slice_parameters
+from .space import Architecture
+
+
+def extract(supernet: PreTrainedModel, arch: Architecture, form: str = "auto") -> PreTrainedModel:
+    """Cuts a subnet out of a supernet as a Hugging Face model of its own; the weights are copies.
+
+    Args:
+        supernet: An `Elastic*` model.
+        arch: An architecture of its space.
+        form: "stock": a plain transformers class. "compact": layers of different sizes, loaded with
+            `trust_remote_code=True`. "padded": a plain class, layers filled up with zeros, exact but as large as its
+            largest layer. "auto": stock where it can be, else compact.
+
+    Returns:
+        The subnet in evaluation mode, on the device and in the type of the supernet.
+
+    Raises:
+        ValueError: The architecture is not of this space, the form is unknown, or the architecture does not have it.
+    """
+    supernet.space.validate(arch)
+    reasons = supernet.subnet_forms(supernet.config, arch)
+    if form == "auto":
+        form = next(name for name, reason in reasons.items() if reason is None)
+    if form not in reasons:
+        raise ValueError(f"form={form!r} is unknown; choose one of {['auto', *reasons]}")
+    if reasons[form] is not None:
+        raise ValueError(f"this architecture has no {form} form: {reasons[form]}")
+    subnet_class, config = supernet.subnet_skeleton(supernet.config, arch, form)
+    subnet = subnet_class(config).to(device=supernet.device, dtype=supernet.dtype).eval()
+    cut = slice_parameters({n: p.detach() for n, p in supernet.named_parameters()}, supernet.axes, arch)
+    with torch.no_grad():
+        target = dict(subnet.named_parameters())
+        if form == "padded":
+            for tensor in target.values():
+                tensor.zero_()
+            pad_parameters(cut, target, supernet.padded_axes(supernet.config, arch), arch)
+        else:
+            for name, tensor in target.items():
+                tensor.copy_(cut[name])
+    subnet.generation_config = _generation_config(supernet, subnet)
+    return subnet
+
+
+def _generation_config(supernet: PreTrainedModel, subnet: PreTrainedModel):
+    """The supernet's settings for generation; classifiers have none."""
+    return supernet.generation_config if supernet.can_generate() else subnet.generation_config

@@ -1,0 +1,1 @@
+"""One folder per model family; families know transformers, not each other."""

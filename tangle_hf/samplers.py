@@ -1,0 +1,134 @@
+"""Samplers: logits -> shares. One short class for each way of turning architecture parameters into a mixture.
+
+Every sampler is called as `sampler(logits, progress, generator)` with logits of shape (..., K) and returns shares of the
+same shape, rows summing to one, differentiable in the logits (except `SPOS`). `sampler.mean(logits)` is what it gives
+on average and what reports show. A new sampler is one class and one line in `SAMPLERS`.
+"""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+class Sampler(Protocol):
+    """What the trainer needs of a sampler."""
+
+    single_path: bool
+    "True if shares are uniform one-hots that do not depend on the logits: weights train on one path, nothing is searched."
+
+    def __call__(self, logits: Tensor, progress: float = 0.0, generator: torch.Generator | None = None) -> Tensor: ...
+
+    def mean(self, logits: Tensor) -> Tensor: ...
+
+
+class DARTS:
+    """Softmax: `shares = softmax(logits)`. DARTS, arXiv:1806.09055, equation 2."""
+
+    single_path = False
+
+    def __call__(self, logits: Tensor, progress: float = 0.0, generator: torch.Generator | None = None) -> Tensor:
+        return logits.softmax(-1)
+
+    def mean(self, logits: Tensor) -> Tensor:
+        return logits.softmax(-1)
+
+
+class DrNAS:
+    """Dirichlet: `shares ~ Dir(elu(logits) + 1)`, reparameterised. DrNAS, arXiv:2006.10355, section 3.1.
+
+    Drawn as normalised Gamma variables, whose samples torch differentiates, in double precision because small
+    concentrations give very small numbers.
+    """
+
+    single_path = False
+
+    def __call__(self, logits: Tensor, progress: float = 0.0, generator: torch.Generator | None = None) -> Tensor:
+        gamma = torch._standard_gamma(_concentration(logits).double(), generator=generator)
+        gamma = gamma.clamp_min(torch.finfo(torch.float64).tiny)
+        return (gamma / gamma.sum(-1, keepdim=True)).to(logits.dtype)
+
+    def mean(self, logits: Tensor) -> Tensor:
+        concentration = _concentration(logits)
+        return concentration / concentration.sum(-1, keepdim=True)
+
+
+class GDAS:
+    """Hard Gumbel-softmax with full straight-through gradients. GDAS, arXiv:1910.04465, section 3.2.
+
+    `soft = softmax((logits + gumbel) / tau)`, `shares = one_hot(argmax soft) + soft - stop(soft)`; tau falls linearly
+    from `tau_max` to `tau_min` with progress. The original scales the chosen operation only, which gives depth (read
+    through a scale-invariant norm) no gradient; the full straight-through form gives every choice one.
+    """
+
+    single_path = False
+
+    def __init__(self, tau_max: float = 10.0, tau_min: float = 0.1):
+        self.tau_max, self.tau_min = tau_max, tau_min
+
+    def __call__(self, logits: Tensor, progress: float = 0.0, generator: torch.Generator | None = None) -> Tensor:
+        tau = self.tau_max + (self.tau_min - self.tau_max) * progress
+        gumbel = -torch.empty_like(logits).exponential_(generator=generator).log()
+        soft = ((logits + gumbel) / tau).softmax(-1)
+        return _one_hot(soft.argmax(-1), soft) + soft - soft.detach()
+
+    def mean(self, logits: Tensor) -> Tensor:
+        return logits.softmax(-1)
+
+
+class ReinMax:
+    """Hard sample with second-order straight-through gradients. ReinMax, arXiv:2304.08612, algorithm 2 (tau = 1).
+
+    With `p = softmax(logits)` and a sample D ~ p: `q = (D + p) / 2`, `q' = softmax(stop(log q - logits) + logits)`,
+    `shares = D + g - stop(g)` where `g = 2 q' - p / 2`.
+    """
+
+    single_path = False
+
+    def __call__(self, logits: Tensor, progress: float = 0.0, generator: torch.Generator | None = None) -> Tensor:
+        p = logits.softmax(-1)
+        drawn = torch.multinomial(p.detach(), 1, generator=generator).squeeze(-1)
+        hard = _one_hot(drawn, p)
+        midpoint = ((hard + p) / 2).clamp_min(torch.finfo(p.dtype).tiny)
+        shifted = ((midpoint.log() - logits).detach() + logits).softmax(-1)
+        surrogate = 2 * shifted - p / 2
+        return hard + surrogate - surrogate.detach()
+
+    def mean(self, logits: Tensor) -> Tensor:
+        return logits.softmax(-1)
+
+
+class SPOS:
+    """Uniform one-hot, whatever the logits. Single Path One-Shot, arXiv:1904.00420, section 3.2."""
+
+    single_path = True
+
+    def __call__(self, logits: Tensor, progress: float = 0.0, generator: torch.Generator | None = None) -> Tensor:
+        rows = logits.shape[:-1]
+        return _one_hot(torch.randint(logits.shape[-1], rows, generator=generator, device=logits.device), logits)
+
+    def mean(self, logits: Tensor) -> Tensor:
+        return torch.full_like(logits, 1 / logits.shape[-1])
+
+
+SAMPLERS = {"darts": DARTS, "drnas": DrNAS, "gdas": GDAS, "reinmax": ReinMax, "spos": SPOS}
+
+
+def sampler(name: str) -> Sampler:
+    """The sampler of a name: `darts`, `drnas`, `gdas`, `reinmax` or `spos`.
+
+    Raises:
+        ValueError: The name is unknown.
+    """
+    if name not in SAMPLERS:
+        raise ValueError(f"{name!r} is not a sampler; choose one of {sorted(SAMPLERS)}")
+    return SAMPLERS[name]()
+
+
+def _concentration(logits: Tensor) -> Tensor:
+    return F.elu(logits) + 1 + 1e-4  # 1e-4 keeps a concentration of a very negative logit away from zero
+
+
+def _one_hot(index: Tensor, like: Tensor) -> Tensor:
+    return F.one_hot(index, like.shape[-1]).to(like.dtype)
