@@ -34,12 +34,13 @@ def paper_space(widths: tuple[int, ...] = (384, 576, 768), heads: tuple[int, ...
 def build(kind: str, vocab_size: int, length: int, space: SearchSpace):
     """A function that takes one step of a kind: "stock", or "<superposition> <weight|arch|search>"."""
     torch.manual_seed(0)
-    common = {"vocab_size": vocab_size, "n_positions": length, "loss_type": "ForCausalLM", "use_cache": False}
+    common = {"vocab_size": vocab_size, "n_positions": length, "use_cache": False}
     common |= dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
     if kind.startswith("stock"):
         activation = "gelu_pytorch_tanh" if "fused" in kind else "gelu_new"
         sizes = {"n_embd": 768, "n_layer": 7, "n_head": 12, "activation_function": activation}
         stock = GPT2LMHeadModel(GPT2Config(**common, **sizes, bos_token_id=None, eos_token_id=None))
+        stock.loss_type = "ForCausalLM"
 
         def step(tokens):
             stock(input_ids=tokens, labels=tokens).loss.backward()

@@ -1,5 +1,6 @@
 """The trainable distribution over a space: logits, their shares, and the discretisation. Knows tensors and spaces only."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -48,11 +49,7 @@ class ArchParameters(nn.Module):
 
     def argmax(self) -> Architecture:
         """The architecture that takes the largest logit of every row."""
-        values = {}
-        for name, logits in self.logits.items():
-            picked = [self.space.choices[name][i] for i in logits.argmax(-1).tolist()]
-            values[name] = picked if name in self.space.per_layer else picked[0]
-        return self.space.architecture(**values)
+        return argmax(self.space, self.logits)
 
     def entropy(self, sampler: Sampler) -> float:
         """Mean entropy of the rows relative to uniform, in [0, 1]: 1 is undecided; single-choice rows do not count."""
@@ -80,6 +77,15 @@ class ArchParameters(nn.Module):
         with torch.no_grad():
             for name, logits in self.logits.items():
                 logits.copy_(stored[name])
+
+
+def argmax(space: SearchSpace, rows: Mapping[str, Tensor]) -> Architecture:
+    """The architecture with the largest entry of every row, for logits or shares: dimension -> (rows, K)."""
+    values = {}
+    for name, choices in space.choices.items():
+        picked = [choices[k] for k in rows[name].argmax(-1).tolist()]
+        values[name] = picked if name in space.per_layer else picked[0]
+    return space.architecture(**values)
 
 
 def one_hot(space: SearchSpace, arch: Architecture, dtype: torch.dtype | None = None) -> Mixture:

@@ -43,6 +43,7 @@ def extract(supernet: PreTrainedModel, arch: Architecture, form: str = "auto") -
         else:
             for name, tensor in target.items():
                 tensor.copy_(cut[name])
+    subnet.loss_type = supernet.loss_type
     subnet.generation_config = _generation_config(supernet, subnet)
     return subnet
 

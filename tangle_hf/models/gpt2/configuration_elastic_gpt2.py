@@ -39,7 +39,6 @@ class ElasticGPT2Config(GPT2Config):
     head_dim: int | None = None
     superposition: str = "inputs"
     initializer_range: float | None = None
-    loss_type: str | None = "ForCausalLM"
 
     def __post_init__(self, **kwargs):
         given = self.space if isinstance(self.space, SearchSpace) else SearchSpace.from_dict(self.space or {"_": 1})

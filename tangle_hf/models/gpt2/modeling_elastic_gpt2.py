@@ -35,6 +35,7 @@ class ElasticGPT2LMHeadModel(GPT2LMHeadModel):
 
     def __init__(self, config: ElasticGPT2Config):
         super().__init__(config)
+        self.loss_type = "ForCausalLM"  # transformers guesses it from the class name, and warns for this one
         self._axes = config.axes
         self._tables: dict[tuple, Tensor] = {}
         self._skeletons: dict[Architecture, GPT2LMHeadModel] = {}

@@ -1,0 +1,60 @@
+"""`--dry_run`: what a search would cost, from two steps on synthetic data of the right shape."""
+
+import resource
+import time
+from dataclasses import replace
+from tempfile import TemporaryDirectory
+
+import torch
+from accelerate import Accelerator
+from transformers import PreTrainedModel
+
+from tangle_hf import num_params
+from tangle_hf.analysis import format_table
+from tangle_hf.search import SearchArguments, search
+
+
+class RandomTokens(torch.utils.data.Dataset):
+    """Random blocks, a function of their index."""
+
+    def __init__(self, count: int, length: int, vocab_size: int):
+        self.count, self.length, self.vocab_size = count, length, vocab_size
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        tokens = torch.randint(self.vocab_size, (self.length,), generator=torch.Generator().manual_seed(index))
+        return {"input_ids": tokens, "labels": tokens}
+
+
+def dry_run(supernet: PreTrainedModel, settings: SearchArguments, accelerator: Accelerator, block_size: int) -> None:
+    """Two search steps of one micro-batch per level; prints parameters, memory, time per step and projected hours."""
+    space, micro = supernet.space, settings.gradient_accumulation_steps
+    examples = RandomTokens(4 * settings.per_device_batch_size * accelerator.num_processes, block_size, supernet.config.vocab_size)
+    marks = []
+    with TemporaryDirectory() as folder:
+        two_steps = replace(
+            settings, output_dir=folder, max_steps=2, gradient_accumulation_steps=1, arch_warmup_ratio=0.0, logging_steps=1,
+            eval_steps=1, save_steps=2, warmup_steps=0, resume=False, report_to="none",
+        )  # fmt: skip
+        start = time.perf_counter()
+        search(supernet, examples, examples, two_steps, accelerator, evaluate=lambda arch: marks.append(time.perf_counter()) or 0.0)
+    if not accelerator.is_main_process:
+        return
+    per_step = (marks[1] - marks[0]) * micro
+    if torch.cuda.is_available():
+        memory, where = torch.cuda.max_memory_allocated(), "GPU"
+    else:
+        memory, where = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "process"
+    rows = [
+        {"what": "architectures", "value": f"{space.size:,}"},
+        {"what": "parameters, largest", "value": f"{num_params(space, space.largest, supernet.config):,}"},
+        {"what": "parameters, smallest", "value": f"{num_params(space, space.smallest, supernet.config):,}"},
+        {"what": "tokens per step and level", "value": f"{settings.per_device_batch_size * micro * accelerator.num_processes * block_size:,}"},
+        {"what": f"peak memory of the {where}", "value": f"{memory / 2**30:.2f} GiB"},
+        {"what": "first step (warm-up)", "value": f"{marks[0] - start:.2f} s"},
+        {"what": f"time per step ({micro} micro-batches)", "value": f"{per_step:.2f} s"},
+        {"what": f"projected for {settings.max_steps} steps", "value": f"{per_step * settings.max_steps / 3600:.2f} h"},
+    ]
+    print(format_table(rows))

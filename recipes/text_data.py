@@ -1,0 +1,188 @@
+"""Text for the language recipes: load it, tokenise it, cut it into blocks, split it for the two levels of the search."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from pydoc_data.topics import topics
+
+from datasets import Dataset, DatasetDict, IterableDataset, load_dataset
+from datasets.utils.logging import disable_progress_bar
+from tokenizers import ByteLevelBPETokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+
+END_OF_TEXT = "<|endoftext|>"
+BUILDERS = {".txt": "text", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
+
+
+@dataclass
+class DataArguments:
+    """Which text, which tokenizer, which block length. With nothing given: the documentation texts inside Python itself.
+
+    Raises:
+        ValueError: A size is out of its range, or both a dataset and files are given.
+    """
+
+    _argument_group_name = "data"
+
+    dataset: str | None = field(default=None, metadata={"help": "Hub name or local folder for datasets.load_dataset"})
+    dataset_config: str | None = field(default=None, metadata={"help": "configuration of that dataset"})
+    train_file: str | None = field(default=None, metadata={"help": "training text: .txt, .json, .jsonl or .parquet"})
+    validation_file: str | None = field(default=None, metadata={"help": "validation text; default: cut from train"})
+    test_file: str | None = field(default=None, metadata={"help": "test text; default: cut from train"})
+    text_column: str = field(default="text", metadata={"help": "column that holds the text"})
+    streaming: bool = field(default=False, metadata={"help": "read the dataset as a stream, without downloading it all"})
+    tokenizer: str | None = field(
+        default=None, metadata={"help": "tokenizer name or folder; default: a byte-level BPE trained on the text"}
+    )
+    vocab_size: int = field(
+        default=2048, metadata={"help": "size of the trained BPE, or of the model's vocabulary (0: the tokenizer's)"}
+    )
+    block_size: int = field(default=128, metadata={"help": "tokens in a training example"})
+    preprocessing_workers: int | None = field(default=None, metadata={"help": "processes that tokenise"})
+
+    def __post_init__(self):
+        if self.dataset and self.train_file:
+            raise ValueError(f"dataset={self.dataset} and train_file={self.train_file} are both given; choose one")
+        if not self.train_file and (self.validation_file or self.test_file):
+            raise ValueError("validation_file and test_file need a train_file")
+        if self.block_size < 2:
+            raise ValueError(f"block_size={self.block_size} must be at least 2: the last token is only predicted")
+        if self.vocab_size < 0 or (self.tokenizer is None and self.vocab_size < 257):
+            raise ValueError(f"vocab_size={self.vocab_size} must be at least 257: all bytes and {END_OF_TEXT}")
+
+
+def load_texts(arguments: DataArguments) -> dict[str, Dataset | IterableDataset]:
+    """The texts of "train", "validation" and "test"; a missing split is cut out of train, every 20th example.
+
+    Raises:
+        ValueError: A file or dataset cannot be read, or it has no such text column.
+    """
+    if arguments.dataset is None and arguments.train_file is None:
+        ordered = [topics[name] for name in sorted(topics)]
+        parts = {"train": [], "validation": [], "test": []}
+        for number, text in enumerate(ordered):
+            parts[{8: "validation", 9: "test"}.get(number % 10, "train")].append(text)
+        return {name: Dataset.from_dict({arguments.text_column: texts}) for name, texts in parts.items()}
+    splits = _from_files(arguments) if arguments.train_file else _from_dataset(arguments)
+    for name in ("validation", "test"):
+        if name not in splits:
+            splits["train"], splits[name] = _cut(splits["train"])
+    for name, part in splits.items():
+        columns = part.column_names or []
+        if columns and arguments.text_column not in columns:
+            raise ValueError(f"the {name} data has columns {columns}, none is {arguments.text_column!r}; use --text_column")
+    return splits
+
+
+def load_tokenizer(arguments: DataArguments, texts: dict[str, Dataset | IterableDataset]) -> PreTrainedTokenizerBase:
+    """The given tokenizer, or a byte-level BPE trained on the training text.
+
+    Raises:
+        ValueError: The tokenizer cannot be loaded, or has more tokens than the model's vocabulary.
+    """
+    if arguments.tokenizer is None:
+        bpe = ByteLevelBPETokenizer()
+        rows = (row[arguments.text_column] for row in texts["train"])
+        bpe.train_from_iterator(rows, arguments.vocab_size, special_tokens=[END_OF_TEXT], show_progress=False)
+        special = dict.fromkeys(("bos_token", "eos_token", "unk_token"), END_OF_TEXT)
+        return PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer, model_max_length=arguments.block_size, **special)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(arguments.tokenizer)
+    except OSError as error:
+        raise ValueError(f"tokenizer {arguments.tokenizer!r} could not be loaded; give a folder or a Hub name") from error
+    if 0 < arguments.vocab_size < len(tokenizer):
+        raise ValueError(
+            f"the tokenizer {arguments.tokenizer} has {len(tokenizer)} tokens, vocab_size={arguments.vocab_size} is smaller; "
+            f"use --vocab_size {len(tokenizer)}, or 0 for the tokenizer's own size"
+        )
+    return tokenizer
+
+
+def pack(
+    dataset: Dataset | IterableDataset, tokenizer: PreTrainedTokenizerBase, arguments: DataArguments, name: str = "train"
+) -> Dataset | IterableDataset:
+    """Tokens of all texts, each closed by the end-of-text token, as blocks: columns `input_ids` and `labels`.
+
+    The remainder of every 1,000 texts is dropped.
+
+    Raises:
+        ValueError: The text is shorter than one block.
+    """
+    size, end = arguments.block_size, tokenizer.eos_token_id
+
+    def blocks(rows: dict) -> dict:
+        encoded = tokenizer(rows[arguments.text_column], verbose=False)["input_ids"]
+        tokens = [token for ids in encoded for token in ([*ids, end] if end is not None else ids)]
+        cut = [tokens[i : i + size] for i in range(0, len(tokens) - size + 1, size)]
+        return {"input_ids": cut, "labels": cut}
+
+    options = {"batched": True, "remove_columns": dataset.column_names}
+    if isinstance(dataset, IterableDataset):
+        return dataset.map(blocks, **options).with_format("torch")
+    if len(dataset) < 10_000:
+        disable_progress_bar()
+    packed = dataset.map(blocks, num_proc=arguments.preprocessing_workers, **options).with_format("torch")
+    if len(packed) == 0:
+        raise ValueError(
+            f"the {name} text ({len(dataset)} documents) is shorter than one block of {size} tokens; "
+            "use a smaller --block_size or more text"
+        )
+    return packed
+
+
+def split_for_search(blocks: Dataset | IterableDataset, train_portion: float, seed: int):
+    """Blocks for the weights and blocks for the architecture, without overlap; streams are split by index, 20 by 20.
+
+    Raises:
+        ValueError: One part would be empty.
+    """
+    if isinstance(blocks, IterableDataset):
+        weights = round(20 * train_portion)
+        if not 0 < weights < 20:
+            raise ValueError(f"train_portion={train_portion} leaves nothing of 20 blocks for one part; use 0.05 to 0.95")
+        parts = (lambda _, index: index % 20 < weights), (lambda _, index: index % 20 >= weights)
+        return tuple(blocks.filter(part, with_indices=True) for part in parts)
+    weights = round(len(blocks) * train_portion)
+    if not 0 < weights < len(blocks):
+        raise ValueError(f"train_portion={train_portion} of {len(blocks)} blocks leaves one part empty; use more text")
+    shuffled = blocks.shuffle(seed=seed)
+    return shuffled.select(range(weights)), shuffled.select(range(weights, len(blocks)))
+
+
+def _from_files(arguments: DataArguments) -> dict[str, Dataset | IterableDataset]:
+    names = {"train": arguments.train_file, "validation": arguments.validation_file, "test": arguments.test_file}
+    splits = {}
+    for split, file in names.items():
+        if file is None:
+            continue
+        path = Path(file)
+        if not path.is_file() or path.suffix not in BUILDERS:
+            raise ValueError(f"{split}_file={file} must be an existing file ending in {', '.join(BUILDERS)}")
+        # A text file in pieces of many lines: whole paragraphs stay together and newlines are kept.
+        options = {"sample_by": "paragraph"} if path.suffix == ".txt" else {}
+        loaded = load_dataset(
+            BUILDERS[path.suffix], data_files={split: str(path)}, split=split, streaming=arguments.streaming, **options
+        )
+        splits[split] = loaded
+    return splits
+
+
+def _from_dataset(arguments: DataArguments) -> dict[str, Dataset | IterableDataset]:
+    try:
+        found = load_dataset(arguments.dataset, arguments.dataset_config, streaming=arguments.streaming)
+    except (OSError, ConnectionError) as error:
+        raise ValueError(
+            f"dataset {arguments.dataset!r} could not be reached ({error}); check the name and the network, or give "
+            "local files with --train_file"
+        ) from error
+    renamed = {"valid": "validation", "dev": "validation"}
+    splits: DatasetDict | dict = {renamed.get(name, name): part for name, part in found.items()}
+    if "train" not in splits:
+        raise ValueError(f"dataset {arguments.dataset!r} has splits {list(found)}, none is train")
+    return {name: part for name, part in splits.items() if name in ("train", "validation", "test")}
+
+
+def _cut(train: Dataset | IterableDataset):
+    """Every 20th example is cut out."""
+    parts = (lambda _, index: index % 20 != 7), (lambda _, index: index % 20 == 7)
+    return tuple(train.filter(part, with_indices=True) for part in parts)

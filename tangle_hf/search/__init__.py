@@ -1,0 +1,7 @@
+"""Search methods. They know "a model with a space", never a family."""
+
+from .arguments import SearchArguments
+from .bilevel import search
+
+
+__all__ = ["SearchArguments", "search"]

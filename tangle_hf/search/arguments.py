@@ -1,0 +1,90 @@
+"""Settings of the bi-level trainer, with the help texts that recipes show."""
+
+from dataclasses import dataclass, field
+
+from ..samplers import SAMPLERS
+
+
+@dataclass
+class SearchArguments:
+    """First-order bi-level search (arXiv:1806.09055, section 2.3; TangleNAS, arXiv:2312.10440, algorithm 1).
+
+    Raises:
+        ValueError: A value is out of its range; the message says which values are allowed.
+    """
+
+    _argument_group_name = "search"
+
+    output_dir: str = field(default="runs/search_gpt", metadata={"help": "folder of the run"})
+    seed: int = field(default=0, metadata={"help": "seed of weights, architecture parameters, data order and sampling"})
+    sampler: str = field(
+        default="drnas",
+        metadata={"help": f"how logits become shares: {', '.join(sorted(SAMPLERS))} (spos trains weights only)"},
+    )
+    max_steps: int = field(default=400, metadata={"help": "weight steps; each has an architecture step before it"})
+    per_device_batch_size: int = field(default=16, metadata={"help": "examples per process and micro-batch"})
+    gradient_accumulation_steps: int = field(default=1, metadata={"help": "micro-batches per step, of both levels"})
+    learning_rate: float = field(default=3e-3, metadata={"help": "peak learning rate of the weights (AdamW, cosine)"})
+    min_learning_rate: float = field(default=3e-4, metadata={"help": "learning rate at the end"})
+    warmup_steps: int = field(default=20, metadata={"help": "steps of linear learning-rate warm-up"})
+    weight_decay: float = field(default=0.1, metadata={"help": "AdamW weight decay of matrices"})
+    adam_beta1: float = field(default=0.9, metadata={"help": "AdamW beta1 of the weights"})
+    adam_beta2: float = field(default=0.99, metadata={"help": "AdamW beta2 of the weights"})
+    max_grad_norm: float = field(default=1.0, metadata={"help": "gradient clipping of the weights"})
+    arch_learning_rate: float | None = field(
+        default=None, metadata={"help": "Adam learning rate of the logits; default: 10 / architecture steps, at most 0.05"}
+    )
+    arch_adam_beta1: float = field(default=0.5, metadata={"help": "Adam beta1 of the logits"})
+    arch_adam_beta2: float = field(default=0.999, metadata={"help": "Adam beta2 of the logits"})
+    arch_weight_decay: float = field(default=0.0, metadata={"help": "L2 regularisation of the logits"})
+    arch_max_grad_norm: float = field(default=5.0, metadata={"help": "gradient clipping of the logits"})
+    arch_warmup_ratio: float = field(
+        default=0.2, metadata={"help": "share of the steps that train weights only, before architecture steps begin"}
+    )
+    train_portion: float = field(
+        default=0.8, metadata={"help": "share of the training data for weights; the rest is for the architecture"}
+    )
+    logging_steps: int = field(default=10, metadata={"help": "steps between lines of metrics.jsonl"})
+    eval_steps: int = field(default=100, metadata={"help": "steps between evaluations of the current best architecture"})
+    eval_batches: int = field(default=10, metadata={"help": "validation batches of such an evaluation"})
+    save_steps: int = field(default=100, metadata={"help": "steps between checkpoints; the last two are kept"})
+    mixed_precision: str | None = field(
+        default=None, metadata={"help": "no or bf16; default: what accelerate launch says"}
+    )
+    activation_checkpointing: bool = field(
+        default=False, metadata={"help": "recompute activations in the backward pass: less memory, more time"}
+    )
+    resume: bool = field(default=False, metadata={"help": "continue the run in output_dir from its last checkpoint"})
+    report_to: str = field(default="none", metadata={"help": "none, trackio, tensorboard or wandb"})
+    dry_run: bool = field(
+        default=False, metadata={"help": "two steps on synthetic data, then parameters, memory, time per step and hours"}
+    )
+
+    def __post_init__(self):
+        if self.sampler not in SAMPLERS:
+            raise ValueError(f"sampler={self.sampler!r} is unknown; choose one of {sorted(SAMPLERS)}")
+        counts = ("max_steps", "per_device_batch_size", "gradient_accumulation_steps")
+        for name in (*counts, "logging_steps", "eval_steps", "eval_batches", "save_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        for name in ("learning_rate", "min_learning_rate", "weight_decay", "warmup_steps", "arch_weight_decay"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)} must not be negative")
+        if not 0 <= self.arch_warmup_ratio < 1:
+            raise ValueError(f"arch_warmup_ratio={self.arch_warmup_ratio} must be at least 0 and below 1")
+        if not 0 < self.train_portion < 1:
+            raise ValueError(f"train_portion={self.train_portion} must be between 0 and 1; both parts need data")
+        if self.mixed_precision not in (None, "no", "bf16"):
+            raise ValueError(f"mixed_precision={self.mixed_precision!r} is not supported; choose no or bf16")
+
+    @property
+    def arch_warmup_steps(self) -> int:
+        """Steps without an architecture step."""
+        return round(self.arch_warmup_ratio * self.max_steps)
+
+    @property
+    def resolved_arch_learning_rate(self) -> float:
+        """The given rate, or one with which Adam can move a logit by about 10 in the whole search."""
+        if self.arch_learning_rate is not None:
+            return self.arch_learning_rate
+        return min(0.05, 10 / max(1, self.max_steps - self.arch_warmup_steps))

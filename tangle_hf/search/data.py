@@ -1,0 +1,81 @@
+"""Endless batches that continue, on resume, exactly where they stopped."""
+
+from collections.abc import Iterator
+
+import torch
+from accelerate import Accelerator
+from datasets import IterableDataset
+from datasets.distributed import split_dataset_by_node
+from torch.utils.data import DataLoader, Dataset
+
+
+class Batches:
+    """Batches of one data set for ever: shuffled anew each epoch, or a stream in its own order.
+
+    The order is a function of seed and position, and the same global batches are formed by any number of processes
+    with the same global batch size. The loaders of accelerate are not used: their shuffled order does not resume.
+
+    Args:
+        accelerator: Says which part is this process's, and which device.
+        data: Map-style examples, or a stream.
+        batch_size: Examples per process.
+        seed: Of the shuffling; each epoch has its own order.
+
+    Raises:
+        ValueError: The data set holds less than one batch for every process.
+    """
+
+    def __init__(self, accelerator: Accelerator, data: Dataset | IterableDataset, batch_size: int, seed: int):
+        self.accelerator, self.data, self.batch_size, self.seed = accelerator, data, batch_size, seed
+        self.seen = 0
+        self._stream_state: dict | None = None
+        world = accelerator.num_processes
+        if isinstance(data, IterableDataset):
+            self.data = split_dataset_by_node(data, accelerator.process_index, world)
+        elif len(data) < batch_size * world:
+            raise ValueError(
+                f"{len(data)} examples do not fill one batch of {batch_size} on {world} process(es); "
+                "use a smaller --per_device_batch_size or more data"
+            )
+
+    def __iter__(self) -> Iterator[dict]:
+        batches = self._from_stream() if isinstance(self.data, IterableDataset) else self._from_epochs()
+        for batch in batches:
+            self.seen += 1
+            yield {name: tensor.to(self.accelerator.device, non_blocking=True) for name, tensor in batch.items()}
+
+    def state_dict(self) -> dict:
+        """Batches given so far, and the stream's own position."""
+        return {"seen": self.seen, "stream": self._stream_state}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Continues after the batches that `state_dict` counted; call before iterating."""
+        self.seen, self._stream_state = state["seen"], state["stream"]
+
+    def _from_epochs(self) -> Iterator[dict]:
+        generator = torch.Generator()  # of its own: a loader must not draw from the generator that dropout uses
+        return iter(DataLoader(self.data, batch_sampler=self._index_batches(), generator=generator))
+
+    def _index_batches(self) -> Iterator[list[int]]:
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        per_epoch = len(self.data) // (self.batch_size * world)
+        epoch, start = divmod(self.seen, per_epoch)
+        while True:
+            order = torch.randperm(len(self.data), generator=torch.Generator().manual_seed(self.seed + epoch))
+            for number in range(start, per_epoch):
+                first = (number * world + rank) * self.batch_size
+                yield order[first : first + self.batch_size].tolist()
+            epoch, start = epoch + 1, 0
+
+    def _from_stream(self) -> Iterator[dict]:
+        if self._stream_state is not None:
+            self.data.load_state_dict(self._stream_state)
+        while True:
+            empty = True
+            # No worker processes, no prefetching: the stream's position is that of the batch just given.
+            for batch in DataLoader(self.data, self.batch_size, drop_last=True, generator=torch.Generator()):
+                empty = False
+                self._stream_state = self.data.state_dict()
+                yield batch
+            if empty:
+                raise ValueError("the stream holds less than one batch; use a smaller batch or more data")
