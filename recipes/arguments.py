@@ -98,9 +98,8 @@ def parse(*dataclass_types: type, argv: list[str] | None = None, description: st
         parser.set_defaults(**values)
         for action in parser._actions:
             action.required = action.required and action.dest not in values
-    *instances, _, unknown = parser.parse_args_into_dataclasses(
-        argv, return_remaining_strings=True, look_for_args_file=False
-    )
+    parsed = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True, look_for_args_file=False)
+    instances, unknown = parsed[: len(dataclass_types)], parsed[-1]
     if unknown:
         known = [option for action in parser._actions for option in action.option_strings]
         flags = [argument.split("=")[0] for argument in unknown if argument.startswith("-")]

@@ -20,6 +20,7 @@ from arguments import SpaceArguments, parse
 from dry_run import dry_run
 from text_data import DataArguments, load_texts, load_tokenizer, pack, split_for_search
 from transformers import PreTrainedTokenizerBase
+from transformers.utils.logging import disable_progress_bar
 
 from tangle_hf import (
     ElasticGPT2Config,
@@ -52,6 +53,7 @@ def main(space: SpaceArguments, data: DataArguments, settings: SearchArguments) 
     resolved = {**asdict(space), **asdict(data), **asdict(settings)}
     check_run_folder(run_dir, resolved, settings)
     set_seed(settings.seed)
+    disable_progress_bar()  # of loading and saving; the search has its own
     if settings.dry_run:
         supernet = ElasticGPT2LMHeadModel(supernet_config(space, data.block_size, data.vocab_size or 50257))
         return dry_run(supernet, settings, accelerator, data.block_size)

@@ -1,6 +1,7 @@
 """Checkpoints of a run: written beside their final name and renamed when whole; a damaged one is passed over."""
 
 import json
+import logging
 import shutil
 from pathlib import Path
 
@@ -20,6 +21,8 @@ def save_checkpoint(accelerator: Accelerator, run_dir: Path, step: int, keep: in
     if accelerator.is_main_process:
         shutil.rmtree(partial, ignore_errors=True)
     accelerator.wait_for_everyone()
+    # accelerate warns that a tied weight is stored once, which is what a tied weight is for.
+    logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
     accelerator.save_state(str(partial))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
