@@ -67,7 +67,9 @@ class SearchArguments:
         for name in (*counts, "logging_steps", "eval_steps", "eval_batches", "save_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
-        for name in ("learning_rate", "min_learning_rate", "weight_decay", "warmup_steps", "arch_weight_decay"):
+        if self.learning_rate <= 0:
+            raise ValueError(f"learning_rate={self.learning_rate} must be above 0")
+        for name in ("min_learning_rate", "weight_decay", "warmup_steps", "arch_weight_decay"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)} must not be negative")
         if not 0 <= self.arch_warmup_ratio < 1:

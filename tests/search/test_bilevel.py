@@ -1,0 +1,151 @@
+"""The trainer: exact resume after SIGKILL, processes that agree, and errors that leave the last good checkpoint."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from worker import SPACE, Blocks
+
+from tangle_hf import ElasticGPT2Config, ElasticGPT2LMHeadModel
+from tangle_hf.search import SearchArguments, search
+from tangle_hf.search.checkpoints import latest_checkpoint
+
+
+WORKER = Path(__file__).with_name("worker.py")
+
+
+def launch(folder: Path, processes: int = 1, **options) -> subprocess.CompletedProcess:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    start = [sys.executable]
+    if processes > 1:
+        start += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    command = [*start, str(WORKER), str(folder), json.dumps(options)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+
+
+def outcome(folder: Path) -> tuple:
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return json.loads((folder / "end.json").read_text()), [json.loads(line) for line in lines]
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_killed_and_resumed_search_is_the_same_to_the_last_digit(tmp_path, processes):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert launch(whole, processes).returncode == 0
+    assert launch(broken, processes, kill_at=6).returncode != 0
+    assert not (broken / "end.json").exists()
+    assert list((broken / "checkpoints").glob(".partial-*")), "the kill did not leave a half-written checkpoint"
+    resumed = launch(broken, processes, resume=True)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "was not written to its end" in resumed.stderr
+    assert outcome(broken) == outcome(whole)
+    assert len(outcome(whole)[1]) == 8
+
+
+def test_two_processes_make_the_steps_of_one_with_the_same_global_batch(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert launch(one, 1, batch_size=4, dropout=0.0, max_steps=5).returncode == 0
+    assert launch(two, 2, batch_size=2, dropout=0.0, max_steps=5).returncode == 0
+    first, second = outcome(one)[0], outcome(two)[0]
+    for name, rows in first["logits"].items():
+        torch.testing.assert_close(torch.tensor(second["logits"][name]), torch.tensor(rows), rtol=0, atol=1e-5)
+    for name, total in first["weights"].items():
+        assert abs(second["weights"][name] - total) < 1e-4, name
+
+
+def tiny(folder: Path, **settings):
+    supernet = ElasticGPT2LMHeadModel(ElasticGPT2Config(space=SPACE, vocab_size=40, n_positions=8))
+    defaults = {"max_steps": 4, "save_steps": 2, "logging_steps": 1, "per_device_batch_size": 4}
+    return supernet, SearchArguments(output_dir=str(folder), **{**defaults, **settings})
+
+
+@pytest.mark.parametrize("method", ["darts", "drnas", "gdas", "reinmax"])
+def test_every_sampler_moves_every_row_of_logits(tmp_path, method):
+    supernet, settings = tiny(tmp_path, sampler=method, arch_warmup_ratio=0.0, max_steps=6)
+    trained = search(supernet, Blocks(), Blocks(30), settings, Accelerator(cpu=True))
+    fresh = type(trained)(SPACE, seed=settings.seed)
+    for name, logits in trained.logits.items():
+        assert (logits - fresh.logits[name]).abs().amax(-1).min() > 0, name
+
+
+def test_single_path_trains_weights_and_leaves_the_logits(tmp_path):
+    supernet, settings = tiny(tmp_path, sampler="spos")
+    before = supernet.transformer.wte.weight.detach().clone()
+    trained = search(supernet, Blocks(), Blocks(30), settings, Accelerator(cpu=True))
+    fresh = type(trained)(SPACE, seed=settings.seed)
+    assert all(torch.equal(logits, fresh.logits[name]) for name, logits in trained.logits.items())
+    assert not torch.equal(before, supernet.transformer.wte.weight)
+
+
+def test_the_architecture_step_leaves_weights_and_their_gradients_alone(tmp_path):
+    supernet, settings = tiny(tmp_path, learning_rate=1e-30, min_learning_rate=1e-30, arch_warmup_ratio=0.0)
+    before = {name: p.detach().clone() for name, p in supernet.named_parameters()}
+    search(supernet, Blocks(), Blocks(30), settings, Accelerator(cpu=True))
+    assert all(torch.equal(before[name], p) and p.requires_grad for name, p in supernet.named_parameters())
+
+
+def test_accumulated_micro_batches_are_one_large_batch(tmp_path):
+    results = []
+    for number, (batch, micro) in enumerate([(4, 1), (2, 2)]):
+        torch.manual_seed(0)
+        options = {"per_device_batch_size": batch, "gradient_accumulation_steps": micro, "arch_warmup_ratio": 0.0}
+        supernet, settings = tiny(tmp_path / str(number), **options)
+        for module in supernet.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        results.append(search(supernet, Blocks(), Blocks(30), settings, Accelerator(cpu=True)))
+    for name, logits in results[0].logits.items():
+        torch.testing.assert_close(results[1].logits[name], logits, rtol=0, atol=1e-5)
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_said(tmp_path, caplog):
+    supernet, settings = tiny(tmp_path)
+    search(supernet, Blocks(), Blocks(30), settings, Accelerator(cpu=True))
+    newest = tmp_path / "checkpoints" / "step-00000004"
+    assert latest_checkpoint(tmp_path) == (newest, 4)
+    (newest / "model.safetensors").write_bytes(b"short")
+    assert latest_checkpoint(tmp_path)[1] == 2
+    assert "damaged" in caplog.text
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path):
+    supernet, settings = tiny(tmp_path, max_steps=8, arch_warmup_ratio=0.9)
+    count = []
+
+    def poison(module, inputs):
+        count.append(0)
+        if len(count) == 4:
+            with torch.no_grad():
+                module.weight.fill_(float("nan"))
+
+    supernet.transformer.ln_f.register_forward_pre_hook(poison)
+    supernet.transformer.wte.register_forward_pre_hook(poison)
+    with pytest.raises(FloatingPointError, match="--learning_rate"):
+        search(supernet, Blocks(), Blocks(30), settings, Accelerator(cpu=True))
+    assert latest_checkpoint(tmp_path)[1] == 2
+
+
+def test_resume_without_a_checkpoint_says_what_to_do(tmp_path):
+    supernet, settings = tiny(tmp_path, resume=True)
+    with pytest.raises(ValueError, match="start without --resume"):
+        search(supernet, Blocks(), Blocks(30), settings, Accelerator(cpu=True))
+
+
+def test_data_smaller_than_a_batch_is_refused(tmp_path):
+    supernet, settings = tiny(tmp_path, per_device_batch_size=31)
+    with pytest.raises(ValueError, match="30 examples do not fill one batch of 31"):
+        search(supernet, Blocks(), Blocks(30), settings, Accelerator(cpu=True))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("sampler", "adam"), ("learning_rate", 0.0), ("max_steps", 0), ("train_portion", 1.0), ("arch_warmup_ratio", 1.0), ("mixed_precision", "fp16")],
+)
+def test_settings_out_of_range_are_named(field, value):
+    with pytest.raises(ValueError, match=field):
+        SearchArguments(**{field: value})
