@@ -83,7 +83,11 @@ def compare_time(sizes, kinds, rounds: int, space: SearchSpace) -> list[dict]:
             median, low, high = statistics.median(ratios), min(ratios), max(ratios)
             row = {"tokens": f"{batch}x{length}", "vocab": vocab_size, "step": kind}
             rows.append(row | {"seconds": statistics.median(times[kind]), "x": median, "min": low, "max": high})
-            print("{tokens:>7} {vocab:>6} {step:<18} {seconds:7.3f} s {x:6.2f}x ({min:.2f} to {max:.2f})".format(**rows[-1]))
+            print(
+                "{tokens:>7} {vocab:>6} {step:<18} {seconds:7.3f} s {x:6.2f}x ({min:.2f} to {max:.2f})".format(
+                    **rows[-1]
+                )
+            )
     return rows
 
 
@@ -93,7 +97,9 @@ def compare_memory(sizes, kinds, space: SearchSpace) -> None:
         peaks = {}
         for kind in kinds:
             case = json.dumps([kind, batch, length, vocab_size, space.to_dict()])
-            done = subprocess.run([sys.executable, __file__, "--case", case], capture_output=True, text=True, check=True)
+            done = subprocess.run(
+                [sys.executable, __file__, "--case", case], capture_output=True, text=True, check=True
+            )
             peaks[kind] = int(done.stdout)
             ratio = peaks[kind] / peaks["stock"]
             print(f"{batch}x{length:>4} {vocab_size:>6} {kind:<18} {peaks[kind] / 1024:8.0f} MiB {ratio:6.2f}x")
@@ -117,7 +123,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of torch")
     parser.add_argument("--n_embd", type=int, nargs="+", default=[384, 576, 768], help="widths of the space")
     parser.add_argument("--n_head", type=int, nargs="+", default=[6, 8, 12], help="head counts of the space")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[0, 1, 2], help=f"which of {SIZES} (batch, tokens, vocab)")
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", default=[0, 1, 2], help=f"which of {SIZES} (batch, tokens, vocab)"
+    )
     parser.add_argument("--steps", nargs="+", default=STEPS, help=f"which of {STEPS}; stock is always run")
     parser.add_argument("--case", help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -42,9 +42,7 @@ class SpaceArguments:
         default_factory=list,
         metadata={"help": "dimensions (n_head, mlp_ratio) with one value for all layers instead of one per layer"},
     )
-    head_dim: int | None = field(
-        default=None, metadata={"help": "fixed width of a head; default: n_embd / n_head"}
-    )
+    head_dim: int | None = field(default=None, metadata={"help": "fixed width of a head; default: n_embd / n_head"})
     superposition: str = field(
         default="inputs", metadata={"help": "where the shares enter: inputs (of each layer) or weights (Algorithm 2)"}
     )

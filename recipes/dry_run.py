@@ -31,7 +31,9 @@ class RandomTokens(torch.utils.data.Dataset):
 def dry_run(supernet: PreTrainedModel, settings: SearchArguments, accelerator: Accelerator, block_size: int) -> None:
     """Two search steps of one micro-batch per level; prints parameters, memory, time per step and projected hours."""
     space, micro = supernet.space, settings.gradient_accumulation_steps
-    examples = RandomTokens(4 * settings.per_device_batch_size * accelerator.num_processes, block_size, supernet.config.vocab_size)
+    examples = RandomTokens(
+        4 * settings.per_device_batch_size * accelerator.num_processes, block_size, supernet.config.vocab_size
+    )
     marks = []
     with TemporaryDirectory() as folder:
         two_steps = replace(
@@ -39,7 +41,14 @@ def dry_run(supernet: PreTrainedModel, settings: SearchArguments, accelerator: A
             eval_steps=1, save_steps=2, warmup_steps=0, resume=False, report_to="none",
         )  # fmt: skip
         start = time.perf_counter()
-        search(supernet, examples, examples, two_steps, accelerator, evaluate=lambda arch: marks.append(time.perf_counter()) or 0.0)
+        search(
+            supernet,
+            examples,
+            examples,
+            two_steps,
+            accelerator,
+            evaluate=lambda arch: marks.append(time.perf_counter()) or 0.0,
+        )
     if not accelerator.is_main_process:
         return
     per_step = (marks[1] - marks[0]) * micro
@@ -51,10 +60,16 @@ def dry_run(supernet: PreTrainedModel, settings: SearchArguments, accelerator: A
         {"what": "architectures", "value": f"{space.size:,}"},
         {"what": "parameters, largest", "value": f"{num_params(space, space.largest, supernet.config):,}"},
         {"what": "parameters, smallest", "value": f"{num_params(space, space.smallest, supernet.config):,}"},
-        {"what": "tokens per step and level", "value": f"{settings.per_device_batch_size * micro * accelerator.num_processes * block_size:,}"},
+        {
+            "what": "tokens per step and level",
+            "value": f"{settings.per_device_batch_size * micro * accelerator.num_processes * block_size:,}",
+        },
         {"what": f"peak memory of the {where}", "value": f"{memory / 2**30:.2f} GiB"},
         {"what": "first step (warm-up)", "value": f"{marks[0] - start:.2f} s"},
         {"what": f"time per step ({micro} micro-batches)", "value": f"{per_step:.2f} s"},
-        {"what": f"projected for {settings.max_steps} steps", "value": f"{per_step * settings.max_steps / 3600:.2f} h"},
+        {
+            "what": f"projected for {settings.max_steps} steps",
+            "value": f"{per_step * settings.max_steps / 3600:.2f} h",
+        },
     ]
     print(format_table(rows))

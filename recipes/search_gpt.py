@@ -90,7 +90,9 @@ def ddp_options(settings: SearchArguments) -> list:
     """A single path leaves parameters without gradients, which data parallelism must be told; a mixture does not."""
     from accelerate.utils import DistributedDataParallelKwargs
 
-    return [DistributedDataParallelKwargs(find_unused_parameters=True)] if sampler(settings.sampler).single_path else []
+    return (
+        [DistributedDataParallelKwargs(find_unused_parameters=True)] if sampler(settings.sampler).single_path else []
+    )
 
 
 def check_run_folder(run_dir: Path, resolved: dict, settings: SearchArguments) -> None:
@@ -109,7 +111,9 @@ def check_run_folder(run_dir: Path, resolved: dict, settings: SearchArguments) -
         raise ValueError(f"the run in {run_dir} was started with {was}; resume it with the same settings")
 
 
-def supernet_config(arguments: SpaceArguments, block_size: int, vocab_size: int, **special_tokens) -> ElasticGPT2Config:
+def supernet_config(
+    arguments: SpaceArguments, block_size: int, vocab_size: int, **special_tokens
+) -> ElasticGPT2Config:
     """The supernet's config of these arguments."""
     choices = {name: getattr(arguments, name) for name in ("n_embd", "n_layer", "n_head", "mlp_ratio")}
     per_layer = {"n_head", "mlp_ratio"} - set(arguments.shared)
@@ -183,7 +187,9 @@ def report(supernet, arch_parameters, tokenizer, test_blocks, settings: SearchAr
         written = export(supernet, arch, run_dir / "subnet", inputs, processor=tokenizer)
         subnet = AutoModelForCausalLM.from_pretrained(written.folder, trust_remote_code=written.form == "compact")
         subnet.to(supernet.device)
-        row("found, in the supernet", arch, perplexity(supernet, test_blocks, batch_size, mixture=one_hot(space, arch)))
+        row(
+            "found, in the supernet", arch, perplexity(supernet, test_blocks, batch_size, mixture=one_hot(space, arch))
+        )
         row(f"found, exported ({written.form})", arch, perplexity(subnet, test_blocks, batch_size))
         results |= {"found": arch.to_dict(), "form": written.form, "logit_difference": written.difference}
         results |= {"logit_scale": written.scale, "entropy": arch_parameters.entropy(method)}
@@ -192,10 +198,14 @@ def report(supernet, arch_parameters, tokenizer, test_blocks, settings: SearchAr
     (run_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     print("\n" + format_table(rows))
     if method.single_path:
-        return print(f"\n{settings.sampler} trains weights and chooses nothing; the supernet is in {run_dir / 'supernet'}")
+        return print(
+            f"\n{settings.sampler} trains weights and chooses nothing; the supernet is in {run_dir / 'supernet'}"
+        )
     loading = ", trust_remote_code=True" if written.form == "compact" else ""
     print(f"\nfound: {arch}\nentropy of the architecture parameters: {results['entropy']:.3f} of 1 (undecided)")
-    print(f"reloaded files against the supernet: logits differ by {written.difference:.1e} of {written.scale:.1e} at most")
+    print(
+        f"reloaded files against the supernet: logits differ by {written.difference:.1e} of {written.scale:.1e} at most"
+    )
     print(f'load it: pipeline("text-generation", model="{written.folder}"{loading})')
 
 

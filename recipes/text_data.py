@@ -5,7 +5,7 @@ from pathlib import Path
 from pydoc_data.topics import topics
 
 from datasets import Dataset, DatasetDict, IterableDataset, load_dataset
-from datasets.utils.logging import disable_progress_bar
+from datasets.utils.logging import disable_progress_bar, enable_progress_bar
 from tokenizers import ByteLevelBPETokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
@@ -30,7 +30,9 @@ class DataArguments:
     validation_file: str | None = field(default=None, metadata={"help": "validation text; default: cut from train"})
     test_file: str | None = field(default=None, metadata={"help": "test text; default: cut from train"})
     text_column: str = field(default="text", metadata={"help": "column that holds the text"})
-    streaming: bool = field(default=False, metadata={"help": "read the dataset as a stream, without downloading it all"})
+    streaming: bool = field(
+        default=False, metadata={"help": "read the dataset as a stream, without downloading it all"}
+    )
     tokenizer: str | None = field(
         default=None, metadata={"help": "tokenizer name or folder; default: a byte-level BPE trained on the text"}
     )
@@ -52,7 +54,7 @@ class DataArguments:
 
 
 def load_texts(arguments: DataArguments) -> dict[str, Dataset | IterableDataset]:
-    """The texts of "train", "validation" and "test"; a missing split is cut out of train, every 20th example.
+    """The texts of "train", "validation" and "test"; a missing split is cut out of train, the last 20th.
 
     Raises:
         ValueError: A file or dataset cannot be read, or it has no such text column.
@@ -70,7 +72,9 @@ def load_texts(arguments: DataArguments) -> dict[str, Dataset | IterableDataset]
     for name, part in splits.items():
         columns = part.column_names or []
         if columns and arguments.text_column not in columns:
-            raise ValueError(f"the {name} data has columns {columns}, none is {arguments.text_column!r}; use --text_column")
+            raise ValueError(
+                f"the {name} data has columns {columns}, none is {arguments.text_column!r}; use --text_column"
+            )
     return splits
 
 
@@ -85,11 +89,15 @@ def load_tokenizer(arguments: DataArguments, texts: dict[str, Dataset | Iterable
         rows = (row[arguments.text_column] for row in texts["train"])
         bpe.train_from_iterator(rows, arguments.vocab_size, special_tokens=[END_OF_TEXT], show_progress=False)
         special = dict.fromkeys(("bos_token", "eos_token", "unk_token"), END_OF_TEXT)
-        return PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer, model_max_length=arguments.block_size, **special)
+        return PreTrainedTokenizerFast(
+            tokenizer_object=bpe._tokenizer, model_max_length=arguments.block_size, **special
+        )
     try:
         tokenizer = AutoTokenizer.from_pretrained(arguments.tokenizer)
     except OSError as error:
-        raise ValueError(f"tokenizer {arguments.tokenizer!r} could not be loaded; give a folder or a Hub name") from error
+        raise ValueError(
+            f"tokenizer {arguments.tokenizer!r} could not be loaded; give a folder or a Hub name"
+        ) from error
     if 0 < arguments.vocab_size < len(tokenizer):
         raise ValueError(
             f"the tokenizer {arguments.tokenizer} has {len(tokenizer)} tokens, vocab_size={arguments.vocab_size} is smaller; "
@@ -99,16 +107,21 @@ def load_tokenizer(arguments: DataArguments, texts: dict[str, Dataset | Iterable
 
 
 def pack(
-    dataset: Dataset | IterableDataset, tokenizer: PreTrainedTokenizerBase, arguments: DataArguments, name: str = "train"
+    dataset: Dataset | IterableDataset,
+    tokenizer: PreTrainedTokenizerBase,
+    arguments: DataArguments,
+    name: str = "train",
 ) -> Dataset | IterableDataset:
-    """Tokens of all texts, each closed by the end-of-text token, as blocks: columns `input_ids` and `labels`.
+    """Tokens of all texts, one after another, as blocks: columns `input_ids` and `labels`.
 
-    The remainder of every 1,000 texts is dropped.
+    An end-of-text token closes each text, except the lines of a text file, which are one text. The remainder of every
+    1,000 texts is dropped.
 
     Raises:
         ValueError: The text is shorter than one block.
     """
-    size, end = arguments.block_size, tokenizer.eos_token_id
+    size = arguments.block_size
+    end = None if (arguments.train_file or "").endswith(".txt") else tokenizer.eos_token_id
 
     def blocks(rows: dict) -> dict:
         encoded = tokenizer(rows[arguments.text_column], verbose=False)["input_ids"]
@@ -119,8 +132,8 @@ def pack(
     options = {"batched": True, "remove_columns": dataset.column_names}
     if isinstance(dataset, IterableDataset):
         return dataset.map(blocks, **options).with_format("torch")
-    if len(dataset) < 10_000:
-        disable_progress_bar()
+    if len(dataset) > 100_000:
+        enable_progress_bar()
     packed = dataset.map(blocks, num_proc=arguments.preprocessing_workers, **options).with_format("torch")
     if len(packed) == 0:
         raise ValueError(
@@ -139,7 +152,9 @@ def split_for_search(blocks: Dataset | IterableDataset, train_portion: float, se
     if isinstance(blocks, IterableDataset):
         weights = round(20 * train_portion)
         if not 0 < weights < 20:
-            raise ValueError(f"train_portion={train_portion} leaves nothing of 20 blocks for one part; use 0.05 to 0.95")
+            raise ValueError(
+                f"train_portion={train_portion} leaves nothing of 20 blocks for one part; use 0.05 to 0.95"
+            )
         parts = (lambda _, index: index % 20 < weights), (lambda _, index: index % 20 >= weights)
         return tuple(blocks.filter(part, with_indices=True) for part in parts)
     weights = round(len(blocks) * train_portion)
@@ -152,14 +167,15 @@ def split_for_search(blocks: Dataset | IterableDataset, train_portion: float, se
 def _from_files(arguments: DataArguments) -> dict[str, Dataset | IterableDataset]:
     names = {"train": arguments.train_file, "validation": arguments.validation_file, "test": arguments.test_file}
     splits = {}
+    disable_progress_bar()
     for split, file in names.items():
         if file is None:
             continue
         path = Path(file)
         if not path.is_file() or path.suffix not in BUILDERS:
             raise ValueError(f"{split}_file={file} must be an existing file ending in {', '.join(BUILDERS)}")
-        # A text file in pieces of many lines: whole paragraphs stay together and newlines are kept.
-        options = {"sample_by": "paragraph"} if path.suffix == ".txt" else {}
+        # Line by line, with the newlines: nothing of the text is lost, and no file is held in memory as one string.
+        options = {"keep_linebreaks": True} if path.suffix == ".txt" else {}
         loaded = load_dataset(
             BUILDERS[path.suffix], data_files={split: str(path)}, split=split, streaming=arguments.streaming, **options
         )
@@ -183,6 +199,13 @@ def _from_dataset(arguments: DataArguments) -> dict[str, Dataset | IterableDatas
 
 
 def _cut(train: Dataset | IterableDataset):
-    """Every 20th example is cut out."""
-    parts = (lambda _, index: index % 20 != 7), (lambda _, index: index % 20 == 7)
-    return tuple(train.filter(part, with_indices=True) for part in parts)
+    """The last 20th is cut out; of a stream, whose end is not known, every 20th example."""
+    if isinstance(train, IterableDataset):
+        parts = (lambda _, index: index % 20 != 7), (lambda _, index: index % 20 == 7)
+        return tuple(train.filter(part, with_indices=True) for part in parts)
+    kept = len(train) - max(1, len(train) // 20)
+    if kept == 0:
+        raise ValueError(
+            "the training data is one example, nothing can be cut out of it; give --validation_file and --test_file"
+        )
+    return train.select(range(kept)), train.select(range(kept, len(train)))

@@ -17,8 +17,6 @@ from .space import Architecture, PerLayer, SearchSpace
 from .version import __version__
 
 
-
-
 # With tangle_hf installed, compact checkpoints load through the Auto classes without remote code.
 AutoConfig.register("tangle_gpt2", TangleGPT2Config)
 AutoModel.register(TangleGPT2Config, TangleGPT2Model)

@@ -51,7 +51,9 @@ def format_table(rows: Sequence[Mapping[str, str | int | float]]) -> str:
     widths = [max(len(line[i]) for line in cells) for i in range(len(header))]
     numeric = [not isinstance(rows[0][key], str) for key in header]
     lines = [
-        "  ".join(c.rjust(w) if right else c.ljust(w) for c, w, right in zip(line, widths, numeric, strict=True)).rstrip()
+        "  ".join(
+            c.rjust(w) if right else c.ljust(w) for c, w, right in zip(line, widths, numeric, strict=True)
+        ).rstrip()
         for line in cells
     ]
     return "\n".join([lines[0], "  ".join("-" * w for w in widths), *lines[1:]])

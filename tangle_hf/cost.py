@@ -65,9 +65,7 @@ def flops(
     """
     space.validate(arch)
     products = config.matrix_products(sequence_length)
-    return batch_size * sum(
-        work(layer_values(arch, entry.layer)) for entry, work in products if exists(entry, arch)
-    )
+    return batch_size * sum(work(layer_values(arch, entry.layer)) for entry, work in products if exists(entry, arch))
 
 
 def expected_flops(

@@ -53,7 +53,9 @@ def superpose_layer_norm(x: Tensor, weight: Tensor, bias: Tensor, shares: Tensor
     return out if autocast else out.to(x.dtype)
 
 
-def superpose_linear(x: Tensor, weight: Tensor, bias: Tensor, rows: Tensor, columns: Tensor, bias_mask: Tensor) -> Tensor:
+def superpose_linear(
+    x: Tensor, weight: Tensor, bias: Tensor, rows: Tensor, columns: Tensor, bias_mask: Tensor
+) -> Tensor:
     """A linear layer under combi-superposition of its weight (arXiv:2312.10440, algorithm 2)::
 
         y = x (weight * sum_k rows[k]^T columns[k]) + bias * bias_mask

@@ -73,7 +73,9 @@ def export(
         if quiet:
             logging.enable_progress_bar()
     if not difference <= 1e-3 * scale:
-        raise ValueError(f"the files in {partial} differ from the supernet by {difference:.1e} (logits up to {scale:.1e})")
+        raise ValueError(
+            f"the files in {partial} differ from the supernet by {difference:.1e} (logits up to {scale:.1e})"
+        )
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     return Export(folder, form, difference, scale)

@@ -61,7 +61,9 @@ class Accuracy(evaluate.Metric):
             description="accuracy = number of right predictions / number of examples",
             citation=_CITATION,
             inputs_description="predictions: predicted classes; references: true classes",
-            features=datasets.Features({"predictions": datasets.Value("int64"), "references": datasets.Value("int64")}),
+            features=datasets.Features(
+                {"predictions": datasets.Value("int64"), "references": datasets.Value("int64")}
+            ),
         )
 
     def _compute(self, predictions, references) -> dict[str, float]:

@@ -135,7 +135,9 @@ class SearchSpace:
         return hash((tuple(sorted(self.choices.items())), self.per_layer))
 
     def __repr__(self) -> str:
-        parts = (f"{k}=PerLayer({list(v)})" if k in self.per_layer else f"{k}={list(v)}" for k, v in self.choices.items())
+        parts = (
+            f"{k}=PerLayer({list(v)})" if k in self.per_layer else f"{k}={list(v)}" for k, v in self.choices.items()
+        )
         return f"SearchSpace({', '.join(parts)})"
 
     @property

@@ -16,7 +16,9 @@ class SearchArguments:
     _argument_group_name = "search"
 
     output_dir: str = field(default="runs/search_gpt", metadata={"help": "folder of the run"})
-    seed: int = field(default=0, metadata={"help": "seed of weights, architecture parameters, data order and sampling"})
+    seed: int = field(
+        default=0, metadata={"help": "seed of weights, architecture parameters, data order and sampling"}
+    )
     sampler: str = field(
         default="drnas",
         metadata={"help": f"how logits become shares: {', '.join(sorted(SAMPLERS))} (spos trains weights only)"},
@@ -32,7 +34,8 @@ class SearchArguments:
     adam_beta2: float = field(default=0.99, metadata={"help": "AdamW beta2 of the weights"})
     max_grad_norm: float = field(default=1.0, metadata={"help": "gradient clipping of the weights"})
     arch_learning_rate: float | None = field(
-        default=None, metadata={"help": "Adam learning rate of the logits; default: 10 / architecture steps, at most 0.05"}
+        default=None,
+        metadata={"help": "Adam learning rate of the logits; default: 10 / architecture steps, at most 0.05"},
     )
     arch_adam_beta1: float = field(default=0.5, metadata={"help": "Adam beta1 of the logits"})
     arch_adam_beta2: float = field(default=0.999, metadata={"help": "Adam beta2 of the logits"})
@@ -45,7 +48,9 @@ class SearchArguments:
         default=0.8, metadata={"help": "share of the training data for weights; the rest is for the architecture"}
     )
     logging_steps: int = field(default=10, metadata={"help": "steps between lines of metrics.jsonl"})
-    eval_steps: int = field(default=100, metadata={"help": "steps between evaluations of the current best architecture"})
+    eval_steps: int = field(
+        default=100, metadata={"help": "steps between evaluations of the current best architecture"}
+    )
     eval_batches: int = field(default=10, metadata={"help": "validation batches of such an evaluation"})
     save_steps: int = field(default=100, metadata={"help": "steps between checkpoints; the last two are kept"})
     mixed_precision: str | None = field(
@@ -57,7 +62,8 @@ class SearchArguments:
     resume: bool = field(default=False, metadata={"help": "continue the run in output_dir from its last checkpoint"})
     report_to: str = field(default="none", metadata={"help": "none, trackio, tensorboard or wandb"})
     dry_run: bool = field(
-        default=False, metadata={"help": "two steps on synthetic data, then parameters, memory, time per step and hours"}
+        default=False,
+        metadata={"help": "two steps on synthetic data, then parameters, memory, time per step and hours"},
     )
 
     def __post_init__(self):

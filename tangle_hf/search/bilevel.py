@@ -80,7 +80,9 @@ def search(
         FloatingPointError: A loss is not finite; the last good checkpoint is kept.
     """
     if accelerator.mixed_precision == "fp16":
-        raise ValueError("mixed_precision=fp16 is not supported: two losses cannot share its scaler; choose bf16 or no")
+        raise ValueError(
+            "mixed_precision=fp16 is not supported: two losses cannot share its scaler; choose bf16 or no"
+        )
     run_dir = Path(arguments.output_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     method = sampler(arguments.sampler)
@@ -109,7 +111,11 @@ def search(
     metrics = _Metrics(run_dir / "metrics.jsonl", accelerator, state.step)
     train_batches, arch_batches = iter(state.train_batches), iter(state.arch_batches)
     bar = tqdm(
-        total=arguments.max_steps, initial=state.step, desc="search", disable=not accelerator.is_main_process, leave=True
+        total=arguments.max_steps,
+        initial=state.step,
+        desc="search",
+        disable=not accelerator.is_main_process,
+        leave=True,
     )
     with _stop_on_signal(accelerator), bar:
         while state.step < arguments.max_steps:
@@ -118,7 +124,9 @@ def search(
             record = {}
             if not method.single_path and state.step >= arguments.arch_warmup_steps:
                 micro = [next(arch_batches) for _ in range(arguments.gradient_accumulation_steps)]
-                record["arch_loss"] = _arch_step(model, supernet, state, method, progress, micro, accelerator, arguments)
+                record["arch_loss"] = _arch_step(
+                    model, supernet, state, method, progress, micro, accelerator, arguments
+                )
             micro = [next(train_batches) for _ in range(arguments.gradient_accumulation_steps)]
             record["train_loss"] = _weight_step(
                 model, supernet, optimizer, state, method, progress, micro, accelerator, arguments

@@ -144,7 +144,14 @@ def test_data_smaller_than_a_batch_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("sampler", "adam"), ("learning_rate", 0.0), ("max_steps", 0), ("train_portion", 1.0), ("arch_warmup_ratio", 1.0), ("mixed_precision", "fp16")],
+    [
+        ("sampler", "adam"),
+        ("learning_rate", 0.0),
+        ("max_steps", 0),
+        ("train_portion", 1.0),
+        ("arch_warmup_ratio", 1.0),
+        ("mixed_precision", "fp16"),
+    ],
 )
 def test_settings_out_of_range_are_named(field, value):
     with pytest.raises(ValueError, match=field):

@@ -94,7 +94,12 @@ class ElasticGPT2Config(GPT2Config):
     def _complete(self, space: SearchSpace) -> SearchSpace:
         """The space with every dimension of GPT-2, in a fixed order."""
         inner = self.n_inner or 4 * self.n_embd
-        known = {"n_embd": self.n_embd, "n_layer": self.n_layer, "n_head": self.n_head, "mlp_ratio": inner / self.n_embd}
+        known = {
+            "n_embd": self.n_embd,
+            "n_layer": self.n_layer,
+            "n_head": self.n_head,
+            "mlp_ratio": inner / self.n_embd,
+        }
         dimensions = space.to_dict()
         dimensions.pop("_", None)
         if unknown := dimensions.keys() - known.keys():
@@ -107,7 +112,9 @@ class ElasticGPT2Config(GPT2Config):
         if self.superposition not in SUPERPOSITIONS:
             raise ValueError(f"superposition={self.superposition!r} is unknown; choose one of {SUPERPOSITIONS}")
         if self.space.per_layer & {"n_embd", "n_layer"}:
-            raise ValueError("n_embd and n_layer are one choice for the whole net; only n_head and mlp_ratio can be PerLayer")
+            raise ValueError(
+                "n_embd and n_layer are one choice for the whole net; only n_head and mlp_ratio can be PerLayer"
+            )
         for name in ("n_embd", "n_head"):
             if not all(isinstance(value, int) for value in choices[name]):
                 raise ValueError(f"{name} must be whole numbers, got {choices[name]}")

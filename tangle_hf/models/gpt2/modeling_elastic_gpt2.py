@@ -117,7 +117,9 @@ class ElasticGPT2LMHeadModel(GPT2LMHeadModel):
             raise ValueError("give a mixture or an arch, not both")
         extra = {k for k, v in kwargs.items() if v not in (None, False) and k not in ("return_dict", "use_cache")}
         if args or extra:
-            raise ValueError(f"with a mixture or an arch, these arguments of GPT-2 are not available: {sorted(extra) or args}")
+            raise ValueError(
+                f"with a mixture or an arch, these arguments of GPT-2 are not available: {sorted(extra) or args}"
+            )
         if arch is not None:
             inputs = {"attention_mask": attention_mask, "position_ids": position_ids, "labels": labels}
             return self._single_path(arch, {"input_ids": input_ids, "use_cache": False, **inputs})
@@ -150,7 +152,9 @@ class ElasticGPT2LMHeadModel(GPT2LMHeadModel):
         expected = {n: (self.space.rows(n), len(c)) for n, c in self.space.choices.items()}
         found = {name: tuple(rows.shape) for name, rows in mixture.items()}
         if found != expected:
-            raise ValueError(f"the mixture has rows {found}, this space needs {expected}; use ArchParameters or one_hot")
+            raise ValueError(
+                f"the mixture has rows {found}, this space needs {expected}; use ArchParameters or one_hot"
+            )
         return {name: mixture[name].to(weight.device, weight.dtype) for name in expected}
 
     def _table(self, parameter: str, axis: int) -> Tensor:
@@ -185,7 +189,10 @@ class ElasticGPT2LMHeadModel(GPT2LMHeadModel):
         for layer, block in enumerate(stem.h):
             row = {name: layer if name in space.per_layer else 0 for name in ("n_head", "mlp_ratio")}
             block_shares = BlockShares(
-                embed=embed, heads=shares["n_head"][row["n_head"]], ratio=shares["mlp_ratio"][row["mlp_ratio"]], width=width
+                embed=embed,
+                heads=shares["n_head"][row["n_head"]],
+                ratio=shares["mlp_ratio"][row["mlp_ratio"]],
+                width=width,
             )
             arguments = (block, hidden, attend, block_shares, tables, config)
             if stem.gradient_checkpointing and self.training:

@@ -24,15 +24,23 @@ def subnet_forms(config: ElasticGPT2Config, arch: Architecture) -> dict[str, str
     if len(set(heads)) > 1 or len(set(hidden)) > 1:
         reasons["stock"] = f"layers differ (n_head {heads}, hidden units {hidden}); use the compact or padded form"
     elif heads[0] * head_dims[0] != width:
-        reasons["stock"] = f"n_head * head_dim = {heads[0]} * {head_dims[0]} is not n_embd = {width}; use the compact form"
+        reasons["stock"] = (
+            f"n_head * head_dim = {heads[0]} * {head_dims[0]} is not n_embd = {width}; use the compact form"
+        )
     if len(set(head_dims)) > 1:
-        reasons["padded"] = f"head counts differ ({heads}) at head_dim = n_embd / n_head; only the compact form holds them"
+        reasons["padded"] = (
+            f"head counts differ ({heads}) at head_dim = n_embd / n_head; only the compact form holds them"
+        )
     elif width % head_dims[0] or widest > width:
-        reasons["padded"] = f"{max(heads)} heads of {head_dims[0]} units do not fit n_embd = {width}; use the compact form"
+        reasons["padded"] = (
+            f"{max(heads)} heads of {head_dims[0]} units do not fit n_embd = {width}; use the compact form"
+        )
     return reasons
 
 
-def subnet_skeleton(config: ElasticGPT2Config, arch: Architecture, form: str) -> tuple[type[PreTrainedModel], GPT2Config]:
+def subnet_skeleton(
+    config: ElasticGPT2Config, arch: Architecture, form: str
+) -> tuple[type[PreTrainedModel], GPT2Config]:
     """Class and config of an architecture in one of `FORMS`; ask `subnet_forms` first."""
     heads, hidden, head_dims = _sizes(config, arch)
     common = {k: v for k, v in config.to_dict().items() if k not in _NOT_FOR_SUBNETS}

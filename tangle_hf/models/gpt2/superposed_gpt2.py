@@ -103,7 +103,9 @@ def _attention(
         mixed = None
         masks = share_mask(table, shares.embed)
         for share, mask, heads in zip(shares.heads, masks, config.space.choices["n_head"], strict=True):
-            scale = shares.embed @ torch.stack([_scale(attn, e // heads, like=x) for e in config.space.choices["n_embd"]])
+            scale = shares.embed @ torch.stack(
+                [_scale(attn, e // heads, like=x) for e in config.space.choices["n_embd"]]
+            )
             if by_weights:
                 part = attend_with(query * scale.to(query.dtype), heads=heads) * share.to(query.dtype)
             else:
