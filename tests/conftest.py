@@ -1,13 +1,18 @@
 """Shared by all tests: no network, one thread (tiny models gain nothing from more)."""
 
 import os
+import sys
+from pathlib import Path
 
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+ROOT = Path(__file__).parent.parent
+# The oracle is imported by name, and the recipes as scripts of their folder import each other.
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "recipes")]
 
-import pytest  # noqa: E402
-import torch  # noqa: E402
+import pytest
+import torch
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,7 @@
+"""Tests of families import their list by name."""
+
+import sys
+from pathlib import Path
+
+
+sys.path.insert(0, str(Path(__file__).parent))

@@ -1,0 +1,44 @@
+"""The floors of the design: a file imports only from floors below its own."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+import tangle_hf
+
+
+PACKAGE = Path(tangle_hf.__file__).parent
+FLOORS = {"space": 0, "version": 0, "samplers": 1, "axes": 1, "entangle": 1, "arch": 1.5, "models": 2, "extract": 3,
+          "cost": 3, "metrics": 3, "search": 4, "export": 5, "analysis": 5}  # fmt: skip
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+def imports(path):
+    """Absolute dotted names of everything a file imports."""
+    folder = ("tangle_hf", *path.relative_to(PACKAGE).parent.parts)
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = folder[: len(folder) - node.level + 1] if node.level else ()
+            yield ".".join([*base, *(node.module or "").split(".")]).strip(".")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_file_imports_only_from_floors_below(path):
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    for name in imports(path):
+        found = name.split(".")
+        if found[0] != "tangle_hf":
+            assert parts[0] != "space" or found[0] in sys.stdlib_module_names, f"{parts} imports {name}"
+            continue
+        if found[1] == parts[0]:
+            assert parts[0] != "models" or found[2] == parts[1], f"families know each other: {parts} imports {name}"
+            continue
+        assert FLOORS[found[1]] < FLOORS[parts[0]], f"{'/'.join(parts)} imports {name}"
+
+
+def test_samplers_know_nothing_of_the_package():
+    assert not [name for name in imports(PACKAGE / "samplers.py") if name.startswith("tangle_hf")]
