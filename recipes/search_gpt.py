@@ -167,6 +167,7 @@ def report(supernet, arch_parameters, tokenizer, test_blocks, settings: SearchAr
     run_dir, space, config = Path(settings.output_dir), supernet.space, supernet.config
     method, batch_size = sampler(settings.sampler), settings.per_device_batch_size
     arch_parameters.save(run_dir / "arch_parameters.safetensors")
+    supernet.generation_config.max_length = config.n_positions  # a pipeline's default goes past the last position
     supernet.save_pretrained(run_dir / "supernet")
     tokenizer.save_pretrained(run_dir / "supernet")
     metrics = read_metrics(run_dir / "metrics.jsonl")

@@ -156,7 +156,8 @@ def split_for_search(blocks: Dataset | IterableDataset, train_portion: float, se
                 f"train_portion={train_portion} leaves nothing of 20 blocks for one part; use 0.05 to 0.95"
             )
         parts = (lambda _, index: index % 20 < weights), (lambda _, index: index % 20 >= weights)
-        return tuple(blocks.filter(part, with_indices=True) for part in parts)
+        plain = blocks.with_format(None)  # a filter of a formatted stream would format it twice
+        return tuple(plain.filter(part, with_indices=True).with_format("torch") for part in parts)
     weights = round(len(blocks) * train_portion)
     if not 0 < weights < len(blocks):
         raise ValueError(f"train_portion={train_portion} of {len(blocks)} blocks leaves one part empty; use more text")

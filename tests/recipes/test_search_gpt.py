@@ -1,0 +1,94 @@
+"""The recipe from end to end on a tiny space: what it leaves, what it refuses, and that a stopped run continues."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+
+RECIPE = Path(__file__).parents[2] / "recipes" / "search_gpt.py"
+TINY = ["--n_embd", "16", "32", "--n_layer", "1", "2", "--block_size", "32", "--vocab_size", "300", "--max_steps", "6",
+        "--per_device_batch_size", "4", "--save_steps", "2", "--eval_steps", "3", "--eval_batches", "2",
+        "--warmup_steps", "1", "--logging_steps", "1"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("text")
+    for name in ("train", "validation", "test"):
+        (folder / f"{name}.txt").write_text("".join(f"{name} line {i} of a small text.\n" for i in range(300)))
+    return [x for name in ("train", "validation", "test") for x in (f"--{name}_file", str(folder / f"{name}.txt"))]
+
+
+def command(folder, text, *options):
+    return [sys.executable, str(RECIPE), "--output_dir", str(folder), *TINY, *text, *options]
+
+
+def run(folder, text, *options):
+    return subprocess.run(command(folder, text, *options), capture_output=True, text=True, timeout=200)
+
+
+def test_a_run_leaves_a_checkpoint_that_equals_the_supernet_and_no_warning(tmp_path, text):
+    done = run(tmp_path / "run", text)
+    assert done.returncode == 0, done.stderr
+    assert "warn" not in (done.stdout + done.stderr).lower(), done.stdout + done.stderr
+    left = {path.name for path in (tmp_path / "run").iterdir()}
+    assert left == {"config.yaml", "metrics.jsonl", "checkpoints", "arch_parameters.safetensors", "architecture.json",
+                    "supernet", "subnet", "results.json", "shares.png", "losses.png"}  # fmt: skip
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    inside, exported, largest = results["table"]
+    assert results["logit_difference"] < 1e-5 * results["logit_scale"]
+    assert inside["test loss"] == pytest.approx(exported["test loss"], rel=1e-6)
+    assert inside["parameters"] <= largest["parameters"] and "pipeline(" in done.stdout
+    refused = run(tmp_path / "run", text)
+    assert refused.returncode != 0 and "holds a run already" in refused.stderr
+    other = run(tmp_path / "run", text, "--resume", "--n_head", "2")
+    assert other.returncode != 0 and "n_head=[2, 4] (now [2])" in other.stderr
+
+
+def test_interrupted_runs_leave_a_checkpoint_and_continue(tmp_path, text):
+    whole = run(tmp_path / "whole", text, "--max_steps", "300")
+    assert whole.returncode == 0, whole.stderr
+    process = subprocess.Popen(
+        command(tmp_path / "run", text, "--max_steps", "300"), stdout=subprocess.PIPE, text=True
+    )
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    while not (metrics.exists() and metrics.read_text().count("\n") > 5) and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert "--resume" in process.communicate(timeout=100)[0]
+    assert not (tmp_path / "run" / "subnet").exists()
+    resumed = run(tmp_path / "run", text, "--max_steps", "300", "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    for name in ("architecture.json", "arch_parameters.safetensors", "supernet/model.safetensors"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+    def lines(run):
+        return [json.loads(line) for line in (tmp_path / run / "metrics.jsonl").read_text().splitlines()]
+
+    assert lines("run") == lines("whole")
+
+
+def test_dry_run_prints_costs_and_leaves_nothing(tmp_path, text):
+    done = run(tmp_path / "run", text, "--dry_run", "--gradient_accumulation_steps", "3")
+    assert done.returncode == 0, done.stderr
+    assert "projected for 6 steps" in done.stdout and "peak memory" in done.stdout
+    assert not (tmp_path / "run").exists()
+
+
+def test_bad_input_leaves_nothing_behind(tmp_path, text):
+    for option, message in [("--block_size=99999", "shorter than one block"), ("--n_head=5", "not divisible")]:
+        done = run(tmp_path / "run", text, *option.split("="))
+        assert done.returncode != 0 and message in done.stderr, done.stderr
+        assert not (tmp_path / "run").exists()
+
+
+def test_single_path_training_leaves_a_supernet(tmp_path, text):
+    done = run(tmp_path / "run", text, "--sampler", "spos")
+    assert done.returncode == 0, done.stderr
+    assert "chooses nothing" in done.stdout and (tmp_path / "run" / "supernet").is_dir()
+    assert not (tmp_path / "run" / "subnet").exists()
