@@ -145,6 +145,8 @@ def search(
                 save_checkpoint(accelerator, run_dir, state.step)
             if stop and not last:
                 return None
+    # Mixed precision wraps the forward; what is evaluated and exported from here on is the plain model.
+    accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     return arch_parameters
 
 

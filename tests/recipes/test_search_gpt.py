@@ -87,6 +87,13 @@ def test_bad_input_leaves_nothing_behind(tmp_path, text):
         assert not (tmp_path / "run").exists()
 
 
+def test_bf16_training_exports_exactly(tmp_path, text):
+    done = run(tmp_path / "run", text, "--mixed_precision", "bf16", "--superposition", "weights")
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["logit_difference"] < 1e-5 * results["logit_scale"]
+
+
 def test_single_path_training_leaves_a_supernet(tmp_path, text):
     done = run(tmp_path / "run", text, "--sampler", "spos")
     assert done.returncode == 0, done.stderr

@@ -1,0 +1,84 @@
+"""Law 7 with the library installed: every form reloads by its plain or Auto class, and extracted weights are copies."""
+
+import pytest
+import torch
+from models.families import gpt2
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, GPT2LMHeadModel
+
+from tangle_hf import TangleGPT2Config, TangleGPT2ForCausalLM, TangleGPT2Model, extract
+
+
+TOKENS = torch.arange(20).view(2, 10)
+UNEQUAL_MLP = {"n_embd": 24, "n_layer": 2, "n_head": 2, "mlp_ratio": [1, 2]}
+UNEQUAL_HEADS = {"n_embd": 24, "n_layer": 2, "n_head": [2, 4], "mlp_ratio": [1.5, 2]}
+EQUAL = {"n_embd": 24, "n_layer": 1, "n_head": 4, "mlp_ratio": 1.5}
+
+
+def logits(model, **arguments):
+    with torch.no_grad():
+        return model.eval()(TOKENS, **arguments).logits
+
+
+@pytest.mark.parametrize(
+    ("heads", "values", "form"),
+    [
+        ("split", EQUAL, "stock"),
+        ("split", UNEQUAL_MLP, "padded"),
+        ("split", UNEQUAL_MLP, "compact"),
+        ("split", UNEQUAL_HEADS, "compact"),
+        ("fixed", {"n_embd": 32, "n_layer": 2, "n_head": [1, 2], "mlp_ratio": [1, 2]}, "padded"),
+        ("fixed", {"n_embd": 16, "n_layer": 2, "n_head": [2, 1], "mlp_ratio": [1, 2]}, "compact"),
+    ],
+)
+def test_a_saved_form_reloads_to_the_same_logits(heads, values, form, tmp_path):
+    supernet = gpt2(heads)
+    arch = supernet.space.architecture(**values)
+    subnet = extract(supernet, arch, form)
+    expected = logits(supernet, arch=arch)
+    torch.testing.assert_close(logits(subnet), expected, rtol=1e-5, atol=1e-5)
+    subnet.save_pretrained(tmp_path)
+    own = TangleGPT2ForCausalLM if form == "compact" else GPT2LMHeadModel
+    for loader in (own, AutoModelForCausalLM):  # no remote code: importing tangle_hf registers the compact class
+        again = loader.from_pretrained(tmp_path)
+        assert type(again) is own
+        assert torch.equal(logits(again), logits(subnet))
+
+
+def test_importing_the_library_registers_the_compact_classes(tmp_path):
+    supernet = gpt2()
+    subnet = extract(supernet, supernet.space.architecture(**UNEQUAL_HEADS))
+    subnet.save_pretrained(tmp_path)
+    assert type(AutoConfig.from_pretrained(tmp_path)) is TangleGPT2Config
+    stem = AutoModel.from_pretrained(tmp_path).eval()
+    assert type(stem) is TangleGPT2Model
+    with torch.no_grad():
+        assert torch.equal(stem(TOKENS).last_hidden_state, subnet.transformer(TOKENS).last_hidden_state)
+
+
+@pytest.mark.parametrize(("values", "form"), [(EQUAL, "stock"), (UNEQUAL_MLP, "compact"), (UNEQUAL_MLP, "padded")])
+def test_the_weights_are_copies(values, form):
+    supernet = gpt2()
+    arch = supernet.space.architecture(**values)
+    before = logits(supernet)
+    subnet = extract(supernet, arch, form)
+    with torch.no_grad():
+        for parameter in subnet.parameters():
+            parameter.zero_()
+    assert torch.equal(logits(supernet), before)
+
+
+@pytest.mark.parametrize("values", [EQUAL, UNEQUAL_MLP])
+def test_type_and_training_mode_are_as_documented(values):
+    supernet = gpt2().double().train()
+    subnet = extract(supernet, supernet.space.architecture(**values))
+    assert not subnet.training and supernet.training and subnet.dtype == torch.float64
+    assert all(p.requires_grad for p in subnet.parameters())
+
+
+@pytest.mark.parametrize("values", [EQUAL, UNEQUAL_MLP])
+def test_a_subnet_generates_with_a_cache_as_without(values):
+    supernet = gpt2()
+    subnet = extract(supernet, supernet.space.architecture(**values))
+    options = {"max_new_tokens": 5, "do_sample": False, "pad_token_id": 0}
+    cached = subnet.generate(TOKENS, use_cache=True, **options)
+    assert torch.equal(cached, subnet.generate(TOKENS, use_cache=False, **options))
