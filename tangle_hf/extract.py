@@ -1,5 +1,7 @@
 """Extraction: architecture + axis table -> parameters -> a Hugging Face model with the supernet's weights."""
 
+import copy
+
 import torch
 from transformers import PreTrainedModel
 
@@ -50,4 +52,4 @@ def extract(supernet: PreTrainedModel, arch: Architecture, form: str = "auto") -
 
 def _generation_config(supernet: PreTrainedModel, subnet: PreTrainedModel):
     """The supernet's settings for generation; classifiers have none."""
-    return supernet.generation_config if supernet.can_generate() else subnet.generation_config
+    return copy.deepcopy(supernet.generation_config) if supernet.can_generate() else subnet.generation_config

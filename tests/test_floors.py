@@ -31,6 +31,7 @@ def test_a_file_imports_only_from_floors_below(path):
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     for name in imports(path):
         found = name.split(".")
+        assert found[0] not in ("recipes", "benchmarks"), f"{parts} imports {name}"
         if found[0] != "tangle_hf":
             assert parts[0] != "space" or found[0] in sys.stdlib_module_names, f"{parts} imports {name}"
             continue

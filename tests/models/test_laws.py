@@ -100,6 +100,8 @@ def test_law_3_a_stock_checkpoint_becomes_a_supernet(tmp_path):
     assert supernet_class.from_pretrained(tmp_path).space.size == 1
     with pytest.raises(ValueError, match="n_embd=64.*checkpoint"):
         supernet_class.from_pretrained(tmp_path, space=SearchSpace(n_embd=[32, 64]))
+    with pytest.raises(ValueError, match="n_head=8.*checkpoint"):  # more heads would regroup the checkpoint's units
+        supernet_class.from_pretrained(tmp_path, space=SearchSpace(n_head=[4, 8]))
 
 
 @EVERY

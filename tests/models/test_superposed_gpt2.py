@@ -67,6 +67,8 @@ def test_a_mixture_of_another_space_is_refused():
     mixture = one_hot(supernet.space, supernet.space.largest)
     with pytest.raises(ValueError, match="this space needs"):
         supernet(input_ids=torch.arange(4)[None], mixture={**mixture, "n_embd": mixture["n_embd"][:, :1]})
+    with pytest.raises(ValueError, match="inputs_embeds"):
+        supernet(inputs_embeds=torch.zeros(1, 4, 32), mixture=mixture)
     with pytest.raises(ValueError, match="not both"):
         supernet(input_ids=torch.arange(4)[None], mixture=mixture, arch=supernet.space.largest)
 

@@ -20,6 +20,9 @@ from .subnets_gpt2 import padded_axes, subnet_forms, subnet_skeleton
 from .superposed_gpt2 import BlockShares, superposed_block, superposed_norm
 
 
+MAX_SKELETONS = 64  # empty module trees kept for single paths; building one takes milliseconds
+
+
 class ElasticGPT2LMHeadModel(GPT2LMHeadModel):
     """GPT-2 language model with entangled weights for every architecture of `config.space`.
 
@@ -70,16 +73,13 @@ class ElasticGPT2LMHeadModel(GPT2LMHeadModel):
             data = {k: v for k, v in stored.to_dict().items() if k != "architectures"}
             config = ElasticGPT2Config(**{**data, **own, "space": space or data.get("space")})
             inner = stored.n_inner or 4 * stored.n_embd
-            for name, have in (("n_embd", stored.n_embd), ("n_layer", stored.n_layer), ("n_inner", inner)):
+            sizes = {"n_embd": stored.n_embd, "n_layer": stored.n_layer, "n_head": stored.n_head, "n_inner": inner}
+            for name, have in sizes.items():
                 if getattr(config, name) != have:
                     raise ValueError(
                         f"the largest choice of the space gives {name}={getattr(config, name)}, the checkpoint {path} has "
                         f"{have}; make the checkpoint's size the largest choice"
                     )
-            if stored.n_head not in config.space.choices["n_head"]:
-                raise ValueError(
-                    f"n_head={stored.n_head} of the checkpoint {path} is not among the choices {config.space.choices['n_head']}"
-                )
             kwargs["config"] = config
         return super().from_pretrained(path, *args, **kwargs)
 
@@ -115,7 +115,9 @@ class ElasticGPT2LMHeadModel(GPT2LMHeadModel):
             return super().forward(input_ids, *args, **masks, **kwargs)
         if mixture is not None and arch is not None:
             raise ValueError("give a mixture or an arch, not both")
-        extra = {k for k, v in kwargs.items() if v not in (None, False) and k not in ("return_dict", "use_cache")}
+        extra = {
+            k for k, v in kwargs.items() if v is not None and v is not False and k not in ("return_dict", "use_cache")
+        }
         if args or extra:
             raise ValueError(
                 f"with a mixture or an arch, these arguments of GPT-2 are not available: {sorted(extra) or args}"
@@ -134,6 +136,8 @@ class ElasticGPT2LMHeadModel(GPT2LMHeadModel):
         if arch not in self._skeletons:
             self.space.validate(arch)
             form = next(name for name, reason in subnet_forms(self.config, arch).items() if reason is None)
+            if len(self._skeletons) == MAX_SKELETONS:
+                self._skeletons.pop(next(iter(self._skeletons)))
             skeleton_class, config = subnet_skeleton(self.config, arch, form)
             config._attn_implementation = self.config._attn_implementation
             with torch.device("meta"):
