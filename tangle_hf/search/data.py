@@ -30,9 +30,7 @@ class Batches:
         self.seen = 0
         self._stream_state: dict | None = None
         world = accelerator.num_processes
-        if isinstance(data, IterableDataset):
-            self.data = split_dataset_by_node(data, accelerator.process_index, world)
-        elif len(data) < batch_size * world:
+        if not isinstance(data, IterableDataset) and len(data) < batch_size * world:
             raise ValueError(
                 f"{len(data)} examples do not fill one batch of {batch_size} on {world} process(es); "
                 "use a smaller --per_device_batch_size or more data"
@@ -68,14 +66,17 @@ class Batches:
             epoch, start = epoch + 1, 0
 
     def _from_stream(self) -> Iterator[dict]:
-        if self._stream_state is not None:
-            self.data.load_state_dict(self._stream_state)
+        rank, world, resumed = self.accelerator.process_index, self.accelerator.num_processes, self._stream_state
         while True:
-            empty = True
+            part = split_dataset_by_node(self.data, rank, world)  # a new object: a stream keeps where it was put
+            if resumed is not None:
+                part.load_state_dict(resumed)
+            empty = resumed is None
             # No worker processes, no prefetching: the stream's position is that of the batch just given.
-            for batch in DataLoader(self.data, self.batch_size, drop_last=True, generator=torch.Generator()):
+            for batch in DataLoader(part, self.batch_size, drop_last=True, generator=torch.Generator()):
                 empty = False
-                self._stream_state = self.data.state_dict()
+                self._stream_state = part.state_dict()
                 yield batch
             if empty:
                 raise ValueError("the stream holds less than one batch; use a smaller batch or more data")
+            resumed = None

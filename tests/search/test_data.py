@@ -1,0 +1,39 @@
+"""Batches continue exactly where they stopped: shuffled data across epochs, and streams."""
+
+import itertools
+
+import pytest
+import torch
+from accelerate import Accelerator
+from datasets import Dataset
+
+from tangle_hf.search.data import Batches
+
+
+def examples(stream: bool):
+    data = Dataset.from_dict({"input_ids": [[i] for i in range(10)]})
+    if not stream:
+        return data.with_format("torch")
+    doubled = data.to_iterable_dataset(num_shards=2).map(
+        lambda rows: {"input_ids": [x for row in rows["input_ids"] for x in (row, [row[0] + 100])]},
+        batched=True,
+        batch_size=3,
+    )
+    return doubled.with_format("torch")
+
+
+def take(batches, count):
+    return [batch["input_ids"][:, 0].tolist() for batch in itertools.islice(iter(batches), count)]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("stop", [1, 2, 4, 6, 7])
+def test_resumed_batches_are_those_of_an_uninterrupted_run(stream, stop):
+    accelerator = Accelerator(cpu=True)
+    whole = take(Batches(accelerator, examples(stream), 3, seed=0), 12)
+    first = Batches(accelerator, examples(stream), 3, seed=0)
+    assert take(first, stop) == whole[:stop]
+    second = Batches(accelerator, examples(stream), 3, seed=0)
+    second.load_state_dict(first.state_dict())
+    assert take(second, 12 - stop) == whole[stop:]
+    assert whole[0] != whole[3] and torch.tensor(whole).unique().numel() >= 9
