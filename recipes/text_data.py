@@ -1,5 +1,6 @@
 """Text for the language recipes: load it, tokenise it, cut it into blocks, split it for the two levels of the search."""
 
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from pydoc_data.topics import topics
@@ -64,17 +65,13 @@ def load_texts(arguments: DataArguments) -> dict[str, Dataset | IterableDataset]
         parts = {"train": [], "validation": [], "test": []}
         for number, text in enumerate(ordered):
             parts[{8: "validation", 9: "test"}.get(number % 10, "train")].append(text)
-        return {name: Dataset.from_dict({arguments.text_column: texts}) for name, texts in parts.items()}
+        splits = {name: Dataset.from_dict({arguments.text_column: texts}) for name, texts in parts.items()}
+        return {name: part.to_iterable_dataset() for name, part in splits.items()} if arguments.streaming else splits
     splits = _from_files(arguments) if arguments.train_file else _from_dataset(arguments)
+    splits = {name: _only_text(part, name, arguments.text_column) for name, part in splits.items()}
     for name in ("validation", "test"):
         if name not in splits:
-            splits["train"], splits[name] = _cut(splits["train"])
-    for name, part in splits.items():
-        columns = part.column_names or []
-        if columns and arguments.text_column not in columns:
-            raise ValueError(
-                f"the {name} data has columns {columns}, none is {arguments.text_column!r}; use --text_column"
-            )
+            splits["train"], splits[name] = _cut(splits["train"], name, arguments.text_column)
     return splits
 
 
@@ -94,10 +91,13 @@ def load_tokenizer(arguments: DataArguments, texts: dict[str, Dataset | Iterable
         )
     try:
         tokenizer = AutoTokenizer.from_pretrained(arguments.tokenizer)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise ValueError(
-            f"tokenizer {arguments.tokenizer!r} could not be loaded; give a folder or a Hub name"
+            f"tokenizer {arguments.tokenizer!r} could not be loaded; give a folder that save_pretrained wrote (with "
+            "tokenizer.json) or a Hub name"
         ) from error
+    if tokenizer.eos_token_id is None:
+        raise ValueError(f"tokenizer {arguments.tokenizer!r} has no eos_token, which closes a text; give it one")
     if 0 < arguments.vocab_size < len(tokenizer):
         raise ValueError(
             f"the tokenizer {arguments.tokenizer} has {len(tokenizer)} tokens, vocab_size={arguments.vocab_size} is smaller; "
@@ -115,31 +115,35 @@ def pack(
     """Tokens of all texts, one after another, as blocks: columns `input_ids` and `labels`.
 
     An end-of-text token closes each text, except the lines of a text file, which are one text. The remainder of every
-    1,000 texts is dropped.
+    1,000 texts, or 20,000 lines, is dropped.
 
     Raises:
         ValueError: The text is shorter than one block.
     """
     size = arguments.block_size
-    end = None if (arguments.train_file or "").endswith(".txt") else tokenizer.eos_token_id
+    lines = (arguments.train_file or "").endswith(".txt") or _is_text_folder(arguments.dataset)
+    end = None if lines else tokenizer.eos_token_id
 
     def blocks(rows: dict) -> dict:
-        encoded = tokenizer(rows[arguments.text_column], verbose=False)["input_ids"]
+        # No special tokens: some tokenizers begin every text with one, and a line is not a text.
+        encoded = tokenizer(rows[arguments.text_column], add_special_tokens=False, verbose=False)["input_ids"]
         tokens = [token for ids in encoded for token in ([*ids, end] if end is not None else ids)]
         cut = [tokens[i : i + size] for i in range(0, len(tokens) - size + 1, size)]
         return {"input_ids": cut, "labels": cut}
 
-    options = {"batched": True, "remove_columns": dataset.column_names}
+    # 1,000 lines are so few tokens that their remainder would be percents of the text.
+    options = {"batched": True, "batch_size": 20_000 if lines else 1_000, "remove_columns": [arguments.text_column]}
+    too_short = f"is shorter than one block of {size} tokens; use a smaller --block_size or more text"
     if isinstance(dataset, IterableDataset):
-        return dataset.map(blocks, **options).with_format("torch")
+        packed = dataset.map(blocks, **options).with_format("torch")
+        if next(iter(packed), None) is None:
+            raise ValueError(f"the {name} text {too_short}")
+        return packed
     if len(dataset) > 100_000:
         enable_progress_bar()
     packed = dataset.map(blocks, num_proc=arguments.preprocessing_workers, **options).with_format("torch")
     if len(packed) == 0:
-        raise ValueError(
-            f"the {name} text ({len(dataset)} documents) is shorter than one block of {size} tokens; "
-            "use a smaller --block_size or more text"
-        )
+        raise ValueError(f"the {name} text ({len(dataset)} documents) {too_short}")
     return packed
 
 
@@ -185,8 +189,10 @@ def _from_files(arguments: DataArguments) -> dict[str, Dataset | IterableDataset
 
 
 def _from_dataset(arguments: DataArguments) -> dict[str, Dataset | IterableDataset]:
+    # As for single files: without the option the newlines are lost.
+    options = {"keep_linebreaks": True} if _is_text_folder(arguments.dataset) else {}
     try:
-        found = load_dataset(arguments.dataset, arguments.dataset_config, streaming=arguments.streaming)
+        found = load_dataset(arguments.dataset, arguments.dataset_config, streaming=arguments.streaming, **options)
     except (OSError, ConnectionError) as error:
         raise ValueError(
             f"dataset {arguments.dataset!r} could not be reached ({error}); check the name and the network, or give "
@@ -199,11 +205,37 @@ def _from_dataset(arguments: DataArguments) -> dict[str, Dataset | IterableDatas
     return {name: part for name, part in splits.items() if name in ("train", "validation", "test")}
 
 
-def _cut(train: Dataset | IterableDataset):
-    """The last 20th is cut out; of a stream, whose end is not known, every 20th example."""
+def _is_text_folder(dataset: str | None) -> bool:
+    """Whether the dataset is a local folder whose data files are all .txt."""
+    if dataset is None or not Path(dataset).is_dir():
+        return False
+    endings = {file.suffix for file in Path(dataset).rglob("*") if file.is_file()}
+    return ".txt" in endings and not endings & {".json", ".jsonl", ".parquet", ".csv", ".arrow"}
+
+
+def _only_text(part: Dataset | IterableDataset, name: str, column: str) -> Dataset | IterableDataset:
+    """The text column alone; a stream that does not know its columns yet tells them with its first row."""
+    columns = part.column_names or list(next(iter(part), {}))
+    if not columns:
+        raise ValueError(f"the {name} data is empty; give at least one text")
+    if column not in columns:
+        raise ValueError(f"the {name} data has columns {columns}, none is {column!r}; use --text_column")
+    return part.select_columns([column])
+
+
+def _cut(train: Dataset | IterableDataset, name: str, column: str):
+    """The last 20th is cut out; of a stream, whose end is not known, about every 20th example.
+
+    A stream is cut by a checksum of the text, not by position: each process counts only the rows of its own shards, and
+    evaluation, which reads all shards, would meet rows that training has seen.
+    """
     if isinstance(train, IterableDataset):
-        parts = (lambda _, index: index % 20 != 7), (lambda _, index: index % 20 == 7)
-        return tuple(train.filter(part, with_indices=True) for part in parts)
+        rest = {"validation": 7, "test": 8}[name]  # two cuts of one stream must differ
+
+        def chosen(row):
+            return zlib.crc32(row[column].encode()) % 20 == rest
+
+        return train.filter(lambda row: not chosen(row)), train.filter(chosen)
     kept = len(train) - max(1, len(train) // 20)
     if kept == 0:
         raise ValueError(

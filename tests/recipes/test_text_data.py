@@ -3,7 +3,9 @@
 import json
 
 import pytest
+from datasets.distributed import split_dataset_by_node
 from text_data import DataArguments, load_texts, load_tokenizer, pack, split_for_search
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer
 
 
@@ -95,3 +97,54 @@ def test_the_split_has_no_overlap_and_two_parts(files):
     assert sorted(numbers) == list(range(len(blocks))) and len(weights) == round(0.8 * len(blocks))
     with pytest.raises(ValueError, match="one part empty"):
         split_for_search(blocks.select(range(2)), 0.9, 0)
+
+
+def test_a_folder_of_text_files_keeps_its_newlines_and_has_no_end_inside(files, tmp_path):
+    data = DataArguments(dataset=str(tmp_path), block_size=16, vocab_size=300)
+    texts = load_texts(data)
+    assert "".join(texts["train"]["text"]) == TEXT
+    tokenizer = load_tokenizer(data, texts)
+    assert all(tokenizer.eos_token_id not in row["input_ids"] for row in pack(texts["train"], tokenizer, data))
+
+
+def test_little_of_a_long_text_file_is_dropped(files, tmp_path):
+    (tmp_path / "train.txt").write_text("ab\n" * 9_000)  # few tokens a line: small batches would drop percents
+    data = DataArguments(**files | {"block_size": 1024})
+    texts = load_texts(data)
+    tokenizer = load_tokenizer(data, texts)
+    count = sum(len(ids) for ids in tokenizer(list(texts["train"]["text"]), verbose=False)["input_ids"])
+    assert len(pack(texts["train"], tokenizer, data)) == count // 1024
+
+
+def test_streamed_text_files_pack_in_more_than_one_batch(files, tmp_path):
+    (tmp_path / "train.txt").write_text(TEXT * 60)
+    data = DataArguments(**files, streaming=True)
+    texts = load_texts(data)
+    tokenizer = load_tokenizer(data, texts)
+    assert set(next(iter(pack(texts["train"], tokenizer, data)))) == {"input_ids", "labels"}
+    with pytest.raises(ValueError, match="validation text is shorter"):
+        pack(texts["validation"], tokenizer, DataArguments(**files | {"block_size": 10**5}), "validation")
+
+
+def test_training_processes_never_see_what_was_cut_out_of_a_stream(tmp_path):
+    for shard in (0, 1):  # 203 rows: the second shard's rows have other positions when a process reads it alone
+        rows = "".join(json.dumps({"text": f"document {shard} {i}"}) + "\n" for i in range(203))
+        (tmp_path / f"train-{shard}.jsonl").write_text(rows)
+    texts = load_texts(DataArguments(dataset=str(tmp_path), streaming=True))
+    kept_out = [{row["text"] for row in texts[name]} for name in ("validation", "test")]
+    seen = {row["text"] for rank in (0, 1) for row in split_dataset_by_node(texts["train"], rank, 2)}
+    assert all(kept_out) and not kept_out[0] & kept_out[1] and not seen & (kept_out[0] | kept_out[1])
+    assert len(seen | kept_out[0] | kept_out[1]) == 406
+
+
+def test_no_token_but_the_end_is_added_and_an_end_is_needed(files, tmp_path):
+    data = DataArguments(**files)
+    texts = load_texts(data)
+    tokenizer = load_tokenizer(data, texts)
+    begin = [(tokenizer.bos_token, tokenizer.bos_token_id)]
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<|endoftext|> $A", special_tokens=begin)
+    assert all(tokenizer.bos_token_id not in row["input_ids"] for row in pack(texts["train"], tokenizer, data))
+    tokenizer.eos_token = None
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    with pytest.raises(ValueError, match="no eos_token"):
+        load_tokenizer(DataArguments(**files | {"tokenizer": str(tmp_path / "tokenizer")}), texts)
