@@ -1,5 +1,7 @@
 """The literal sums over zero-padded slices that the superposed layers must equal; slow and plain on purpose."""
 
+import math
+
 import torch
 from torch.nn import functional as F
 
@@ -27,9 +29,10 @@ def linear(x, weight, bias, terms):
     return x @ mixed_weight + mixed_bias
 
 
-def head_rows(e, h, full):
-    """Units of q (or k, v) that the subnet (e, h) owns at head_dim = n_embd / n_head, full width `full`."""
-    return torch.cat([torch.arange(j * (full // h), j * (full // h) + e // h) for j in range(h)])
+def head_rows(e, counts, full):
+    """Units of q (or k, v) that width e owns at head_dim = n_embd / n_head: the first e/L of each of L = lcm(counts) cells."""
+    cells = math.lcm(*counts)
+    return torch.cat([torch.arange(j * (full // cells), j * (full // cells) + e // cells) for j in range(cells)])
 
 
 def block_inputs_form(block, x, embed, heads, ratio, widths, counts, ratios):
@@ -42,7 +45,7 @@ def block_inputs_form(block, x, embed, heads, ratio, widths, counts, ratios):
         mask, scale = torch.zeros(full, dtype=x.dtype), 0
         for a, e in zip(embed, widths, strict=True):
             owned = torch.zeros(full, dtype=x.dtype)
-            owned[head_rows(e, h, full)] = 1
+            owned[head_rows(e, counts, full)] = 1
             mask, scale = mask + a * owned, scale + a * (e / h) ** -0.5
         d = full // h
         for j in range(h):
@@ -68,7 +71,7 @@ def block_weights_form(block, x, embed, heads, ratio, widths, counts, ratios):
     full = x.shape[-1]
     normed = layer_norm(x, block.ln_1.weight, block.ln_1.bias, embed, widths, block.ln_1.eps)
     pairs = [
-        (a * b, torch.arange(e), head_rows(e, h, full))
+        (a * b, torch.arange(e), head_rows(e, counts, full))
         for a, e in zip(embed, widths, strict=True)
         for b, h in zip(heads, counts, strict=True)
     ]

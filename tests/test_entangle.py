@@ -4,7 +4,7 @@ import oracle
 import pytest
 import torch
 
-from tangle_hf.entangle import share_mask, superpose_layer_norm, superpose_linear
+from tangle_hf.entangle import masked_linear, share_mask, share_sum, superpose_layer_norm, superpose_linear
 
 
 WIDTHS = (3, 5, 8)
@@ -28,43 +28,84 @@ def test_layer_norm_gradients():
     assert torch.autograd.gradcheck(lambda *t: superpose_layer_norm(*t, WIDTHS, 1e-5), norm_inputs())
 
 
-def linear_inputs(dtype=torch.float64):
-    sizes = ((2, 4, 5), (5, 6), (6,), (3, 5), (3, 6), (6,))
-    return [torch.randn(size).to(dtype).requires_grad_() for size in sizes]
+def linear_inputs(prefix_of, dtype=torch.float64):
+    """x, weight, bias, masks of the side without the prefix, mask of the bias; 5 inputs, 6 outputs, widths on one side."""
+    other, widths = (6, (2, 4, 5)) if prefix_of == "inputs" else (5, (1, 4, 6))
+    tensors = [torch.randn(size).to(dtype).requires_grad_() for size in ((2, 4, 5), (5, 6), (6,), (3, other), (6,))]
+    return tensors, widths
 
 
-def test_linear_gradients_with_and_without_weight_gradients():
-    inputs = linear_inputs()
-    assert torch.autograd.gradcheck(superpose_linear, inputs)
-    inputs[1].requires_grad_(False)
-    inputs[2].requires_grad_(False)
-    assert torch.autograd.gradcheck(superpose_linear, inputs)
+LINEAR = pytest.mark.parametrize(
+    ("prefix_of", "gelu"), [("inputs", None), ("outputs", None), ("outputs", "none"), ("outputs", "tanh")]
+)
 
 
-def test_linear_is_the_sum_over_both_dimensions():
-    x, weight, bias = (t.detach() for t in linear_inputs()[:3])
+@LINEAR
+@pytest.mark.parametrize("frozen", [(), (1, 2), (0, 1, 2), (3,), (0,), (0, 3)], ids=str)
+def test_linear_gradients_whatever_is_frozen(prefix_of, gelu, frozen):
+    inputs, widths = linear_inputs(prefix_of)
+    for number in frozen:
+        inputs[number].requires_grad_(False)
+
+    def layer(x, weight, bias, masks, bias_mask):
+        return superpose_linear(x, weight, bias, masks, widths, bias_mask, prefix_of, gelu)
+
+    assert torch.autograd.gradcheck(layer, inputs)
+
+
+@LINEAR
+def test_linear_is_the_sum_over_both_dimensions(prefix_of, gelu):
+    x, weight, bias = (t.detach() for t in linear_inputs(prefix_of)[0][:3])
     a, b = torch.rand(2).double().softmax(0), torch.rand(2).double().softmax(0)
-    widths, ratios = (2, 3), (1, 2)
-    terms = [
-        (a[i] * b[j], torch.arange(e), torch.arange(e * r)) for i, e in enumerate(widths) for j, r in enumerate(ratios)
-    ]
-    rows = torch.stack([(torch.arange(5) < e).double() for e in widths])
-    columns = torch.stack(
-        [sum(a[i] * b[j] * (torch.arange(6) < e * r) for j, r in enumerate(ratios)) for i, e in enumerate(widths)]
+    widths, other = ((2, 5), (2, 3)) if prefix_of == "inputs" else ((3, 6), (1, 2.5))
+    size = 6 if prefix_of == "inputs" else 5
+    terms, masks = [], torch.zeros(2, size, dtype=torch.float64)
+    for i, e in enumerate(widths):
+        for j, r in enumerate(other):
+            units = torch.arange(min(size, round(e * r)))
+            masks[i, units] += a[i] * b[j]
+            rows, columns = (torch.arange(e), units) if prefix_of == "inputs" else (units, torch.arange(e))
+            terms.append((a[i] * b[j], rows, columns))
+    bias_mask = (
+        masks.sum(0) if prefix_of == "inputs" else sum(a[i] * (torch.arange(6) < e) for i, e in enumerate(widths))
     )
-    found = superpose_linear(x, weight, bias, rows, columns, columns.sum(0))
-    torch.testing.assert_close(found, oracle.linear(x, weight, bias, terms), rtol=0, atol=1e-12)
+    found = superpose_linear(x, weight, bias, masks, widths, bias_mask, prefix_of, gelu)
+    active = torch.nn.functional.gelu(x, approximate=gelu) if gelu else x
+    torch.testing.assert_close(found, oracle.linear(active, weight, bias, terms), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("gelu", [None, "none", "tanh"])
+@pytest.mark.parametrize("frozen", [(), (2, 3), (0, 2, 3), (1,), (1, 2, 3)], ids=str)
+def test_masked_linear_and_its_gradients(gelu, frozen):
+    inputs = [torch.randn(size, dtype=torch.float64).requires_grad_() for size in ((2, 4, 5), (5,), (5, 6), (6,))]
+    for number in frozen:
+        inputs[number].requires_grad_(False)
+    x, mask, weight, bias = inputs
+    active = torch.nn.functional.gelu(x, approximate=gelu) if gelu else x
+    torch.testing.assert_close(masked_linear(*inputs, gelu), (active * mask) @ weight + bias, rtol=0, atol=1e-12)
+    assert torch.autograd.gradcheck(lambda *t: masked_linear(*t, gelu), inputs)
+
+
+def test_share_sum_and_its_gradients():
+    shares, *parts = [torch.randn(size, dtype=torch.float64).requires_grad_() for size in (3, (2, 4), (2, 4), (2, 4))]
+    expected = sum(share * part for share, part in zip(shares, parts, strict=True))
+    torch.testing.assert_close(share_sum(shares, parts), expected)
+    assert torch.autograd.gradcheck(lambda s, *p: share_sum(s, list(p)), [shares, *parts])
+    parts[1].requires_grad_(False)
+    assert torch.autograd.gradcheck(lambda s, *p: share_sum(s, list(p)), [shares, *parts])
 
 
 def test_share_mask_contracts_every_dimension():
     table = torch.rand(2, 3, 7).double()
     a, b = torch.rand(2).double(), torch.rand(3).double()
     torch.testing.assert_close(share_mask(table, a, b), torch.einsum("i,j,ijk->k", a, b, table))
+    rows = torch.rand(4, 3).double()  # one mask per layer
+    torch.testing.assert_close(share_mask(table, a, rows), torch.einsum("i,lj,ijk->lk", a, rows, table))
 
 
 def test_autocast_gives_the_types_of_stock_layers():
     x, weight, bias, shares = norm_inputs(torch.float32)
-    inputs = linear_inputs(torch.float32)
+    inputs, widths = linear_inputs("inputs", torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
         assert superpose_layer_norm(x.bfloat16(), weight, bias, shares, WIDTHS, 1e-5).dtype == torch.float32
-        assert superpose_linear(*inputs).dtype == torch.bfloat16
+        assert superpose_linear(*inputs[:4], widths, inputs[4], "inputs").dtype == torch.bfloat16

@@ -6,7 +6,8 @@ import torch
 from families import gpt2
 
 from tangle_hf import ArchParameters, ElasticGPT2Config, PerLayer, SearchSpace, extract, one_hot, sampler
-from tangle_hf.models.gpt2.superposed_gpt2 import BlockShares, superposed_block
+from tangle_hf.models.gpt2.superposed_gpt2 import superposed_block
+from tangle_hf.models.superposed import block_masks
 
 
 @pytest.mark.parametrize("superposition", ["inputs", "weights"])
@@ -16,14 +17,11 @@ def test_law_2_a_block_is_the_literal_sum_over_slices(superposition):
     mixture = ArchParameters(space).double().sample(sampler("drnas"), generator=torch.Generator().manual_seed(3))
     embed, heads, ratio = mixture["n_embd"][0], mixture["n_head"][1], mixture["mlp_ratio"][1]
     x = torch.randn(2, 6, 32, dtype=torch.float64)
-    tables = {
-        "embed": supernet._table("ln_1.weight", 0),
-        "heads": supernet._table("attn.c_proj.weight", 0),
-        "hidden": supernet._table("mlp.c_fc.weight", 1),
-    }
-    shares = BlockShares(embed, heads, ratio, embed @ tables["embed"])
+    masks = block_masks(
+        supernet._membership(), embed, mixture["n_head"], mixture["mlp_ratio"], 2, superposition == "weights"
+    )
     block = supernet.transformer.h[1]
-    found = superposed_block(block, x, None, shares, tables, supernet.config)
+    found = superposed_block(block, x, None, masks[1], supernet.config)
     literal = oracle.block_inputs_form if superposition == "inputs" else oracle.block_weights_form
     expected = literal(block, x, embed, heads, ratio, [16, 24, 32], [2, 4], [1, 2])
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)

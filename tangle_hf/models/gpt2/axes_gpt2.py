@@ -1,5 +1,7 @@
 """The axis table of GPT-2: what every search dimension owns of every parameter. Everything that slices reads it."""
 
+from math import lcm
+
 from ...axes import Axis, AxisTable, ParameterAxes, prefix, whole
 
 
@@ -11,13 +13,15 @@ def gpt2_axes(
     n_inner: int,
     qkv_width: int,
     head_dim: int | None,
+    head_counts: tuple[int, ...] = (),
     tied: bool = True,
 ) -> AxisTable:
     """Parameter names of `GPT2LMHeadModel` -> their axes, for full sizes.
 
-    With `head_dim=None` a head is n_embd / n_head wide, and head j < h of the subnet (e, h) owns the units
-    `j * (E/h) + [0, e/h)` in each of q, k and v: head-aligned, so that with h fixed narrower nets nest. With a fixed
-    `head_dim` the first h heads are a prefix.
+    With `head_dim=None` a head is n_embd / n_head wide. Each of q, k and v is cut into L = lcm(head counts) cells, and
+    width e owns the first e/L units of every cell. A head of any count is a run of whole cells, so narrower nets nest,
+    and which units a width owns does not depend on the head count. With a fixed `head_dim` the first h heads are a
+    prefix.
 
     Args:
         vocab_size: Tokens.
@@ -27,13 +31,15 @@ def gpt2_axes(
         n_inner: Full width of the MLP's hidden layer.
         qkv_width: Full width of each of q, k and v.
         head_dim: Fixed width of a head, or None.
+        head_counts: Choices of n_head; needed without `head_dim`.
         tied: Whether the head shares the embedding's weight and is no parameter of its own.
     """
     embed = prefix("n_embd", n_embd)
     hidden = Axis(("n_embd", "mlp_ratio"), lambda e, r: ((n_inner, slice(round(e * r))),))
     if head_dim is None:
-        heads = Axis(("n_embd", "n_head"), lambda e, h: ((h, slice(h)), (qkv_width // h, slice(e // h))))
-        qkv = Axis(heads.dimensions, lambda e, h: ((3, slice(3)), *heads.block(e, h)))
+        cells = lcm(*head_counts)
+        heads = Axis(("n_embd",), lambda e: ((cells, slice(cells)), (qkv_width // cells, slice(e // cells))))
+        qkv = Axis(heads.dimensions, lambda e: ((3, slice(3)), *heads.block(e)))
     else:
         heads = Axis(("n_head",), lambda h: ((qkv_width, slice(h * head_dim)),))
         qkv = Axis(heads.dimensions, lambda h: ((3, slice(3)), *heads.block(h)))

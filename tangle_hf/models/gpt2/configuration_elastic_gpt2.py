@@ -66,6 +66,7 @@ class ElasticGPT2Config(GPT2Config):
             n_inner=self.n_inner,
             qkv_width=self.n_embd,
             head_dim=self.head_dim,
+            head_counts=self.space.choices["n_head"],
             tied=self.tie_word_embeddings,
         )
 

@@ -14,10 +14,12 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from transformers.modeling_outputs import CausalLMOutputWithCrossAttentions
 
 from ...axes import AxisTable, membership, slice_parameters
+from ...entangle import share_sum
 from ...space import Architecture, SearchSpace
+from ..superposed import block_masks, superposed_norm
 from .configuration_elastic_gpt2 import ElasticGPT2Config
 from .subnets_gpt2 import padded_axes, subnet_forms, subnet_skeleton
-from .superposed_gpt2 import BlockShares, superposed_block, superposed_norm
+from .superposed_gpt2 import superposed_block
 
 
 MAX_SKELETONS = 64  # empty module trees kept for single paths; building one takes milliseconds
@@ -40,7 +42,7 @@ class ElasticGPT2LMHeadModel(GPT2LMHeadModel):
         super().__init__(config)
         self.loss_type = "ForCausalLM"  # transformers guesses it from the class name, and warns for this one
         self._axes = config.axes
-        self._tables: dict[tuple, Tensor] = {}
+        self._tables: dict[tuple, dict[str, Tensor]] = {}
         self._skeletons: dict[Architecture, GPT2LMHeadModel] = {}
 
     @property
@@ -161,55 +163,51 @@ class ElasticGPT2LMHeadModel(GPT2LMHeadModel):
             )
         return {name: mixture[name].to(weight.device, weight.dtype) for name in expected}
 
-    def _table(self, parameter: str, axis: int) -> Tensor:
-        """Membership of one axis of a parameter of the first layer, kept for the next step."""
+    def _membership(self) -> dict[str, Tensor]:
+        """Membership tables of the axes that blocks share, kept for the next step."""
         weight = self.transformer.wte.weight
-        key = (parameter, axis, weight.device, weight.dtype)
+        key = (weight.device, weight.dtype)
         if key not in self._tables:
-            name = f"transformer.h.0.{parameter}"
-            size = self.get_parameter(name).shape[axis]
-            entry = self.axes[name].axes[axis]
-            self._tables[key] = membership(self.space, entry, size, weight.dtype, weight.device)
+            attention = "attention_of_width" if self.config.head_dim is None else "attention_of_heads"
+            axes = {
+                "embed": ("ln_1.weight", 0),
+                attention: ("attn.c_proj.weight", 0),
+                "hidden": ("mlp.c_fc.weight", 1),
+            }
+            tables = {}
+            for name, (parameter, axis) in axes.items():
+                full = f"transformer.h.0.{parameter}"
+                size = self.get_parameter(full).shape[axis]
+                tables[name] = membership(self.space, self.axes[full].axes[axis], size, *reversed(key))
+            self._tables[key] = tables
         return self._tables[key]
 
     def _superposed(self, input_ids, attention_mask, position_ids, shares: dict[str, Tensor]) -> Tensor:
         stem, config, space = self.transformer, self.config, self.space
+        by_weights, widths = config.superposition == "weights", space.choices["n_embd"]
         embed = shares["n_embd"][0]
-        tables = {
-            "embed": self._table("ln_1.weight", 0),
-            "heads": self._table("attn.c_proj.weight", 0),
-            "hidden": self._table("mlp.c_fc.weight", 1),
-        }
+        masks = block_masks(
+            self._membership(), embed, shares["n_head"], shares["mlp_ratio"], config.n_layer, by_weights
+        )
         if position_ids is None:
             position_ids = torch.arange(input_ids.shape[1], device=input_ids.device)[None]
         attend = causal_padding_mask(attention_mask)
         hidden = stem.wte(input_ids) + stem.wpe(position_ids)
-        width = embed @ tables["embed"]
-        if config.superposition == "weights":
-            hidden = hidden * width
+        if by_weights:
+            hidden = hidden * masks[0].width
         hidden = stem.drop(hidden)
-        depths = dict(zip(space.choices["n_layer"], shares["n_layer"][0], strict=True))
-        total = None
+        ends = []
         for layer, block in enumerate(stem.h):
-            row = {name: layer if name in space.per_layer else 0 for name in ("n_head", "mlp_ratio")}
-            block_shares = BlockShares(
-                embed=embed,
-                heads=shares["n_head"][row["n_head"]],
-                ratio=shares["mlp_ratio"][row["mlp_ratio"]],
-                width=width,
-            )
-            arguments = (block, hidden, attend, block_shares, tables, config)
+            arguments = (block, hidden, attend, masks[layer], config)
             if stem.gradient_checkpointing and self.training:
                 hidden = checkpoint(superposed_block, *arguments, use_reentrant=False)
             else:
                 hidden = superposed_block(*arguments)
-            if layer + 1 in depths:
-                part = hidden * depths[layer + 1] if len(depths) > 1 else hidden
-                total = part if total is None else total + part
-        total = superposed_norm(stem.ln_f, total, embed, config)
-        if config.superposition == "weights":
-            total = total * width
-        return self.lm_head(total)
+            if layer + 1 in space.choices["n_layer"]:
+                ends.append(hidden)
+        mixed = share_sum(shares["n_layer"][0], ends) if len(ends) > 1 else hidden
+        mixed = superposed_norm(stem.ln_f, mixed, embed, widths)
+        return self.lm_head(mixed * masks[0].width if by_weights else mixed)
 
 
 def causal_padding_mask(attention_mask: Tensor | None) -> Tensor | None:
