@@ -37,21 +37,21 @@ class _SuperposedLayerNorm(torch.autograd.Function):
     def forward(ctx, x, weight, bias, shares, widths, eps):
         flat = x.reshape(-1, x.shape[-1])
         shift, centred, mean, rstd = _nested_statistics(flat, widths, eps)
-        scale = _from_the_right(shares * rstd)
-        offset = _from_the_right(shares * rstd * -mean)
-        live = _from_the_right(shares)
+        # (K, K): the shares of the widths that contain each segment. Numbers per width times it are sums per segment.
+        nested = torch.tril(shares[:, None].expand(-1, len(widths)))
+        scale, offset, live = rstd @ nested, (rstd * mean) @ -nested, nested.sum(0)
         for s, (lo, hi) in enumerate(_segments(widths)):
             part = centred[:, lo:hi]
             torch.addcmul(offset[:, s : s + 1], part, scale[:, s : s + 1], out=part)
             torch.addcmul(bias[lo:hi] * live[s], part, weight[lo:hi], out=part)
-        ctx.save_for_backward(flat, weight, bias, shares, shift, mean, rstd)
+        ctx.save_for_backward(flat, weight, bias, nested, shift, mean, rstd)
         ctx.widths = widths
         return centred.view_as(x)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        flat, weight, bias, shares, shift, mean, rstd = ctx.saved_tensors
+        flat, weight, bias, nested, shift, mean, rstd = ctx.saved_tensors
         need_x, need_weight, need_bias, need_shares, *_ = ctx.needs_input_grad
         widths, g = ctx.widths, grad.reshape(flat.shape)
         segments = list(_segments(widths))
@@ -61,18 +61,17 @@ class _SuperposedLayerNorm(torch.autograd.Function):
         sum_g = torch.stack([g[:, lo:hi] @ weight[lo:hi] for lo, hi in segments], -1).cumsum(-1)
         sum_gx = torch.stack([product[:, lo:hi] @ weight[lo:hi] for lo, hi in segments], -1).cumsum(-1)
         normed = (sum_gx - mean * sum_g) * rstd
-        scaled = shares * rstd
-        scale = _from_the_right(scaled)
+        scale = rstd @ nested
         grad_x = grad_weight = grad_bias = grad_shares = None
         if need_weight:
-            offset = _from_the_right(scaled * mean)
+            offset = (rstd * mean) @ nested
             grad_weight = torch.cat(
                 [scale[:, s] @ product[:, lo:hi] - offset[:, s] @ g[:, lo:hi] for s, (lo, hi) in enumerate(segments)]
             )
         if need_x:
-            width = flat.new_tensor(widths)
-            slope = _from_the_right(scaled * rstd * normed / -width)
-            offset = _from_the_right(scaled * (mean * rstd * normed - sum_g) / width)
+            per_width = nested / flat.new_tensor(widths)[:, None]
+            slope = rstd.square() * normed
+            offset, slope = (mean * slope - rstd * sum_g) @ per_width, slope @ -per_width
             torch.mul(g, weight, out=product)
             for s, (lo, hi) in enumerate(segments):
                 part = centred[:, lo:hi]
@@ -82,7 +81,7 @@ class _SuperposedLayerNorm(torch.autograd.Function):
         if need_bias or need_shares:
             total = g.sum(0)
         if need_bias:
-            live = _from_the_right(shares)
+            live = nested.sum(0)
             grad_bias = torch.cat([total[lo:hi] * live[s] for s, (lo, hi) in enumerate(segments)])
         if need_shares:
             by_bias = torch.stack([total[lo:hi] @ bias[lo:hi] for lo, hi in segments]).cumsum(0)
@@ -92,11 +91,6 @@ class _SuperposedLayerNorm(torch.autograd.Function):
 
 def _segments(widths: tuple[int, ...]):
     return zip((0, *widths[:-1]), widths, strict=True)
-
-
-def _from_the_right(per_width: Tensor) -> Tensor:
-    """Entry s = sum over the widths that contain segment s."""
-    return per_width.flip(-1).cumsum(-1).flip(-1)
 
 
 def _nested_statistics(x: Tensor, widths: tuple[int, ...], eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:

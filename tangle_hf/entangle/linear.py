@@ -5,10 +5,15 @@ the GELU in front of them along: it is computed again in the backward pass inste
 costs less than the memory traffic that it saves.
 """
 
+from functools import partial
+
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+
+BLOCK_BYTES = 16 * 2**20  # of a temporary, on a CPU
 
 
 def masked_linear(x: Tensor, mask: Tensor, weight: Tensor, bias: Tensor | None, gelu: str | None = None) -> Tensor:
@@ -85,24 +90,27 @@ class _MaskedLinear(torch.autograd.Function):
         # a searched mask keeps nothing.
         keep_x = gelu is not None or ctx.needs_input_grad[1] or ctx.needs_input_grad[2]
         ctx.save_for_backward(x if keep_x else None, mask, weight)
-        return _addmm(bias, _masked(x, mask, gelu), weight)
+        out = x.new_empty(len(x), weight.shape[1])
+        for rows in _blocks(x):
+            _addmm(bias, _masked(x[rows], mask, gelu), weight, out[rows])
+        return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
         x, mask, weight = ctx.saved_tensors
         need_x, need_mask, need_weight, need_bias, _ = ctx.needs_input_grad
-        grad_x = grad_mask = grad_weight = None
-        if need_x or need_mask:
-            grad_x = grad @ weight.T
-            if need_mask:
-                active = F.gelu(x, approximate=ctx.gelu) if ctx.gelu else x
-                grad_mask = (active * grad_x).sum(0)
-            grad_x.mul_(mask)
-            if ctx.gelu and need_x:
-                grad_x = torch.ops.aten.gelu_backward(grad_x, x, approximate=ctx.gelu)
-        if need_weight:
-            grad_weight = _masked(x, mask, ctx.gelu).T @ grad
+        grad_x = grad.new_empty(len(grad), len(weight)) if need_x else None
+        grad_mask = grad_weight = None
+        for rows in _blocks(grad, len(weight)):
+            if need_x or need_mask:
+                grad_active = grad[rows] @ weight.T
+                if need_mask:
+                    grad_mask = _add(grad_mask, (_active(x[rows], ctx.gelu) * grad_active).sum(0))
+                if need_x:
+                    _gelu_backward(grad_active.mul_(mask), x, rows, ctx.gelu, grad_x)
+            if need_weight:
+                grad_weight = _add_product(grad_weight, _masked(x[rows], mask, ctx.gelu), grad[rows])
         return grad_x, grad_mask, grad_weight, grad.sum(0) if need_bias else None, None
 
 
@@ -112,49 +120,92 @@ class _SuperposedLinear(torch.autograd.Function):
         ctx.widths, ctx.prefix_of_inputs, ctx.gelu = widths, prefix_of_inputs, gelu
         keep_x = gelu is not None or ctx.needs_input_grad[1] or ctx.needs_input_grad[3]
         ctx.save_for_backward(x if keep_x else None, weight, masks)
-        active = F.gelu(x, approximate=gelu) if gelu else x
-        return _addmm(bias, active, _mixed(weight, masks, widths, prefix_of_inputs))
+        mixed = _mixed(weight, masks, widths, prefix_of_inputs)
+        out = x.new_empty(len(x), weight.shape[1])
+        for rows in _blocks(x):
+            _addmm(bias, _active(x[rows], gelu), mixed, out[rows])
+        return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
         x, weight, masks = ctx.saved_tensors
         need_x, need_weight, need_bias, need_masks, *_ = ctx.needs_input_grad
-        grad_x = grad_weight = grad_masks = None
-        active = F.gelu(x, approximate=ctx.gelu) if ctx.gelu and (need_weight or need_masks) else x
-        if need_weight or (need_masks and ctx.prefix_of_inputs):
-            grad_x = grad @ _mixed(weight, masks, ctx.widths, ctx.prefix_of_inputs).T if need_x else None
-            outer = active.T @ grad
-            if need_masks:
-                grad_masks = torch.stack(
-                    [(o * w).sum(axis) for o, w, axis in _pairs(outer, weight, ctx.widths, ctx.prefix_of_inputs)]
-                )
-            if need_weight:
-                grad_weight = outer
-                for segment, mask in zip(_parts(outer, ctx.widths, ctx.prefix_of_inputs), masks, strict=True):
-                    segment.mul_(mask if ctx.prefix_of_inputs else mask[:, None])
-        elif need_masks:
-            # Frozen weights: one product per segment of the outputs gives the gradients of x and of the masks together,
-            # and x^T grad, of the weight's size, is not needed.
-            rows = []
-            for (lo, hi), mask in zip(_segments(ctx.widths), masks, strict=True):
-                product = grad[:, lo:hi] @ weight[:, lo:hi].T
-                rows.append((active * product).sum(0))
-                grad_x = product.mul_(mask) if grad_x is None else grad_x.addcmul_(product, mask)
-            grad_masks = torch.stack(rows)
-        elif need_x:
-            grad_x = grad @ _mixed(weight, masks, ctx.widths, ctx.prefix_of_inputs).T
-        if ctx.gelu and need_x:
-            grad_x = torch.ops.aten.gelu_backward(grad_x, x, approximate=ctx.gelu)
+        parts = partial(_parts, widths=ctx.widths, of_inputs=ctx.prefix_of_inputs)
+        grad_x = grad.new_empty(len(grad), len(weight)) if need_x else None
+        grad_masks = outer = None
+        # Frozen weights and a prefix on the outputs: one product per segment gives the gradients of x and of the masks
+        # together, and x^T grad, of the weight's size, is not needed.
+        by_segment = need_masks and not need_weight and not ctx.prefix_of_inputs
+        mixed = _mixed(weight, masks, ctx.widths, ctx.prefix_of_inputs) if need_x and not by_segment else None
+        for rows in _blocks(grad, len(weight)):
+            if by_segment:
+                active, grad_active, per_mask = _active(x[rows], ctx.gelu), None, []
+                for g, w, mask in zip(parts(grad[rows]), parts(weight), masks, strict=True):
+                    product = g @ w.T
+                    per_mask.append((active * product).sum(0))
+                    grad_active = product.mul_(mask) if grad_active is None else grad_active.addcmul_(product, mask)
+                grad_masks = _add(grad_masks, torch.stack(per_mask))
+            elif need_weight or need_masks:
+                outer = _add_product(outer, _active(x[rows], ctx.gelu), grad[rows])
+            if need_x:
+                if not by_segment:
+                    grad_active = grad[rows] @ mixed.T
+                _gelu_backward(grad_active, x, rows, ctx.gelu, grad_x)
+        if need_masks and not by_segment:
+            axis = 0 if ctx.prefix_of_inputs else 1
+            pairs = zip(parts(outer), parts(weight), strict=True)
+            grad_masks = torch.stack([(o * w).sum(axis) for o, w in pairs])
+        if need_weight:
+            for segment, mask in zip(parts(outer), masks, strict=True):
+                segment.mul_(mask if ctx.prefix_of_inputs else mask[:, None])
+        grad_weight = outer if need_weight else None
         return grad_x, grad_weight, grad.sum(0) if need_bias else None, grad_masks, None, None, None
+
+
+def _blocks(x: Tensor, width: int | None = None) -> list[slice]:
+    """Tokens in blocks whose temporaries, of that width or that of x, stay small.
+
+    On a CPU a large temporary costs more in page faults than the arithmetic on it, as the allocator returns it to the
+    system each time. A GPU has an allocator that keeps memory, and the compiler makes its own blocks.
+    """
+    size = len(x)
+    if x.device.type == "cpu" and not torch.compiler.is_compiling():
+        count = -(-size * (width or x.shape[1]) * x.element_size() // BLOCK_BYTES)
+        size = max(1, -(-size // max(1, count)))
+    return [slice(start, start + size) for start in range(0, len(x), max(1, size))]
+
+
+def _active(x: Tensor, gelu: str | None) -> Tensor:
+    return F.gelu(x, approximate=gelu) if gelu else x
 
 
 def _masked(x: Tensor, mask: Tensor, gelu: str | None) -> Tensor:
     return F.gelu(x, approximate=gelu).mul_(mask) if gelu else x * mask
 
 
-def _addmm(bias: Tensor | None, x: Tensor, weight: Tensor) -> Tensor:
-    return x @ weight if bias is None else torch.addmm(bias, x, weight)
+def _gelu_backward(grad: Tensor, x: Tensor, rows: slice, gelu: str | None, out: Tensor) -> None:
+    """Writes the gradient in front of the activation into the rows of `out`."""
+    if gelu:
+        torch.ops.aten.gelu_backward.grad_input(grad, x[rows], approximate=gelu, grad_input=out[rows])
+    else:
+        out[rows] = grad
+
+
+def _addmm(bias: Tensor | None, x: Tensor, weight: Tensor, out: Tensor) -> None:
+    if bias is None:
+        torch.mm(x, weight, out=out)
+    else:
+        torch.addmm(bias, x, weight, out=out)
+
+
+def _add(total: Tensor | None, part: Tensor) -> Tensor:
+    return part if total is None else total.add_(part)
+
+
+def _add_product(total: Tensor | None, x: Tensor, grad: Tensor) -> Tensor:
+    """Adds `x^T grad` to the total."""
+    return x.T @ grad if total is None else total.addmm_(x.T, grad)
 
 
 def _segments(widths: tuple[int, ...]):
@@ -164,13 +215,6 @@ def _segments(widths: tuple[int, ...]):
 def _parts(weight: Tensor, widths: tuple[int, ...], of_inputs: bool) -> list[Tensor]:
     """The weight between neighbouring widths of its prefix side."""
     return [weight[lo:hi] if of_inputs else weight[:, lo:hi] for lo, hi in _segments(widths)]
-
-
-def _pairs(outer: Tensor, weight: Tensor, widths: tuple[int, ...], of_inputs: bool):
-    axis = 0 if of_inputs else 1
-    return [
-        (o, w, axis) for o, w in zip(_parts(outer, widths, of_inputs), _parts(weight, widths, of_inputs), strict=True)
-    ]
 
 
 def _mixed(weight: Tensor, masks: Tensor, widths: tuple[int, ...], of_inputs: bool) -> Tensor:
