@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -36,7 +37,6 @@ class SupernetMixin:
 
     def __init__(self, config: PreTrainedConfig):
         super().__init__(config)
-        self._axes = config.axes
         self._tables: dict[tuple, Tensor] = {}
         self._skeletons: dict[Architecture, PreTrainedModel] = {}
 
@@ -45,10 +45,10 @@ class SupernetMixin:
         """The search space."""
         return self.config.space
 
-    @property
+    @cached_property
     def axes(self) -> AxisTable:
         """Which units of which parameter an architecture owns."""
-        return self._axes
+        return self.config.axes
 
     @classmethod
     def from_pretrained(cls, path: str | os.PathLike, *args, space: SearchSpace | None = None, **kwargs):
