@@ -3,11 +3,13 @@
 import dataclasses
 import os
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from contextlib import nullcontext
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.stateless import _reparametrize_module
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
@@ -88,12 +90,16 @@ class SupernetMixin:
         skeleton = self._skeletons[arch].train(self.training)
         if skeleton.config._attn_implementation != self.config._attn_implementation:
             skeleton.set_attn_implementation(self.config._attn_implementation)
-        if skeleton.is_activation_checkpointing != self.is_activation_checkpointing:
-            if self.is_activation_checkpointing:
-                skeleton.activation_checkpointing_enable()
-            else:
-                skeleton.activation_checkpointing_disable()
-        return torch.func.functional_call(skeleton, self._slices(arch), kwargs=inputs)
+        slices = self._slices(arch)
+        if self.is_activation_checkpointing:
+            # The backward pass runs a layer again when the call below is long over: it needs the slices once more.
+            again = partial(_reparametrize_module, skeleton, slices)
+            skeleton.activation_checkpointing_enable(
+                {"use_reentrant": False, "context_fn": lambda: (nullcontext(), again())}
+            )
+        elif skeleton.is_activation_checkpointing:
+            skeleton.activation_checkpointing_disable()
+        return torch.func.functional_call(skeleton, slices, kwargs=inputs)
 
     def _slices(self, arch: Architecture) -> dict[str, Tensor]:
         return slice_parameters(dict(self.named_parameters()), self.axes, arch)
