@@ -1,6 +1,6 @@
 """Neural architecture search with entangled weights, inside the Hugging Face ecosystem."""
 
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForImageClassification
 
 from .arch import ArchParameters, Mixture, one_hot
 from .cost import expected_flops, expected_num_params, flops, num_params
@@ -12,6 +12,13 @@ from .models.gpt2 import (
     TangleGPT2ForCausalLM,
     TangleGPT2Model,
 )
+from .models.vit import (
+    ElasticViTConfig,
+    ElasticViTForImageClassification,
+    TangleViTConfig,
+    TangleViTForImageClassification,
+    TangleViTModel,
+)
 from .samplers import sampler
 from .space import Architecture, PerLayer, SearchSpace
 from .version import __version__
@@ -21,6 +28,9 @@ from .version import __version__
 AutoConfig.register("tangle_gpt2", TangleGPT2Config)
 AutoModel.register(TangleGPT2Config, TangleGPT2Model)
 AutoModelForCausalLM.register(TangleGPT2Config, TangleGPT2ForCausalLM)
+AutoConfig.register("tangle_vit", TangleViTConfig)
+AutoModel.register(TangleViTConfig, TangleViTModel)
+AutoModelForImageClassification.register(TangleViTConfig, TangleViTForImageClassification)
 
 __all__ = [
     "__version__",
@@ -28,12 +38,17 @@ __all__ = [
     "Architecture",
     "ElasticGPT2Config",
     "ElasticGPT2LMHeadModel",
+    "ElasticViTConfig",
+    "ElasticViTForImageClassification",
     "Mixture",
     "PerLayer",
     "SearchSpace",
     "TangleGPT2Config",
     "TangleGPT2ForCausalLM",
     "TangleGPT2Model",
+    "TangleViTConfig",
+    "TangleViTForImageClassification",
+    "TangleViTModel",
     "expected_flops",
     "expected_num_params",
     "extract",

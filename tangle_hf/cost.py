@@ -46,7 +46,12 @@ def expected_num_params(space: SearchSpace, mixture: Mapping[str, Tensor], confi
 
 
 def flops(
-    space: SearchSpace, arch: Architecture, config: PreTrainedConfig, *, batch_size: int = 1, sequence_length: int
+    space: SearchSpace,
+    arch: Architecture,
+    config: PreTrainedConfig,
+    *,
+    batch_size: int = 1,
+    sequence_length: int | None = None,
 ) -> int:
     """Floating-point operations of one forward pass, two per multiply-add, matrix products only.
 
@@ -57,11 +62,12 @@ def flops(
         space: The search space.
         arch: An architecture of it.
         config: The supernet's config.
-        batch_size: Sequences.
-        sequence_length: Tokens in each.
+        batch_size: Sequences, or images.
+        sequence_length: Tokens in each. An image model has its own if None: the patches of `image_size` and the class
+            token.
 
     Raises:
-        ValueError: The architecture is not of this space.
+        ValueError: The architecture is not of this space, or a language model is given no length.
     """
     space.validate(arch)
     products = config.matrix_products(sequence_length)
@@ -74,7 +80,7 @@ def expected_flops(
     config: PreTrainedConfig,
     *,
     batch_size: int = 1,
-    sequence_length: int,
+    sequence_length: int | None = None,
 ) -> Tensor:
     """Expected `flops` under a mixture, as `expected_num_params`; differentiable in the shares."""
     products = config.matrix_products(sequence_length)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from .arch import one_hot
@@ -40,7 +40,7 @@ def export(
     form: str = "auto",
     processor=None,
 ) -> Export:
-    """Writes a subnet with its tokenizer and generation config, reloads it through the Auto class and compares logits.
+    """Writes a subnet with its tokenizer or image processor, reloads it through the Auto class and compares logits.
 
     The folder appears under its name only when it is whole and has been compared.
 
@@ -48,7 +48,7 @@ def export(
         supernet: An `Elastic*` model.
         arch: An architecture of its space.
         folder: Where to write; an earlier export there is replaced.
-        inputs: Arguments of one forward pass, e.g. `{"input_ids": ...}`, for the comparison.
+        inputs: Arguments of one forward pass, e.g. `{"input_ids": ...}` or `{"pixel_values": ...}`, for the comparison.
         form: As in `tangle_hf.extract`.
         processor: Tokenizer or image processor to save along, or None.
 
@@ -85,7 +85,7 @@ def compare(
     supernet: PreTrainedModel, arch: Architecture, folder: Path, inputs: Mapping[str, Tensor], remote_code: bool
 ) -> tuple[float, float]:
     """Largest difference of logits between a folder's model and the supernet under the one-hot, and the logits' scale."""
-    reloaded = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=remote_code, dtype=supernet.dtype)
+    reloaded = supernet.auto_model.from_pretrained(folder, trust_remote_code=remote_code, dtype=supernet.dtype)
     reloaded = reloaded.to(supernet.device).eval()
     training = supernet.training
     supernet.eval()

@@ -46,10 +46,6 @@ def extract(supernet: PreTrainedModel, arch: Architecture, form: str = "auto") -
             for name, tensor in target.items():
                 tensor.copy_(cut[name])
     subnet.loss_type = supernet.loss_type
-    subnet.generation_config = _generation_config(supernet, subnet)
+    if supernet.can_generate():
+        subnet.generation_config = copy.deepcopy(supernet.generation_config)
     return subnet
-
-
-def _generation_config(supernet: PreTrainedModel, subnet: PreTrainedModel):
-    """The supernet's settings for generation; classifiers have none."""
-    return copy.deepcopy(supernet.generation_config) if supernet.can_generate() else subnet.generation_config

@@ -1,1 +1,1 @@
-"""One folder per model family; families know transformers, not each other."""
+"""One folder per model family; families know transformers and the files shared here, not each other."""

@@ -5,14 +5,19 @@ the share-weighted sum of its zero-padded slices (arXiv:2312.10440, algorithm 2)
 every width in both, unlike the paper's code, whose full-width statistics are not those of any subnet.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedConfig
 from transformers.pytorch_utils import Conv1D
 
 from ..entangle import masked_linear, share_mask, share_sum, superpose_layer_norm, superpose_linear
+from .spaces import Names
 
 
 # Names of transformers for the GELUs that torch has in one pass; "gelu_new" is the tanh form in eight.
@@ -24,49 +29,85 @@ class BlockMasks(NamedTuple):
 
     embed: shares of the widths, (K_e,).
     width: share of each unit of the residual stream, (E,).
-    heads: shares of the head counts, (K_h,); None where one attention serves all counts.
     attention: share of each unit of q, k and v: (Q,) for `inputs`, for each width (K_e, Q) for `weights`.
     hidden: share of each hidden unit of the MLP, (H,) or (K_e, H) likewise.
+    counts: the head counts to attend with.
+    heads: their shares; None where one attention serves all of them.
     """
 
     embed: Tensor
     width: Tensor
-    heads: Tensor | None
     attention: Tensor
     hidden: Tensor
+    counts: tuple[int, ...]
+    heads: Tensor | None
 
 
 def block_masks(
-    tables: dict[str, Tensor], embed: Tensor, heads: Tensor, ratios: Tensor, layers: int, by_weights: bool
+    config: PreTrainedConfig, names: Names, tables: dict[str, Tensor], shares: dict[str, Tensor], sampled: bool = False
 ) -> list[BlockMasks]:
     """The masks of every layer, made for all layers at once.
 
+    With `sampled` each layer attends with one head count, drawn from its shares p and weighted by `p[h] / stop(p[h])`. Its
+    output and the gradient of its shares are those of the full sum on average over draws; of a whole net, which is not
+    linear in them, they are an estimate.
+
     Args:
-        tables: Membership of the axes `embed` (K_e, E), `hidden` (K_e, K_r, H), `attention`: (K_e, Q) where a head is a
-            part of the width, (K_h, Q) where heads have a width of their own, told apart by `split_heads`.
-        embed: Shares of the widths, (K_e,).
-        heads: Shares of the head counts, one row or one per layer.
-        ratios: Shares of the ratios, one row or one per layer.
-        layers: How many.
-        by_weights: Which form.
+        config: The supernet's.
+        names: The family's names of the dimensions.
+        tables: Membership of the axes `width` (K_e, E), `hidden` (K_e, K_r, H) and `attention`: (K_e, Q) where a head is a
+            part of the width, (K_h, Q) where heads have a width of their own.
+        shares: The mixture.
+        sampled: Draw head counts, from torch's global generator, as dropout does.
     """
-    width = share_mask(tables["embed"], embed)
-    if "attention_of_width" in tables:
-        table = tables["attention_of_width"]
-        attention = (embed[:, None] * table if by_weights else share_mask(table, embed))[None]
-        counts = heads.unbind(0)
+    embed, heads, ratios = shares[names.width][0], shares[names.heads], shares["mlp_ratio"]
+    layers, by_weights = getattr(config, names.depth), config.superposition == "weights"
+    if config.head_dim is None:
+        attention = (embed[:, None] * tables["attention"] if by_weights else share_mask(tables["attention"], embed))[
+            None
+        ]
+        counts, parts = _head_parts(config.space.choices[names.heads], heads.expand(layers, -1), sampled)
     else:
-        attention = share_mask(tables["attention_of_heads"], heads)
-        if by_weights:
-            attention = embed[:, None] * attention[:, None]
-        counts = [None]
+        attention = share_mask(tables["attention"], heads)
+        attention = embed[:, None] * attention[:, None] if by_weights else attention
+        counts, parts = [(config.space.choices[names.heads][-1],)] * layers, [None] * layers
     if by_weights:
         hidden = embed[:, None] * share_mask(tables["hidden"].transpose(0, 1), ratios)
     else:
         hidden = share_mask(tables["hidden"], embed, ratios)
-    rows = [list(rows) for rows in (counts, attention.unbind(0), hidden.unbind(0))]
-    per_layer = [row * layers if len(row) == 1 else row for row in rows]
-    return [BlockMasks(embed, width, *row) for row in zip(*per_layer, strict=True)]
+    width = share_mask(tables["width"], embed)
+    rows = [mask.expand(layers, *mask.shape[1:]).unbind(0) for mask in (attention, hidden)]
+    return [BlockMasks(embed, width, *row) for row in zip(*rows, counts, parts, strict=True)]
+
+
+def superposed_layers(
+    layers: nn.ModuleList,
+    run: Callable[[nn.Module, Tensor, BlockMasks], Tensor],
+    hidden: Tensor,
+    masks: list[BlockMasks],
+    depths: tuple[int, ...],
+    shares: Tensor,
+    checkpointing: bool,
+) -> Tensor:
+    """All blocks, mixed over depths: `sum_d shares[d] x_d`, x_d the residual stream after d blocks.
+
+    Args:
+        layers: Stock blocks.
+        run: The family's block under a mixture.
+        hidden: The residual stream in front of the first block.
+        masks: Of every block.
+        depths: Choices of the depth, ascending.
+        shares: (K_d,).
+        checkpointing: Compute each block again in the backward pass.
+    """
+    ends = []
+    for number, (layer, mask) in enumerate(zip(layers, masks, strict=True), 1):
+        hidden = (
+            checkpoint(run, layer, hidden, mask, use_reentrant=False) if checkpointing else run(layer, hidden, mask)
+        )
+        if number in depths:
+            ends.append(hidden)
+    return share_sum(shares, ends) if len(ends) > 1 else hidden
 
 
 def superposed_norm(norm: nn.LayerNorm, x: Tensor, embed: Tensor, widths: tuple[int, ...]) -> Tensor:
@@ -116,16 +157,29 @@ def in_out(linear: nn.Module) -> tuple[Tensor, Tensor | None]:
     return linear.weight if isinstance(linear, Conv1D) else linear.weight.T, linear.bias
 
 
+def softmax_scales(
+    masks: BlockMasks, widths: tuple[int, ...], head_dim: int | None
+) -> tuple[Tensor | None, tuple[float, ...]]:
+    """What queries are to be multiplied by, and the softmax scale of every head count.
+
+    Where a head is width / heads wide its scale (e/h)^-0.5 is h^0.5 e^-0.5, the second factor mixed over the widths. That
+    one must be a tensor: the scale of SDPA is a number and would drop its gradient.
+    """
+    if head_dim is not None:
+        return None, tuple(head_dim**-0.5 for _ in masks.counts)
+    mixed = masks.embed @ torch.tensor(widths, dtype=masks.embed.dtype, device=masks.embed.device).rsqrt()
+    return mixed, tuple(heads**0.5 for heads in masks.counts)
+
+
 def superposed_attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    shares: Tensor | None,
-    counts: tuple[int, ...],
+    masks: BlockMasks,
     scales: tuple[float, ...],
-    attend: Tensor | None,
-    is_causal: bool,
-    dropout: float,
+    attend: Tensor | None = None,
+    is_causal: bool = False,
+    dropout: float = 0.0,
 ) -> Tensor:
     """Attention mixed over head counts, `sum_h shares[h] SDPA_h(query, key, value)`: one SDPA for each count.
 
@@ -133,16 +187,29 @@ def superposed_attention(
         query: (batch, sequence, Q).
         key: Likewise.
         value: Likewise.
-        shares: (K_h,), or None for one count without a share.
-        counts: Head counts.
-        scales: Softmax scale of each.
+        masks: Of this block; gives head counts and shares.
+        scales: Softmax scale of each count.
         attend: Boolean (batch, 1, sequence, sequence), or None.
         is_causal: Causal attention, where `attend` is None.
         dropout: Probability.
     """
     attend_with = partial(_attend, query, key, value, attend, is_causal and attend is None, dropout)
-    parts = [attend_with(heads, scale) for heads, scale in zip(counts, scales, strict=True)]
-    return parts[0] if shares is None else share_sum(shares, parts)
+    parts = [attend_with(heads, scale) for heads, scale in zip(masks.counts, scales, strict=True)]
+    return parts[0] if masks.heads is None else share_sum(masks.heads, parts)
+
+
+def _head_parts(
+    choices: tuple[int, ...], rows: Tensor, sampled: bool
+) -> tuple[list[tuple[int, ...]], list[Tensor | None]]:
+    """Head counts to attend with and their shares, for every layer; `rows` (layers, K_h)."""
+    if len(choices) == 1:
+        return [choices] * len(rows), [None] * len(rows)
+    if not sampled:
+        return [choices] * len(rows), list(rows.unbind(0))
+    drawn = torch.multinomial(rows.detach().float().clamp_min(0), 1)
+    shares = rows.gather(1, drawn)
+    weights = (shares / shares.detach()).unbind(0) if rows.requires_grad else [None] * len(rows)
+    return [(choices[k],) for k in drawn[:, 0].tolist()], list(weights)
 
 
 def _attend(query, key, value, attend, is_causal: bool, dropout: float, heads: int, scale: float) -> Tensor:

@@ -1,30 +1,14 @@
-"""Law 2 for whole GPT-2 blocks, padding masks, bad mixtures, precision and checkpointing."""
+"""GPT-2 under a mixture: padding masks, bad mixtures, precision and checkpointing."""
 
-import oracle
+from unittest.mock import patch
+
 import pytest
 import torch
 from families import gpt2
+from torch.nn import functional as F
 
 from tangle_hf import ArchParameters, ElasticGPT2Config, PerLayer, SearchSpace, extract, one_hot, sampler
-from tangle_hf.models.gpt2.superposed_gpt2 import superposed_block
-from tangle_hf.models.superposed import block_masks
-
-
-@pytest.mark.parametrize("superposition", ["inputs", "weights"])
-def test_law_2_a_block_is_the_literal_sum_over_slices(superposition):
-    space = SearchSpace(n_embd=[16, 24, 32], n_layer=[1, 2], n_head=PerLayer([2, 4]), mlp_ratio=PerLayer([1, 2]))
-    supernet = gpt2("split", superposition, space).double()
-    mixture = ArchParameters(space).double().sample(sampler("drnas"), generator=torch.Generator().manual_seed(3))
-    embed, heads, ratio = mixture["n_embd"][0], mixture["n_head"][1], mixture["mlp_ratio"][1]
-    x = torch.randn(2, 6, 32, dtype=torch.float64)
-    masks = block_masks(
-        supernet._membership(), embed, mixture["n_head"], mixture["mlp_ratio"], 2, superposition == "weights"
-    )
-    block = supernet.transformer.h[1]
-    found = superposed_block(block, x, None, masks[1], supernet.config)
-    literal = oracle.block_inputs_form if superposition == "inputs" else oracle.block_weights_form
-    expected = literal(block, x, embed, heads, ratio, [16, 24, 32], [2, 4], [1, 2])
-    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+from tangle_hf.models.superposed import _head_parts
 
 
 @pytest.mark.parametrize("heads", ["split", "fixed"])
@@ -84,3 +68,30 @@ def test_a_mixture_of_another_space_is_refused():
 def test_a_space_that_cannot_be_is_refused(space, options, message):
     with pytest.raises(ValueError, match=message):
         ElasticGPT2Config(space=SearchSpace(n_layer=[1, 2], **space), **options)
+
+
+def test_sampled_heads_are_right_on_average_and_cost_one_attention():
+    """Value and gradient of `sum_h p_h f_h` by one drawn h, weighted by p_h / stop(p_h)."""
+    rows = torch.tensor([[0.2, 0.5, 0.3]], dtype=torch.float64).expand(4000, -1).clone().requires_grad_()
+    torch.manual_seed(0)
+    counts, weights = _head_parts((2, 4, 8), rows, sampled=True)
+    values = {2: 1.0, 4: -2.0, 8: 5.0}
+    drawn = torch.cat([weight * values[count] for (count,), weight in zip(counts, weights, strict=True)])
+    spread = drawn.std().item() / len(rows) ** 0.5
+    assert abs(drawn.mean().item() - (0.2 * 1 - 0.5 * 2 + 0.3 * 5)) < 4 * spread
+    (gradient,) = torch.autograd.grad(drawn.sum(), rows)
+    torch.testing.assert_close(gradient.mean(0), rows.new_tensor([1.0, -2.0, 5.0]), rtol=0.1, atol=0)
+
+    space = SearchSpace(n_embd=[16, 32], n_layer=[1, 2], n_head=PerLayer([2, 4]), mlp_ratio=PerLayer([1, 2]))
+    supernet, logits, tokens = gpt2(space=space).train(), ArchParameters(space), torch.arange(8)[None]
+    supernet.config.sampled_heads = True
+    mixture = logits.sample(sampler("darts"))
+    with patch("torch.nn.functional.scaled_dot_product_attention", wraps=F.scaled_dot_product_attention) as attention:
+        supernet(input_ids=tokens, labels=tokens, mixture=mixture).loss.backward()
+    assert attention.call_count == 2  # one for each layer
+    assert logits.logits["n_head"].grad.abs().amax(-1).min() > 0
+    with torch.no_grad():  # no draw outside training
+        supernet.eval()
+        found = supernet(input_ids=tokens, mixture=mixture).logits
+        supernet.config.sampled_heads = False
+        torch.testing.assert_close(found, supernet(input_ids=tokens, mixture=mixture).logits)

@@ -1,8 +1,10 @@
 """The axis table of GPT-2: what every search dimension owns of every parameter. Everything that slices reads it."""
 
-from math import lcm
-
 from ...axes import Axis, AxisTable, ParameterAxes, prefix, whole
+from ..spaces import Names, attention_axis, hidden_axis
+
+
+NAMES = Names(width="n_embd", depth="n_layer", heads="n_head")
 
 
 def gpt2_axes(
@@ -18,10 +20,7 @@ def gpt2_axes(
 ) -> AxisTable:
     """Parameter names of `GPT2LMHeadModel` -> their axes, for full sizes.
 
-    With `head_dim=None` a head is n_embd / n_head wide. Each of q, k and v is cut into L = lcm(head counts) cells, and
-    width e owns the first e/L units of every cell. A head of any count is a run of whole cells, so narrower nets nest,
-    and which units a width owns does not depend on the head count. With a fixed `head_dim` the first h heads are a
-    prefix.
+    What a width and a head count own of q, k and v: `tangle_hf.models.spaces.attention_axis`.
 
     Args:
         vocab_size: Tokens.
@@ -35,14 +34,9 @@ def gpt2_axes(
         tied: Whether the head shares the embedding's weight and is no parameter of its own.
     """
     embed = prefix("n_embd", n_embd)
-    hidden = Axis(("n_embd", "mlp_ratio"), lambda e, r: ((n_inner, slice(round(e * r))),))
-    if head_dim is None:
-        cells = lcm(*head_counts)
-        heads = Axis(("n_embd",), lambda e: ((cells, slice(cells)), (qkv_width // cells, slice(e // cells))))
-        qkv = Axis(heads.dimensions, lambda e: ((3, slice(3)), *heads.block(e)))
-    else:
-        heads = Axis(("n_head",), lambda h: ((qkv_width, slice(h * head_dim)),))
-        qkv = Axis(heads.dimensions, lambda h: ((3, slice(3)), *heads.block(h)))
+    hidden = hidden_axis(NAMES, n_inner)
+    heads = attention_axis(NAMES, qkv_width, head_dim, head_counts)
+    qkv = Axis(heads.dimensions, lambda value: ((3, slice(3)), *heads.block(value)))
     block = {
         "ln_1.weight": (embed,),
         "ln_1.bias": (embed,),

@@ -8,10 +8,8 @@ from transformers import GPT2Config
 
 from ...axes import AxisTable, ParameterAxes, num_elements
 from ...space import SearchSpace
-from .axes_gpt2 import gpt2_axes
-
-
-SUPERPOSITIONS = ("inputs", "weights")
+from ..spaces import check_space, complete_space, mlp_ratio
+from .axes_gpt2 import NAMES, gpt2_axes
 
 
 @strict
@@ -25,6 +23,8 @@ class ElasticGPT2Config(GPT2Config):
         head_dim: Fixed width of a head; `n_embd / n_head`, the paper's language space, if None.
         superposition: "inputs" (the mixture enters once, at each consumer's input) or "weights" (arXiv:2312.10440,
             algorithm 2). Both have the same weights and the same one-hot subnets.
+        sampled_heads: In training, attend with one head count per layer, drawn from the shares, instead of all of them:
+            an estimator, see `tangle_hf.models.superposed.block_masks`.
         initializer_range: Standard deviation of new weights. Default `0.02 * sqrt(768 / n_embd)`: GPT-2's 0.02 keeps
             narrow nets near the unigram for hundreds of steps.
 
@@ -38,11 +38,13 @@ class ElasticGPT2Config(GPT2Config):
     space: Any = None
     head_dim: int | None = None
     superposition: str = "inputs"
+    sampled_heads: bool = False
     initializer_range: float | None = None
 
     def __post_init__(self, **kwargs):
-        given = self.space if isinstance(self.space, SearchSpace) else SearchSpace.from_dict(self.space or {"_": 1})
-        self.space = self._complete(given)
+        sizes = {"n_embd": self.n_embd, "n_layer": self.n_layer, "n_head": self.n_head}
+        sizes["mlp_ratio"] = mlp_ratio(self.n_inner or 4 * self.n_embd, self.n_embd)
+        self.space = complete_space(self.space, sizes, "GPT-2")
         largest = self.space.largest
         self.n_embd, self.n_layer = largest.n_embd, largest.n_layer
         self.n_head = max(self.space.choices["n_head"])
@@ -70,11 +72,16 @@ class ElasticGPT2Config(GPT2Config):
             tied=self.tie_word_embeddings,
         )
 
-    def matrix_products(self, sequence_length: int) -> list[tuple[ParameterAxes, Callable[[dict], int]]]:
+    def matrix_products(self, sequence_length: int | None) -> list[tuple[ParameterAxes, Callable[[dict], int]]]:
         """Every matrix product of a forward pass over one sequence: what it depends on, and its FLOPs for given values.
 
         A linear layer is 2 * tokens * weight elements; attention is two products of tokens^2 * (n_head * head_dim).
+
+        Raises:
+            ValueError: No length is given; text has none of its own.
         """
+        if sequence_length is None:
+            raise ValueError(f"the FLOPs of GPT-2 need a sequence_length; it takes up to {self.n_positions} tokens")
         products = []
         for name, entry in self.axes.items():
             if len(entry.axes) == 2 and name.startswith("transformer.h."):
@@ -92,53 +99,13 @@ class ElasticGPT2Config(GPT2Config):
         data["architectures"] = ["GPT2LMHeadModel"]  # what the checkpoint is for everybody without this library
         return data
 
-    def _complete(self, space: SearchSpace) -> SearchSpace:
-        """The space with every dimension of GPT-2, in a fixed order."""
-        inner = self.n_inner or 4 * self.n_embd
-        known = {
-            "n_embd": self.n_embd,
-            "n_layer": self.n_layer,
-            "n_head": self.n_head,
-            "mlp_ratio": inner / self.n_embd,
-        }
-        dimensions = space.to_dict()
-        dimensions.pop("_", None)
-        if unknown := dimensions.keys() - known.keys():
-            raise ValueError(f"{sorted(unknown)} cannot be searched in GPT-2; its dimensions are {list(known)}")
-        known["mlp_ratio"] = int(known["mlp_ratio"]) if known["mlp_ratio"].is_integer() else known["mlp_ratio"]
-        return SearchSpace.from_dict({name: dimensions.get(name, [size]) for name, size in known.items()})
-
     def _check(self) -> None:
-        choices = self.space.choices
-        if self.superposition not in SUPERPOSITIONS:
-            raise ValueError(f"superposition={self.superposition!r} is unknown; choose one of {SUPERPOSITIONS}")
-        if self.space.per_layer & {"n_embd", "n_layer"}:
-            raise ValueError(
-                "n_embd and n_layer are one choice for the whole net; only n_head and mlp_ratio can be PerLayer"
-            )
-        for name in ("n_embd", "n_head"):
-            if not all(isinstance(value, int) for value in choices[name]):
-                raise ValueError(f"{name} must be whole numbers, got {choices[name]}")
-        if self.head_dim is None:
-            for width in choices["n_embd"]:
-                for heads in choices["n_head"]:
-                    if width % heads:
-                        raise ValueError(
-                            f"n_embd={width} is not divisible by n_head={heads}; choose widths that every head count "
-                            "divides, or fix the width of a head with head_dim"
-                        )
-        elif self.n_head * self.head_dim != self.n_embd:
+        check_space(self.space, NAMES, self.head_dim, self.superposition)
+        if self.head_dim is not None and self.n_head * self.head_dim != self.n_embd:
             raise ValueError(
                 f"with a fixed head_dim the largest n_head * head_dim must be the largest n_embd, got {self.n_head} * "
                 f"{self.head_dim} = {self.n_head * self.head_dim} and n_embd={self.n_embd}"
             )
-        for width in choices["n_embd"]:
-            for ratio in choices["mlp_ratio"]:
-                if abs(width * ratio - round(width * ratio)) > 1e-9:
-                    raise ValueError(
-                        f"mlp_ratio={ratio} of n_embd={width} is {width * ratio} hidden units; "
-                        "choose ratios that give whole numbers for every width"
-                    )
         for name in ("add_cross_attention", "reorder_and_upcast_attn"):
             if getattr(self, name):
                 raise ValueError(f"{name}=True is not supported by the GPT-2 supernet; set it to False")

@@ -4,7 +4,8 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
 from ...axes import AxisTable
 from ...space import Architecture
-from .axes_gpt2 import gpt2_axes
+from ..spaces import config_of_subnet, layer_sizes
+from .axes_gpt2 import NAMES, gpt2_axes
 from .configuration_elastic_gpt2 import ElasticGPT2Config
 from .configuration_tangle_gpt2 import TangleGPT2Config
 from .modeling_tangle_gpt2 import TangleGPT2ForCausalLM
@@ -12,12 +13,10 @@ from .modeling_tangle_gpt2 import TangleGPT2ForCausalLM
 
 FORMS = ("stock", "padded", "compact")
 
-_NOT_FOR_SUBNETS = ("space", "superposition", "head_dim", "architectures", "n_inner", "n_head", "model_type", "dtype")
-
 
 def subnet_forms(config: ElasticGPT2Config, arch: Architecture) -> dict[str, str | None]:
     """Form -> None where an architecture has it, else the reason why not. The first possible one is the natural one."""
-    heads, hidden, head_dims = _sizes(config, arch)
+    heads, hidden, head_dims = layer_sizes(arch, NAMES, config.head_dim)
     width = arch.n_embd
     widest = max(h * d for h, d in zip(heads, head_dims, strict=True))
     reasons = dict.fromkeys(("stock", "compact", "padded"))
@@ -42,9 +41,8 @@ def subnet_skeleton(
     config: ElasticGPT2Config, arch: Architecture, form: str
 ) -> tuple[type[PreTrainedModel], GPT2Config]:
     """Class and config of an architecture in one of `FORMS`; ask `subnet_forms` first."""
-    heads, hidden, head_dims = _sizes(config, arch)
-    common = {k: v for k, v in config.to_dict().items() if k not in _NOT_FOR_SUBNETS}
-    common |= {"n_embd": arch.n_embd, "n_layer": arch.n_layer}
+    heads, hidden, head_dims = layer_sizes(arch, NAMES, config.head_dim)
+    common = config_of_subnet(config, "n_inner", "n_head") | {"n_embd": arch.n_embd, "n_layer": arch.n_layer}
     if form == "stock":
         return GPT2LMHeadModel, GPT2Config(**common, n_head=heads[0], n_inner=hidden[0])
     if form == "padded":
@@ -59,7 +57,7 @@ def subnet_skeleton(
 
 def padded_axes(config: ElasticGPT2Config, arch: Architecture) -> AxisTable:
     """Where the parameters of an architecture sit inside its padded stock form."""
-    _, hidden, head_dims = _sizes(config, arch)
+    _, hidden, head_dims = layer_sizes(arch, NAMES, config.head_dim)
     return gpt2_axes(
         vocab_size=config.vocab_size,
         n_positions=config.n_positions,
@@ -70,11 +68,3 @@ def padded_axes(config: ElasticGPT2Config, arch: Architecture) -> AxisTable:
         head_dim=head_dims[0],
         tied=config.tie_word_embeddings,
     )
-
-
-def _sizes(config: ElasticGPT2Config, arch: Architecture) -> tuple[list[int], list[int], list[int]]:
-    """Head counts, hidden units and head widths of every layer."""
-    layers = range(arch.n_layer)
-    heads = [arch.n_head[i] if isinstance(arch.n_head, tuple) else arch.n_head for i in layers]
-    ratios = [arch.mlp_ratio[i] if isinstance(arch.mlp_ratio, tuple) else arch.mlp_ratio for i in layers]
-    return heads, [round(arch.n_embd * r) for r in ratios], [config.head_dim or arch.n_embd // h for h in heads]

@@ -1,0 +1,150 @@
+"""What the configs of all supernets do with their space: complete it, and refuse what cannot be built."""
+
+from collections.abc import Mapping
+from math import lcm
+from typing import Any, NamedTuple
+
+from transformers import PreTrainedConfig
+
+from ..axes import Axis
+from ..space import Architecture, Number, SearchSpace
+
+
+SUPERPOSITIONS = ("inputs", "weights")
+
+
+class Names(NamedTuple):
+    """What a family calls its dimensions; the fourth, `mlp_ratio`, has one name everywhere."""
+
+    width: str
+    depth: str
+    heads: str
+
+
+class LayerSizes(NamedTuple):
+    """Head counts, hidden units of the MLP and head widths of every layer of an architecture."""
+
+    heads: list[int]
+    hidden: list[int]
+    head_dims: list[int]
+
+
+def complete_space(space: SearchSpace | Mapping | None, sizes: Mapping[str, Number], family: str) -> SearchSpace:
+    """The space with every dimension of a family, in the family's order.
+
+    Args:
+        space: A space, what its `to_dict` gave (so it is read from JSON), or None.
+        sizes: Dimension -> the config's own size, the one choice of a dimension that the space does not name.
+        family: Name for the error.
+
+    Raises:
+        ValueError: The space names a dimension that the family does not have.
+    """
+    dimensions = space.to_dict() if isinstance(space, SearchSpace) else dict(space or {})
+    if unknown := dimensions.keys() - sizes.keys():
+        raise ValueError(f"{sorted(unknown)} cannot be searched in {family}; its dimensions are {list(sizes)}")
+    return SearchSpace.from_dict({name: dimensions.get(name, [size]) for name, size in sizes.items()})
+
+
+def mlp_ratio(hidden: int, width: int) -> Number:
+    """Hidden units per unit of width, a whole number where it is one."""
+    ratio = hidden / width
+    return int(ratio) if ratio.is_integer() else ratio
+
+
+def check_space(space: SearchSpace, names: Names, head_dim: int | None, superposition: str) -> None:
+    """Checks that every architecture of a complete space can be built.
+
+    Args:
+        space: The space, with every dimension of the family.
+        names: The family's names of them.
+        head_dim: Fixed width of a head; width / heads if None.
+        superposition: One of `SUPERPOSITIONS`.
+
+    Raises:
+        ValueError: The superposition is unknown, width or depth is chosen per layer, a size is no whole number, a width
+            is not divisible by a head count (without `head_dim`), or a ratio gives a fraction of a unit.
+    """
+    choices = space.choices
+    if superposition not in SUPERPOSITIONS:
+        raise ValueError(f"superposition={superposition!r} is unknown; choose one of {SUPERPOSITIONS}")
+    if space.per_layer & {names.width, names.depth}:
+        raise ValueError(
+            f"{names.width} and {names.depth} are one choice for the whole net; only {names.heads} and mlp_ratio can be "
+            "PerLayer"
+        )
+    for name in names:
+        if not all(isinstance(value, int) for value in choices[name]):
+            raise ValueError(f"{name} must be whole numbers, got {choices[name]}")
+    if head_dim is not None and head_dim < 1:
+        raise ValueError(f"head_dim={head_dim} must be at least 1, or None for {names.width} / {names.heads}")
+    for width in choices[names.width]:
+        for heads in choices[names.heads]:
+            if head_dim is None and width % heads:
+                raise ValueError(
+                    f"{names.width}={width} is not divisible by {names.heads}={heads}; choose widths that every head "
+                    "count divides, or fix the width of a head with head_dim"
+                )
+        for ratio in choices["mlp_ratio"]:
+            if abs(width * ratio - round(width * ratio)) > 1e-9:
+                raise ValueError(
+                    f"mlp_ratio={ratio} of {names.width}={width} is {width * ratio} hidden units; "
+                    "choose ratios that give whole numbers for every width"
+                )
+
+
+def check_checkpoint(path: Any, wanted: Mapping[str, int], stored: Mapping[str, int]) -> None:
+    """Checks that the largest choices of a space are the sizes of a checkpoint.
+
+    Raises:
+        ValueError: They are not; names the size.
+    """
+    for name, have in stored.items():
+        if wanted[name] != have:
+            raise ValueError(
+                f"the largest choice of the space gives {name}={wanted[name]}, the checkpoint {path} has {have}; make the "
+                "checkpoint's size the largest choice"
+            )
+
+
+def attention_axis(names: Names, size: int, head_dim: int | None, head_counts: tuple[int, ...]) -> Axis:
+    """The units that an architecture owns in each of q, k and v, and at the input of the projection behind them.
+
+    With `head_dim=None` a head is width / heads wide. The units are cut into L = lcm(head counts) cells, and width e owns
+    the first e/L units of every cell. A head of any count is a run of whole cells, so narrower nets nest, and which
+    units a width owns does not depend on the head count. With a fixed `head_dim` the first h heads are a prefix.
+
+    Args:
+        names: The family's names.
+        size: Full width of each of q, k and v.
+        head_dim: Fixed width of a head, or None.
+        head_counts: Choices of the head count.
+    """
+    if head_dim is not None:
+        return Axis((names.heads,), lambda h: ((size, slice(h * head_dim)),))
+    cells = lcm(*head_counts)
+    return Axis((names.width,), lambda e: ((cells, slice(cells)), (size // cells, slice(e // cells))))
+
+
+def hidden_axis(names: Names, size: int) -> Axis:
+    """The units that an architecture owns of the MLP's hidden layer, the first width * ratio of `size`."""
+    return Axis((names.width, "mlp_ratio"), lambda e, r: ((size, slice(round(e * r))),))
+
+
+def layer_sizes(arch: Architecture, names: Names, head_dim: int | None) -> LayerSizes:
+    """The sizes of every layer of an architecture, with a fixed `head_dim` or width / heads."""
+    width = getattr(arch, names.width)
+    heads, ratios = _per_layer(arch, names.heads), _per_layer(arch, "mlp_ratio")
+    return LayerSizes(heads, [round(width * ratio) for ratio in ratios], [head_dim or width // h for h in heads])
+
+
+def config_of_subnet(config: PreTrainedConfig, *without: str) -> dict[str, Any]:
+    """The fields that a subnet's config takes over from the supernet's; `without` are those it has values of its own for."""
+    supernet = {"space", "superposition", "sampled_heads", "drop_path_rate", "head_dim"}
+    never = {*supernet, "architectures", "model_type", "dtype", *without}
+    return {name: value for name, value in config.to_dict().items() if name not in never}
+
+
+def _per_layer(arch: Architecture, name: str) -> list[Number]:
+    value = getattr(arch, name)
+    return list(value) if isinstance(value, tuple) else [value] * arch.depth

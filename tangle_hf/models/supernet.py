@@ -1,0 +1,155 @@
+"""What every supernet adds to its stock class, whatever the family: its space, single paths, checked mixtures."""
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from functools import cached_property, partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.stateless import _reparametrize_module
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.utils import ModelOutput
+
+from ..axes import AxisTable, membership, slice_parameters
+from ..space import Architecture, SearchSpace
+from .spaces import check_checkpoint
+
+
+MAX_SKELETONS = 64  # empty module trees kept for single paths; building one takes milliseconds
+
+_HUB = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
+
+
+class SupernetMixin:
+    """Comes before the stock class in the bases of an `Elastic*` model, whose parameters it leaves as they are.
+
+    A family states the attributes below and, in its `forward`, calls `check_arguments`, `_single_path` and `_shares`.
+    """
+
+    stock_config: type[PreTrainedConfig]  # reads the checkpoints to start from
+    auto_model: type  # Auto class that loads an exported subnet
+    layers: str  # where the layers are: parameters are called f"{layers}.{i}...."
+    sizes: Callable[[PreTrainedConfig], dict[str, int]]  # what a checkpoint and the largest choices must agree on
+    subnet_forms: Callable[[PreTrainedConfig, Architecture], dict[str, str | None]]
+    subnet_skeleton: Callable[[PreTrainedConfig, Architecture, str], tuple[type[PreTrainedModel], PreTrainedConfig]]
+    padded_axes: Callable[[PreTrainedConfig, Architecture], AxisTable]
+
+    def __init__(self, config: PreTrainedConfig):
+        super().__init__(config)
+        self._tables: dict[tuple, Tensor] = {}
+        self._skeletons: dict[Architecture, PreTrainedModel] = {}
+
+    @property
+    def space(self) -> SearchSpace:
+        """The search space."""
+        return self.config.space
+
+    @cached_property
+    def axes(self) -> AxisTable:
+        """Which units of which parameter an architecture owns."""
+        return self.config.axes
+
+    @classmethod
+    def from_pretrained(cls, path: str | os.PathLike, *args, space: SearchSpace | None = None, **kwargs):
+        """Starts from any stock checkpoint of the family, or loads a supernet.
+
+        Args:
+            path: Folder or Hub name.
+            *args: As in transformers.
+            space: The space to search; its largest choices must be the checkpoint's sizes. If None: the space stored
+                in the checkpoint, or one choice per dimension.
+            **kwargs: As in transformers; fields of the supernet's config among them.
+
+        Raises:
+            ValueError: The largest choices of the space are not the sizes of the checkpoint.
+        """
+        if "config" not in kwargs:
+            stored = cls.stock_config.from_pretrained(path, **{k: kwargs[k] for k in _HUB if k in kwargs})
+            own = {name: kwargs.pop(name) for name in _own_fields(cls.config_class) & kwargs.keys()}
+            replaced = {"architectures"} | ({"id2label", "label2id"} if "num_labels" in own else set())
+            data = {name: value for name, value in stored.to_dict().items() if name not in replaced} | own
+            config = cls.config_class(**{**data, "space": space or data.get("space")})
+            check_checkpoint(path, cls.sizes(config), cls.sizes(stored))
+            kwargs["config"] = config
+        return super().from_pretrained(path, *args, **kwargs)
+
+    def _single_path(self, arch: Architecture, inputs: dict[str, Any]) -> ModelOutput:
+        """The exported model of an architecture, run on slices of this model's parameters."""
+        if arch not in self._skeletons:
+            self.space.validate(arch)
+            form = next(name for name, reason in self.subnet_forms(self.config, arch).items() if reason is None)
+            if len(self._skeletons) == MAX_SKELETONS:
+                self._skeletons.pop(next(iter(self._skeletons)))
+            skeleton_class, config = self.subnet_skeleton(self.config, arch, form)
+            with torch.device("meta"):
+                self._skeletons[arch] = skeleton_class(config)
+            self._skeletons[arch].loss_type = self.loss_type
+        skeleton = self._skeletons[arch].train(self.training)
+        if skeleton.config._attn_implementation != self.config._attn_implementation:
+            skeleton.set_attn_implementation(self.config._attn_implementation)
+        slices = self._slices(arch)
+        if self.is_activation_checkpointing:
+            # The backward pass runs a layer again when the call below is long over: it needs the slices once more.
+            again = partial(_reparametrize_module, skeleton, slices)
+            skeleton.activation_checkpointing_enable(
+                {"use_reentrant": False, "context_fn": lambda: (nullcontext(), again())}
+            )
+        elif skeleton.is_activation_checkpointing:
+            skeleton.activation_checkpointing_disable()
+        return torch.func.functional_call(skeleton, slices, kwargs=inputs)
+
+    def _slices(self, arch: Architecture) -> dict[str, Tensor]:
+        return slice_parameters(dict(self.named_parameters()), self.axes, arch)
+
+    def _shares(self, mixture: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The mixture, checked, on this model's device and in its type."""
+        expected = {n: (self.space.rows(n), len(c)) for n, c in self.space.choices.items()}
+        found = {name: tuple(rows.shape) for name, rows in mixture.items()}
+        if found != expected:
+            raise ValueError(
+                f"the mixture has rows {found}, this space needs {expected}; use ArchParameters or one_hot"
+            )
+        return {name: mixture[name].to(self.device, self.dtype) for name in expected}
+
+    def _table(self, parameter: str, axis: int) -> Tensor:
+        """Membership of one axis of a parameter of the first layer, kept for the next step."""
+        key = (parameter, axis, self.device, self.dtype)
+        if key not in self._tables:
+            name = f"{self.layers}.0.{parameter}"
+            size = self.get_parameter(name).shape[axis]
+            self._tables[key] = membership(self.space, self.axes[name].axes[axis], size, self.dtype, self.device)
+        return self._tables[key]
+
+
+def check_arguments(
+    mixture: Mapping | None, arch: Architecture | None, args: tuple, kwargs: Mapping, allowed: tuple[str, ...] = ()
+) -> None:
+    """Checks what `forward` was given beside a mixture or an arch; None and False are as good as not given.
+
+    Args:
+        mixture: Shares, or None.
+        arch: An architecture, or None.
+        args: Positional arguments of the stock forward.
+        kwargs: Its other arguments.
+        allowed: Those that change nothing; `return_dict` always is one.
+
+    Raises:
+        ValueError: Both are given, or an argument that only the stock forward takes.
+    """
+    if mixture is not None and arch is not None:
+        raise ValueError("give a mixture or an arch, not both")
+    extra = {k for k, v in kwargs.items() if v is not None and v is not False and k not in ("return_dict", *allowed)}
+    if args or extra:
+        raise ValueError(
+            f"with a mixture or an arch, these arguments of the stock forward are not available: {sorted(extra) or args}"
+        )
+
+
+def _own_fields(config_class: type[PreTrainedConfig]) -> set[str]:
+    """Config fields that `from_pretrained` takes as keywords; those of every model, `dtype` for one, go on to transformers."""
+    names = {field.name for field in dataclasses.fields(config_class)}
+    common = {field.name for field in dataclasses.fields(PreTrainedConfig)}
+    return names - common | {"id2label", "label2id", "num_labels", "problem_type"}
