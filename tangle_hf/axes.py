@@ -104,37 +104,6 @@ def num_elements(entry: ParameterAxes, values: Mapping[str, Number]) -> int:
     return prod(_length(size, part) for axis in entry.axes for size, part in axis.owned(values))
 
 
-def expectation(space: SearchSpace, entry: ParameterAxes, mixture: Mapping[str, Tensor], value: Callable) -> Tensor:
-    """Expected value of a function of one parameter's dimensions under independent shares; differentiable::
-
-        E = P(depth > layer) * sum over choices of prod_i shares_i[choice_i] * value(choices)
-
-    Args:
-        space: The search space.
-        entry: Names the dimensions and the layer.
-        mixture: Dimension -> shares of shape (rows, K).
-        value: Dict of values -> number.
-    """
-    names = entry.dimensions
-    total = 0
-    for combination in product(*(range(len(space.choices[name])) for name in names)):
-        weight = 1
-        for name, k in zip(names, combination, strict=True):
-            row = entry.layer if name in space.per_layer else 0
-            weight = weight * mixture[name][row, k]
-        chosen = {name: space.choices[name][k] for name, k in zip(names, combination, strict=True)}
-        total = total + weight * value(chosen)
-    return total * probability_of_layer(space, entry.layer, mixture)
-
-
-def probability_of_layer(space: SearchSpace, layer: int | None, mixture: Mapping[str, Tensor]) -> Tensor | int:
-    """P(depth > layer): the share of the depths that have this layer."""
-    if layer is None or space.depth_name is None:
-        return 1
-    shares = mixture[space.depth_name][0]
-    return sum(shares[k] for k, depth in enumerate(space.choices[space.depth_name]) if depth > layer)
-
-
 def _length(size: int, part: slice) -> int:
     return len(range(*part.indices(size)))
 

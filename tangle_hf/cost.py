@@ -5,29 +5,47 @@ from collections.abc import Mapping
 from torch import Tensor
 from transformers import PreTrainedConfig
 
-from .axes import exists, expectation, layer_values, num_elements
+from .axes import exists, layer_values, num_elements
+from .cost_table import Entry, expected, tabulate
 from .space import Architecture, SearchSpace
 
 
-def num_params(space: SearchSpace, arch: Architecture, config: PreTrainedConfig) -> int:
+def parameter_entries(config: PreTrainedConfig, embeddings: bool = True) -> list[Entry]:
+    """Every parameter as what its size depends on, and its elements for given values.
+
+    Args:
+        config: The supernet's config, which has the axis table and names the embedding tables.
+        embeddings: False leaves out `config.embedding_parameters`.
+    """
+    without = () if embeddings else config.embedding_parameters
+    return [
+        (entry, lambda values, entry=entry: num_elements(entry, values))
+        for name, entry in config.axes.items()
+        if name not in without
+    ]
+
+
+def num_params(space: SearchSpace, arch: Architecture, config: PreTrainedConfig, *, embeddings: bool = True) -> int:
     """Parameters of an architecture, tied ones once: exactly `sum(p.numel())` of the extracted stock or compact model.
 
     Args:
         space: The search space.
         arch: An architecture of it.
         config: The supernet's config, which has the axis table.
+        embeddings: False leaves out the embedding tables, exactly as `num_parameters(exclude_embeddings=True)` of the
+            extracted model; ViT has none by that count.
 
     Raises:
         ValueError: The architecture is not of this space.
     """
     space.validate(arch)
-    return sum(
-        num_elements(entry, layer_values(arch, entry.layer)) for entry in config.axes.values() if exists(entry, arch)
-    )
+    return _total(parameter_entries(config, embeddings), arch)
 
 
-def expected_num_params(space: SearchSpace, mixture: Mapping[str, Tensor], config: PreTrainedConfig) -> Tensor:
-    """Expected parameters when every row of a mixture draws its choice independently; differentiable in the shares::
+def expected_num_params(
+    space: SearchSpace, mixture: Mapping[str, Tensor], config: PreTrainedConfig, *, embeddings: bool = True
+) -> Tensor:
+    """Expected `num_params` when every row of a mixture draws its choice independently; differentiable in the shares::
 
         E = sum over parameters of P(its layer exists) * sum over its choices of prod(shares) * elements
 
@@ -35,14 +53,12 @@ def expected_num_params(space: SearchSpace, mixture: Mapping[str, Tensor], confi
         space: The search space.
         mixture: Dimension -> shares (rows, K).
         config: The supernet's config.
+        embeddings: As in `num_params`.
 
     Returns:
         A scalar; at a one-hot mixture, `num_params` of that architecture.
     """
-    return sum(
-        expectation(space, entry, mixture, lambda values, entry=entry: num_elements(entry, values))
-        for entry in config.axes.values()
-    )
+    return expected(tabulate(space, parameter_entries(config, embeddings)), mixture)
 
 
 def flops(
@@ -70,8 +86,7 @@ def flops(
         ValueError: The architecture is not of this space, or a language model is given no length.
     """
     space.validate(arch)
-    products = config.matrix_products(sequence_length)
-    return batch_size * sum(work(layer_values(arch, entry.layer)) for entry, work in products if exists(entry, arch))
+    return batch_size * _total(config.matrix_products(sequence_length), arch)
 
 
 def expected_flops(
@@ -83,5 +98,8 @@ def expected_flops(
     sequence_length: int | None = None,
 ) -> Tensor:
     """Expected `flops` under a mixture, as `expected_num_params`; differentiable in the shares."""
-    products = config.matrix_products(sequence_length)
-    return batch_size * sum(expectation(space, entry, mixture, work) for entry, work in products)
+    return batch_size * expected(tabulate(space, config.matrix_products(sequence_length)), mixture)
+
+
+def _total(entries: list[Entry], arch: Architecture) -> int:
+    return sum(work(layer_values(arch, entry.layer)) for entry, work in entries if exists(entry, arch))

@@ -205,6 +205,8 @@ def test_law_8_cost_is_exact(family, heads):
     for arch in [space.largest, space.smallest, *(space.sample(rng) for _ in range(10))]:
         subnet = extract(supernet, arch)
         assert num_params(space, arch, config) == sum(p.numel() for p in subnet.parameters())
+        without = subnet.num_parameters(exclude_embeddings=True)
+        assert num_params(space, arch, config, embeddings=False) == without
         subnet.set_attn_implementation("eager")
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             subnet(**inputs)
@@ -217,7 +219,7 @@ def test_law_8_expected_cost_is_the_sum_over_architectures(family, heads):
     supernet = family.supernet(heads)
     space, config = supernet.space, supernet.config
     mixture = ArchParameters(space).double().sample(sampler("drnas"), generator=torch.Generator().manual_seed(1))
-    params = work = total = 0.0
+    params = bare = work = total = 0.0
     for arch in space:
         p = 1.0
         for name, choices in space.choices.items():
@@ -226,10 +228,23 @@ def test_law_8_expected_cost_is_the_sum_over_architectures(family, heads):
                 p *= mixture[name][row, choices.index(value)].item()
         total += p
         params += p * num_params(space, arch, config)
+        bare += p * num_params(space, arch, config, embeddings=False)
         work += p * flops(space, arch, config, sequence_length=8)
     assert total == pytest.approx(1)
     assert expected_num_params(space, mixture, config).item() == pytest.approx(params, rel=1e-9)
+    assert expected_num_params(space, mixture, config, embeddings=False).item() == pytest.approx(bare, rel=1e-9)
     assert expected_flops(space, mixture, config, sequence_length=8).item() == pytest.approx(work, rel=1e-9)
+
+
+@EVERY
+@HEADS
+def test_only_equal_layers_have_the_stock_form(family, heads):
+    """What a discretisation that is restricted to stock forms relies on."""
+    supernet = family.supernet(heads)
+    stock = [arch for arch in supernet.space if supernet.subnet_forms(supernet.config, arch)["stock"] is None]
+    assert any(arch.depth > 1 for arch in stock)
+    for arch in stock:
+        assert all(len(set(getattr(arch, name))) == 1 for name in supernet.space.per_layer), arch
 
 
 def test_the_papers_language_model_has_the_papers_size():

@@ -34,6 +34,8 @@ class ElasticGPT2Config(GPT2Config):
     """
 
     model_type = "gpt2"
+    # What counts without embeddings leave out, as transformers does.
+    embedding_parameters = ("transformer.wte.weight", "transformer.wpe.weight")
 
     space: Any = None
     head_dim: int | None = None

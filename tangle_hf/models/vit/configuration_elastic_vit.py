@@ -35,6 +35,7 @@ class ElasticViTConfig(ViTConfig):
     """
 
     model_type = "vit"
+    embedding_parameters = ()  # transformers counts tables of `nn.Embedding` as embeddings, and ViT has none
 
     space: Any = None
     head_dim: int | None = None

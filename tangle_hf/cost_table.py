@@ -1,0 +1,110 @@
+"""Costs as tables over choices: what an architecture pays for each combination of choices, in the layers that it has.
+
+Costs add up over parameters or matrix products, each of which sits in one layer and depends on a few dimensions. Entries
+of the same layer and dimensions are one array of integers, so that an expectation is a handful of sums over small arrays,
+and a discretisation reads what every layer's choices cost.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from .axes import ParameterAxes
+from .space import Architecture, Number, SearchSpace
+
+
+Entry = tuple[ParameterAxes, Callable[[Mapping[str, Number]], int]]
+
+
+@dataclass(frozen=True)
+class Term:
+    """The cost of all entries that depend on the same dimensions.
+
+    Args:
+        dimensions: Their names, n of them.
+        layers: The layers that have such entries; (None,) outside the layers.
+        values: Cost of every combination of choices in each of these layers, int64 of shape (layers, K_1, ..., K_n).
+    """
+
+    dimensions: tuple[str, ...]
+    layers: tuple[int, ...] | tuple[None]
+    values: Tensor
+
+
+@dataclass(frozen=True)
+class CostTable:
+    """A cost on a space: `cost(arch) = sum over terms and their layers < depth of values[layer, choices of that layer]`."""
+
+    space: SearchSpace
+    terms: tuple[Term, ...]
+
+
+def tabulate(space: SearchSpace, entries: Iterable[Entry]) -> CostTable:
+    """Evaluates a cost for all choices.
+
+    Args:
+        space: The search space.
+        entries: (what a cost depends on and its layer, values of those dimensions -> whole number), as in
+            `config.matrix_products`.
+
+    Raises:
+        ValueError: An entry depends on the depth other than by its layer, or on per-layer choices outside the layers.
+    """
+    sums: dict[tuple[tuple[str, ...], int | None], Tensor] = {}
+    for entry, work in entries:
+        names = entry.dimensions
+        if space.depth_name in names or (entry.layer is None and space.per_layer & set(names)):
+            raise ValueError(f"a cost outside the layers must depend on choices of the whole net only, got {names}")
+        combinations = product(*(space.choices[name] for name in names))
+        values = torch.tensor([work(dict(zip(names, combination, strict=True))) for combination in combinations])
+        values = values.view([len(space.choices[name]) for name in names])
+        sums[names, entry.layer] = sums.get((names, entry.layer), 0) + values
+    terms: dict[tuple, dict] = {}
+    for (names, layer), values in sums.items():
+        terms.setdefault((names, layer is None), {})[layer] = values
+    return CostTable(
+        space, tuple(Term(names, tuple(rows), torch.stack(list(rows.values()))) for (names, _), rows in terms.items())
+    )
+
+
+def exact(table: CostTable, arch: Architecture) -> int:
+    """The cost of one architecture."""
+    space, total = table.space, 0
+    depth = space.max_depth if arch.depth is None else arch.depth
+    for term in table.terms:
+        for row, layer in enumerate(term.layers):
+            if layer is not None and layer >= depth:
+                continue
+            values = (getattr(arch, n)[layer] if n in space.per_layer else getattr(arch, n) for n in term.dimensions)
+            index = (space.choices[n].index(v) for n, v in zip(term.dimensions, values, strict=True))
+            total += term.values[(row, *index)].item()
+    return total
+
+
+def expected(table: CostTable, mixture: Mapping[str, Tensor]) -> Tensor:
+    """The expected cost when every row of a mixture draws its choice independently; differentiable in the shares::
+
+        E = sum over terms and layers of P(depth > layer) * sum over choices of prod_i shares_i[choice_i] * values(choices)
+
+    Args:
+        table: The cost.
+        mixture: Dimension -> shares (rows, K).
+
+    Returns:
+        A scalar of the mixture's type; at a one-hot mixture, the cost of that architecture.
+    """
+    space, total = table.space, 0
+    like = next(iter(mixture.values()))
+    for term in table.terms:
+        sums = term.values.to(like)
+        for name in reversed(term.dimensions):
+            shares = mixture[name][list(term.layers)] if name in space.per_layer else mixture[name]
+            sums = (sums * shares.view(len(shares), *[1] * (sums.ndim - 2), -1)).sum(-1)
+        if term.layers != (None,) and space.depth_name:
+            alive = [[depth > layer for depth in space.choices[space.depth_name]] for layer in term.layers]
+            sums = sums * (torch.tensor(alive, device=like.device) * mixture[space.depth_name]).sum(-1)
+        total = total + sums.sum()
+    return total
