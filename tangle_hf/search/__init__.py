@@ -2,6 +2,7 @@
 
 from .arguments import SearchArguments
 from .bilevel import search
+from .choose import choose
 
 
-__all__ = ["SearchArguments", "search"]
+__all__ = ["SearchArguments", "choose", "search"]

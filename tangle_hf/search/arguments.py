@@ -2,7 +2,11 @@
 
 from dataclasses import dataclass, field
 
+from ..budgets import parse_amount
 from ..samplers import SAMPLERS
+
+
+BUDGET_MODES = ("equal", "at_most")
 
 
 @dataclass
@@ -47,6 +51,30 @@ class SearchArguments:
     train_portion: float = field(
         default=0.8, metadata={"help": "share of the training data for weights; the rest is for the architecture"}
     )
+    max_params: str | None = field(
+        default=None,
+        metadata={"help": "most parameters of the net: a number, 20M, or 50%% of the largest"},
+    )
+    max_params_without_embeddings: str | None = field(
+        default=None, metadata={"help": "most parameters without the embedding tables, written like max_params"}
+    )
+    max_flops: str | None = field(
+        default=None,
+        metadata={"help": "most FLOPs of a forward pass over one example (a whole block of text): 1.5G, or 50%%"},
+    )
+    standard_only: bool = field(
+        default=False, metadata={"help": "find a net that is a stock transformers class: its layers are equal"}
+    )
+    budget_mode: str = field(
+        default="equal",
+        metadata={"help": "equal: the expected cost stays on the budget; at_most: the budget is a ceiling only"},
+    )
+    budget_candidates: int = field(
+        default=5,
+        metadata={
+            "help": "most likely nets within the limits, of which the one with the best inherited loss is taken"
+        },
+    )
     logging_steps: int = field(default=10, metadata={"help": "steps between lines of metrics.jsonl"})
     eval_steps: int = field(
         default=100, metadata={"help": "steps between evaluations of the current best architecture"}
@@ -70,7 +98,7 @@ class SearchArguments:
         if self.sampler not in SAMPLERS:
             raise ValueError(f"sampler={self.sampler!r} is unknown; choose one of {sorted(SAMPLERS)}")
         counts = ("max_steps", "per_device_batch_size", "gradient_accumulation_steps")
-        for name in (*counts, "logging_steps", "eval_steps", "eval_batches", "save_steps"):
+        for name in (*counts, "logging_steps", "eval_steps", "eval_batches", "save_steps", "budget_candidates"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
         if self.learning_rate <= 0:
@@ -84,6 +112,25 @@ class SearchArguments:
             raise ValueError(f"train_portion={self.train_portion} must be between 0 and 1; both parts need data")
         if self.mixed_precision not in (None, "no", "bf16"):
             raise ValueError(f"mixed_precision={self.mixed_precision!r} is not supported; choose no or bf16")
+        self._check_limits()
+
+    def _check_limits(self) -> None:
+        given = [
+            n for n in ("max_params", "max_params_without_embeddings", "max_flops") if getattr(self, n) is not None
+        ]
+        for name in given:
+            try:
+                parse_amount(getattr(self, name), largest=10**12)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
+        if self.budget_mode not in BUDGET_MODES:
+            raise ValueError(f"budget_mode={self.budget_mode!r} is unknown; choose one of {BUDGET_MODES}")
+        limits = given + ["standard_only"] * self.standard_only
+        if limits and SAMPLERS[self.sampler].single_path:
+            raise ValueError(
+                f"{', '.join(limits)} would have no effect: sampler={self.sampler} trains weights and chooses nothing; "
+                "choose another sampler or leave it out"
+            )
 
     @property
     def arch_warmup_steps(self) -> int:

@@ -23,7 +23,9 @@ from ..arch import ArchParameters, argmax
 from ..samplers import Sampler, sampler
 from ..space import Architecture
 from .arguments import SearchArguments
+from .budget import Surface, project_gradient, return_to_surface, start_on_surface
 from .checkpoints import latest_checkpoint, save_checkpoint
+from .choose import budgets_of, check_budgets, costs, current_best
 from .data import Batches
 
 
@@ -61,6 +63,7 @@ def search(
     arguments: SearchArguments,
     accelerator: Accelerator,
     evaluate: Callable[[Architecture], float] | None = None,
+    sequence_length: int | None = None,
 ) -> ArchParameters | None:
     """Searches, and leaves checkpoints and `metrics.jsonl` in `arguments.output_dir`.
 
@@ -71,22 +74,29 @@ def search(
         arguments: Settings.
         accelerator: Device, processes, precision and trackers.
         evaluate: Loss of one architecture with the current weights, called every `eval_steps` on every process.
+        sequence_length: Tokens of an example, which `max_flops` of a language model needs.
 
     Returns:
         The trained architecture parameters; None if the run was interrupted (a checkpoint was left).
 
     Raises:
-        ValueError: `resume` without a checkpoint, or precision is fp16.
+        ValueError: `resume` without a checkpoint, precision is fp16, or no architecture keeps to the budgets.
         FloatingPointError: A loss is not finite; the last good checkpoint is kept.
     """
     if accelerator.mixed_precision == "fp16":
         raise ValueError(
             "mixed_precision=fp16 is not supported: two losses cannot share its scaler; choose bf16 or no"
         )
+    check_budgets(arguments, supernet, sequence_length)
     run_dir = Path(arguments.output_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     method = sampler(arguments.sampler)
     arch_parameters = ArchParameters(supernet.space, seed=arguments.seed)
+    budgets = budgets_of(arguments, supernet, sequence_length)
+    surface = Surface(method, budgets, at_most=arguments.budget_mode == "at_most")
+    for budget in set(budgets) - set(surface.budgets):
+        logger.warning(f"max_{budget.cost} = {budget.limit:,} is no limit: even the largest architecture keeps to it")
+    _assign(arch_parameters.logits, start_on_surface(surface, arch_parameters.logits))
     optimizer = _weight_optimizer(supernet, arguments)
     state = SearchState(
         arch_parameters,
@@ -125,7 +135,7 @@ def search(
             if not method.single_path and state.step >= arguments.arch_warmup_steps:
                 micro = [next(arch_batches) for _ in range(arguments.gradient_accumulation_steps)]
                 record["arch_loss"] = _arch_step(
-                    model, supernet, state, method, progress, micro, accelerator, arguments
+                    model, supernet, state, method, surface, progress, micro, accelerator, arguments
                 )
             micro = [next(train_batches) for _ in range(arguments.gradient_accumulation_steps)]
             record["train_loss"] = _weight_step(
@@ -135,11 +145,13 @@ def search(
             bar.update()
             last = state.step == arguments.max_steps
             if evaluate is not None and (last or state.step % arguments.eval_steps == 0):
-                arch = supernet.space.largest if method.single_path else arch_parameters.argmax()
-                record["validation_loss"] = evaluate(arch)
+                best = current_best(supernet, arch_parameters, arguments, budgets)
+                record["validation_loss"] = evaluate(supernet.space.largest if method.single_path else best)
             if last or state.step % arguments.logging_steps == 0 or "validation_loss" in record:
-                metrics.write(state, record | {"learning_rate": state.scheduler.get_last_lr()[0]}, method)
-                bar.set_postfix_str(f"loss {record['train_loss']:.3f} {arch_parameters.argmax()}")
+                best = current_best(supernet, arch_parameters, arguments, budgets)
+                record |= costs(arch_parameters, best, arguments, budgets)
+                metrics.write(state, record | {"learning_rate": state.scheduler.get_last_lr()[0]}, method, best)
+                bar.set_postfix_str(f"loss {record['train_loss']:.3f} {best}")
             stop = accelerator.check_trigger()
             if stop or last or state.step % arguments.save_steps == 0:
                 save_checkpoint(accelerator, run_dir, state.step)
@@ -150,7 +162,7 @@ def search(
     return arch_parameters
 
 
-def _arch_step(model, supernet, state, method, progress, micro, accelerator, arguments) -> float:
+def _arch_step(model, supernet, state, method, surface, progress, micro, accelerator, arguments) -> float:
     """One step of the logits. Weights are frozen, so no weight gradient is computed; returns the loss."""
     mixture = state.arch_parameters.sample(method, progress, state.generator)
     # Micro-batches share one draw. Its leaves collect their gradients, which then go through the sampler once.
@@ -166,10 +178,22 @@ def _arch_step(model, supernet, state, method, progress, micro, accelerator, arg
     total = _finite(accelerator.reduce(total, "mean"), "architecture", state.step)
     grads = [accelerator.reduce(rows.grad.to(accelerator.device), "mean").cpu() for rows in leaves.values()]
     torch.autograd.backward(list(mixture.values()), grads)
+    logits = state.arch_parameters.logits
+    if surface.budgets:
+        gradients = {n: torch.zeros_like(rows) if rows.grad is None else rows.grad for n, rows in logits.items()}
+        for name, gradient in project_gradient(surface, logits, gradients).items():
+            logits[name].grad = gradient
     torch.nn.utils.clip_grad_norm_(state.arch_parameters.parameters(), arguments.arch_max_grad_norm)
     state.arch_optimizer.step()
     state.arch_optimizer.zero_grad()
+    _assign(logits, return_to_surface(surface, logits))
     return total
+
+
+@torch.no_grad()
+def _assign(logits: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    for name, rows in values.items():
+        logits[name].copy_(rows)
 
 
 def _weight_step(model, supernet, optimizer, state, method, progress, micro, accelerator, arguments) -> float:
@@ -244,15 +268,15 @@ class _Metrics:
             partial.write_text("".join(line + "\n" for line in kept))
             partial.rename(path)
 
-    def write(self, state: SearchState, record: Mapping[str, float], method: Sampler) -> None:
-        """One line: step, losses, the current argmax, its entropy and the shares of every dimension."""
+    def write(self, state: SearchState, record: Mapping[str, float], method: Sampler, best: Architecture) -> None:
+        """One line: step, losses, costs, the best architecture so far, entropy and the shares of every dimension."""
         arch_parameters = state.arch_parameters
         entropy = arch_parameters.entropy(method)
         self.accelerator.log({**record, "entropy": entropy}, step=state.step)
         if self.accelerator.is_main_process:
             shares = {name: rows.tolist() for name, rows in arch_parameters.probabilities(method).items()}
             line = {"step": state.step, **record, "entropy": entropy}
-            line |= {"arch": arch_parameters.argmax().to_dict(), "shares": shares}
+            line |= {"arch": best.to_dict(), "shares": shares}
             with self.path.open("a") as file:
                 file.write(json.dumps(line) + "\n")
 
