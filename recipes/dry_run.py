@@ -48,6 +48,7 @@ def dry_run(supernet: PreTrainedModel, settings: SearchArguments, accelerator: A
             two_steps,
             accelerator,
             evaluate=lambda arch: marks.append(time.perf_counter()) or 0.0,
+            sequence_length=block_size,
         )
     if not accelerator.is_main_process:
         return

@@ -4,6 +4,7 @@
     accelerate launch recipes/search_gpt.py --train_file austen/train.txt --validation_file austen/validation.txt \\
         --test_file austen/test.txt --output_dir runs/austen
     accelerate launch recipes/search_gpt.py --config recipes/configs/tinystories_small_lm.yaml --dry_run
+    accelerate launch recipes/search_gpt.py --max_params 50% --output_dir runs/half         # at most half the parameters
 
 Continue a stopped run with the same command and --resume.
 """
@@ -35,10 +36,16 @@ from tangle_hf import (
 from tangle_hf.analysis import format_table, plot_losses, plot_shares, read_metrics
 from tangle_hf.export import export
 from tangle_hf.metrics import Perplexity
-from tangle_hf.search import SearchArguments, search
+from tangle_hf.search import SearchArguments, choose, search
+from tangle_hf.search.choose import budgets_of, check_budgets, costs
 
 
 FREE_ON_RESUME = {"resume", "output_dir", "report_to", "logging_steps", "eval_steps", "eval_batches", "save_steps"}
+UNITS = {
+    "params": "parameters",
+    "params_without_embeddings": "parameters without embeddings",
+    "flops": "FLOPs per block",
+}
 
 
 def main(space: SpaceArguments, data: DataArguments, settings: SearchArguments) -> None:
@@ -64,6 +71,7 @@ def main(space: SpaceArguments, data: DataArguments, settings: SearchArguments) 
         blocks = {name: pack(text, tokenizer, data, name) for name, text in texts.items()}
     train_blocks, arch_blocks = split_for_search(blocks["train"], settings.train_portion, settings.seed)
     supernet = build_supernet(space, data, tokenizer)
+    check_budgets(settings, supernet, data.block_size)
     if accelerator.is_main_process:
         run_dir.mkdir(parents=True, exist_ok=True)
         (run_dir / ".config.yaml").write_text(yaml.safe_dump(resolved, sort_keys=False))
@@ -74,15 +82,21 @@ def main(space: SpaceArguments, data: DataArguments, settings: SearchArguments) 
 
     batch_size = settings.per_device_batch_size
 
-    def evaluate(arch):
-        return perplexity(supernet, blocks["validation"], batch_size, settings.eval_batches, arch=arch)["loss"]
+    def loss_on(data_blocks):
+        return lambda arch: perplexity(supernet, data_blocks, batch_size, settings.eval_batches, arch=arch)["loss"]
 
-    arch_parameters = search(supernet, train_blocks, arch_blocks, settings, accelerator, evaluate)
+    evaluate = loss_on(blocks["validation"])
+    arch_parameters = search(
+        supernet, train_blocks, arch_blocks, settings, accelerator, evaluate, sequence_length=data.block_size
+    )
     if arch_parameters is None:
         if accelerator.is_main_process:
             print(f"stopped; continue with the same command and --resume (checkpoint in {run_dir / 'checkpoints'})")
     elif accelerator.is_main_process:
-        report(supernet, arch_parameters, tokenizer, blocks["test"], settings, data.block_size)
+        candidates = None
+        if not sampler(settings.sampler).single_path:
+            candidates = choose(supernet, arch_parameters, settings, loss_on(arch_blocks), data.block_size)
+        report(supernet, arch_parameters, candidates, tokenizer, blocks["test"], settings, data.block_size)
     accelerator.end_training()
 
 
@@ -160,7 +174,9 @@ def perplexity(model, blocks, batch_size: int, max_batches: int | None = None, *
     return metric.compute()
 
 
-def report(supernet, arch_parameters, tokenizer, test_blocks, settings: SearchArguments, block_size: int) -> None:
+def report(
+    supernet, arch_parameters, candidates, tokenizer, test_blocks, settings: SearchArguments, block_size: int
+) -> None:
     """Leaves the supernet, the subnet, the plots and the results, and prints the table."""
     from transformers import AutoModelForCausalLM
 
@@ -181,7 +197,7 @@ def report(supernet, arch_parameters, tokenizer, test_blocks, settings: SearchAr
 
     results = {"largest": space.largest.to_dict()}
     if not method.single_path:
-        arch = arch_parameters.argmax()
+        arch = candidates[0][0].arch
         plot_shares(metrics, space.choices, run_dir / "shares.png")
         (run_dir / "architecture.json").write_text(arch.to_json() + "\n")
         inputs = {"input_ids": next(iter(test_blocks))["input_ids"][None].to(supernet.device)}
@@ -194,6 +210,11 @@ def report(supernet, arch_parameters, tokenizer, test_blocks, settings: SearchAr
         row(f"found, exported ({written.form})", arch, perplexity(subnet, test_blocks, batch_size))
         results |= {"found": arch.to_dict(), "form": written.form, "logit_difference": written.difference}
         results |= {"logit_scale": written.scale, "entropy": arch_parameters.entropy(method)}
+        budgets = budgets_of(settings, supernet, block_size)
+        results["budgets"] = costs(arch_parameters, arch, settings, budgets)
+        results["candidates"] = [
+            {"arch": c.arch.to_dict(), "log_probability": c.log_probability, "loss": loss} for c, loss in candidates
+        ]
     row("largest, in the supernet", space.largest, perplexity(supernet, test_blocks, batch_size, arch=space.largest))
     results["table"] = rows
     (run_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n")
@@ -204,6 +225,13 @@ def report(supernet, arch_parameters, tokenizer, test_blocks, settings: SearchAr
         )
     loading = ", trust_remote_code=True" if written.form == "compact" else ""
     print(f"\nfound: {arch}\nentropy of the architecture parameters: {results['entropy']:.3f} of 1 (undecided)")
+    for budget in budgets:
+        used = results["budgets"][f"arch_{budget.cost}"]
+        expectation = results["budgets"][f"expected_{budget.cost}"]
+        print(
+            f"budget: {used:,} of {budget.limit:,} {UNITS[budget.cost]} used ({used / budget.limit:.1%}); "
+            f"expected under the shares {expectation:,.0f} ({expectation / budget.limit:.1%})"
+        )
     print(
         f"reloaded files against the supernet: logits differ by {written.difference:.1e} of {written.scale:.1e} at most"
     )

@@ -84,9 +84,10 @@ def project_gradient(surface: Surface, logits: Mapping[str, Tensor], gradients: 
         logits: Where the gradient was taken, on the surface or, with `at_most`, below it.
         gradients: Dimension -> gradient of the loss, shaped as the logits.
     """
+    gradients = {name: gradients[name] for name in logits}  # in the order of the logits
     shares, normals = _normals(surface, logits)
     if not len(normals):
-        return dict(gradients)
+        return gradients
     gradient = _flat(gradients)
     first = [] if surface.at_most else [shares.argmax().item()]
     active = sorted({*first, *(i for i, share in enumerate(shares.tolist()) if share >= 1 - ACTIVE)})

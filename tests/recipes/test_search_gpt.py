@@ -81,10 +81,29 @@ def test_dry_run_prints_costs_and_leaves_nothing(tmp_path, text):
 
 
 def test_bad_input_leaves_nothing_behind(tmp_path, text):
-    for option, message in [("--block_size=99999", "shorter than one block"), ("--n_head=5", "not divisible")]:
+    for option, message in [
+        ("--block_size=99999", "shorter than one block"),
+        ("--n_head=5", "not divisible"),
+        ("--max_params=9", "smallest possible"),
+    ]:
         done = run(tmp_path / "run", text, *option.split("="))
         assert done.returncode != 0 and message in done.stderr, done.stderr
         assert not (tmp_path / "run").exists()
+
+
+def test_a_budget_holds_and_is_reported(tmp_path, text):
+    budgets = ["--max_params", "60%", "--max_flops", "90%", "--standard_only", "true", "--budget_candidates", "2"]
+    done = run(tmp_path / "run", text, *budgets)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    inside, exported, largest = results["table"]
+    used = results["budgets"]
+    assert used["arch_params"] == inside["parameters"] <= used["max_params"] == largest["parameters"] * 6 // 10
+    assert used["expected_params"] == pytest.approx(used["max_params"], rel=1e-5)
+    assert used["arch_flops"] <= used["max_flops"] and results["form"] == "stock"
+    assert "parameters used (" in done.stdout and "FLOPs per block used (" in done.stdout
+    losses = [candidate["loss"] for candidate in results["candidates"]]
+    assert len(losses) == 2 and losses == sorted(losses) and results["candidates"][0]["arch"] == results["found"]
 
 
 def test_bf16_training_exports_exactly(tmp_path, text):

@@ -13,7 +13,6 @@ from tangle_hf import (
     ElasticGPT2LMHeadModel,
     expected_flops,
     expected_num_params,
-    flops,
     num_params,
     sampler,
 )
