@@ -78,6 +78,17 @@ def test_the_best_architecture_of_another_budget_is_exported(run, budgets, stand
     assert resolve(folder, budgets, folder / "other", standard_only=standard_only) == done  # an export may be replaced
 
 
+def test_budgets_are_used_up_where_they_can_be(run):
+    folder, supernet, arch_parameters = run
+    shares, differ = arch_parameters.probabilities(sampler("drnas")), 0
+    for percent in range(40, 100, 6):
+        limits = make_budgets(supernet.config, max_params=f"{percent}%")
+        found = resolve(folder, {"max_params": f"{percent}%"}, folder / "other").candidate
+        assert found == discretise(supernet, shares, limits, band=0.95)[0]
+        differ += found != discretise(supernet, shares, limits)[0]
+    assert differ, "the likeliest architectures use up all budgets by themselves"
+
+
 def test_a_loss_ranks_the_candidates(run):
     folder, supernet, _ = run
     asked = []

@@ -33,14 +33,14 @@ def outcome(folder: Path) -> tuple:
     return json.loads((folder / "end.json").read_text()), [json.loads(line) for line in lines]
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_a_killed_and_resumed_search_is_the_same_to_the_last_digit(tmp_path, processes):
+@pytest.mark.parametrize(("processes", "options"), [(1, {}), (2, {"max_params": "60%"})])
+def test_a_killed_and_resumed_search_is_the_same_to_the_last_digit(tmp_path, processes, options):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert launch(whole, processes).returncode == 0
-    assert launch(broken, processes, kill_at=6).returncode != 0
+    assert launch(whole, processes, **options).returncode == 0
+    assert launch(broken, processes, kill_at=6, **options).returncode != 0
     assert not (broken / "end.json").exists()
     assert list((broken / "checkpoints").glob(".partial-*")), "the kill did not leave a half-written checkpoint"
-    resumed = launch(broken, processes, resume=True)
+    resumed = launch(broken, processes, resume=True, **options)
     assert resumed.returncode == 0, resumed.stderr
     assert "was not written to its end" in resumed.stderr
     assert outcome(broken) == outcome(whole)

@@ -118,6 +118,14 @@ def test_a_projected_step_leaves_the_budget_alone_and_still_descends(method, at_
             assert abs(used(on, free).item() - 1) > 10 * abs(used(on, moved).item() - 1)
 
 
+def test_the_order_of_the_gradients_does_not_matter():
+    on = surface(max_params="50%")
+    logits = start_on_surface(on, ArchParameters(SPACE).logits)
+    gradients = disturbed(logits, 1)
+    turned = project_gradient(on, logits, dict(reversed(gradients.items())))
+    assert all(torch.equal(turned[name], g) for name, g in project_gradient(on, logits, gradients).items())
+
+
 @pytest.mark.parametrize("at_most", [False, True])
 def test_where_two_surfaces_meet_no_step_leaves_either_budget(at_most):
     logits = start_on_surface(surface(max_params="50%"), ArchParameters(SPACE).logits)
