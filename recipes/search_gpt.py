@@ -12,12 +12,12 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
 import yaml
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from arguments import SpaceArguments, parse
 from dry_run import dry_run
+from evaluation import perplexity
 from text_data import DataArguments, load_texts, load_tokenizer, pack, split_for_search
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
@@ -34,7 +34,6 @@ from tangle_hf import (
 )
 from tangle_hf.analysis import format_table, plot_losses, plot_shares, read_metrics
 from tangle_hf.export import export
-from tangle_hf.metrics import Perplexity
 from tangle_hf.search import SearchArguments, search
 
 
@@ -141,23 +140,6 @@ def build_supernet(
             f"the data {len(tokenizer)} and {data.block_size}; use its own --tokenizer and a smaller --block_size"
         )
     return supernet
-
-
-@torch.no_grad()
-def perplexity(model, blocks, batch_size: int, max_batches: int | None = None, **chosen) -> dict[str, float]:
-    """Loss (nats per token) and perplexity on blocks; `mixture=` or `arch=` choose the subnet of a supernet."""
-    metric = Perplexity(keep_in_memory=True)
-    training = model.training
-    model.eval()
-    for number, batch in enumerate(torch.utils.data.DataLoader(blocks, batch_size)):
-        if number == max_batches:
-            break
-        tokens = batch["input_ids"].to(model.device)
-        logits = model(input_ids=tokens, **chosen).logits[:, :-1].float()
-        nll = torch.nn.functional.cross_entropy(logits.transpose(1, 2), tokens[:, 1:], reduction="none").double()
-        metric.add_batch(predictions=nll.sum(1).tolist(), references=[nll.shape[1]] * len(nll))
-    model.train(training)
-    return metric.compute()
 
 
 def report(supernet, arch_parameters, tokenizer, test_blocks, settings: SearchArguments, block_size: int) -> None:
