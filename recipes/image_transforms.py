@@ -209,9 +209,10 @@ def training_images(
     def augmented(row: dict, position: int) -> dict:
         image = _decode(row, data.num_channels, f"image {position} of the stream")
         # The processes of a run count positions of their own; the content tells their examples apart.
-        with own_randomness(seed, position, hashlib.sha256(image.tobytes()).hexdigest()):
+        key = f"{position} {hashlib.sha256(image.tobytes()).hexdigest()}"
+        with own_randomness(seed, key):
             pixels = transform(image)
-        return {"pixel_values": pixels, "labels": torch.tensor(row["label"]), "position": position}
+        return {"pixel_values": pixels, "labels": torch.tensor(row["label"]), "key": key}
 
     def mixed(rows: dict) -> dict:
         examples = [
@@ -219,12 +220,12 @@ def training_images(
             for pixels, label in zip(rows["pixel_values"], rows["labels"], strict=True)
         ]
         if soften is not None:
-            keys = [(seed, position, "stream") for position in rows["position"]]
+            keys = [(seed, key) for key in rows["key"]]
             examples = _mix_pairs(examples, keys, soften)
         return {name: [example[name] for example in examples] for name in examples[0]}
 
     stream = images.repeat(None).map(augmented, with_indices=True, remove_columns=["image", "label"])
-    return stream.map(mixed, batched=True, batch_size=2, remove_columns=["position"])
+    return stream.map(mixed, batched=True, batch_size=2, remove_columns=["key"])
 
 
 def evaluation_images(
