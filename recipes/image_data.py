@@ -72,10 +72,10 @@ class DataArguments:
         default_factory=list,
         metadata={"help": "standard deviation of each channel; default: 0.5, or the checkpoint's"},
     )
-    eval_crop: float = field(
-        default=1.0,
+    eval_crop: float | None = field(
+        default=None,
         metadata={"help": "side of the centre crop that is evaluated / shorter side of the image, 0.875 for DeiT; "
-                          "1: the whole image, squeezed into a square"},
+                          "1: the whole image, squeezed into a square; default: 1, or the checkpoint's"},
     )  # fmt: skip
     classes: int | None = field(default=None, metadata={"help": "keep the first so many classes only"})
     samples_per_class: int | None = field(
@@ -111,7 +111,7 @@ class DataArguments:
             raise ValueError("classes=1 leaves nothing to tell apart; use at least 2")
         if self.num_channels not in (1, 3):
             raise ValueError(f"num_channels={self.num_channels} must be 1 (grey) or 3 (RGB)")
-        if not 0.1 <= self.eval_crop <= 1:
+        if self.eval_crop is not None and not 0.1 <= self.eval_crop <= 1:
             raise ValueError(f"eval_crop={self.eval_crop} must be from 0.1 to 1")
         for name in ("image_mean", "image_std"):
             values = getattr(self, name)

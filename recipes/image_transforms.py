@@ -79,17 +79,16 @@ def image_processor(arguments: DataArguments, image_size: int) -> ViTImageProces
     for name in ("image_mean", "image_std"):
         values = getattr(arguments, name) or [0.5]
         channels[name] = values * arguments.num_channels if len(values) == 1 else values
-    if arguments.eval_crop == 1:
-        return ViTImageProcessor(
-            size={"height": image_size, "width": image_size}, resample=PILImageResampling.BICUBIC, **channels
-        )
-    return ViTImageProcessor(
-        size={"shortest_edge": round(image_size / arguments.eval_crop)},
-        do_center_crop=True,
-        crop_size={"height": image_size, "width": image_size},
-        resample=PILImageResampling.BICUBIC,
-        **channels,
-    )
+    resizing = resize_settings(image_size, arguments.eval_crop or 1.0)
+    return ViTImageProcessor(resample=PILImageResampling.BICUBIC, **resizing, **channels)
+
+
+def resize_settings(image_size: int, crop: float) -> dict:
+    """Settings of a ViTImageProcessor that gives square images, from the centre crop of that share or from all of it."""
+    square = {"height": image_size, "width": image_size}
+    if crop == 1:
+        return {"size": square, "do_center_crop": False}
+    return {"size": {"shortest_edge": round(image_size / crop)}, "do_center_crop": True, "crop_size": square}
 
 
 def augmentation(
@@ -148,7 +147,7 @@ class TrainingImages(torch.utils.data.Dataset):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by the search and by Trainer at the start of each epoch."""
+        """Called by the search, and by recipes that use Trainer, at the start of each epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:

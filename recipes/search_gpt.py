@@ -12,12 +12,12 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-import yaml
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from arguments import SpaceArguments, parse
 from dry_run import dry_run
 from evaluation import perplexity
+from run_folder import check_run_folder, write_config
 from text_data import DataArguments, load_texts, load_tokenizer, pack, split_for_search
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
@@ -50,7 +50,8 @@ def main(space: SpaceArguments, data: DataArguments, settings: SearchArguments) 
     )
     run_dir = Path(settings.output_dir)
     resolved = {**asdict(space), **asdict(data), **asdict(settings)}
-    check_run_folder(run_dir, resolved, settings)
+    if not settings.dry_run:
+        check_run_folder(run_dir, resolved, settings.resume, FREE_ON_RESUME)
     set_seed(settings.seed)
     disable_progress_bar()  # of loading and saving; the search has its own
     if settings.dry_run:
@@ -64,9 +65,7 @@ def main(space: SpaceArguments, data: DataArguments, settings: SearchArguments) 
     train_blocks, arch_blocks = split_for_search(blocks["train"], settings.train_portion, settings.seed)
     supernet = build_supernet(space, data, tokenizer)
     if accelerator.is_main_process:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        (run_dir / ".config.yaml").write_text(yaml.safe_dump(resolved, sort_keys=False))
-        (run_dir / ".config.yaml").rename(run_dir / "config.yaml")
+        write_config(run_dir, resolved)
         print(f"{supernet.space.size:,} architectures, the largest has {supernet.num_parameters():,} parameters")
     if settings.report_to != "none":
         accelerator.init_trackers("tangle_hf", config={k: str(v) for k, v in resolved.items()})
@@ -92,22 +91,6 @@ def ddp_options(settings: SearchArguments) -> list:
     return (
         [DistributedDataParallelKwargs(find_unused_parameters=True)] if sampler(settings.sampler).single_path else []
     )
-
-
-def check_run_folder(run_dir: Path, resolved: dict, settings: SearchArguments) -> None:
-    """Refuses to write into another run, and to resume with other settings."""
-    stored_path = run_dir / "config.yaml"
-    if not stored_path.exists():
-        if settings.resume:
-            raise ValueError(f"{run_dir} holds no run to resume; start without --resume")
-        return
-    if not settings.resume and not settings.dry_run:
-        raise ValueError(f"{run_dir} holds a run already; continue it with --resume or choose another --output_dir")
-    stored = yaml.safe_load(stored_path.read_text())
-    changed = [k for k, v in resolved.items() if k not in FREE_ON_RESUME and stored.get(k) != v]
-    if settings.resume and changed:
-        was = ", ".join(f"{k}={stored.get(k)!r} (now {resolved[k]!r})" for k in changed)
-        raise ValueError(f"the run in {run_dir} was started with {was}; resume it with the same settings")
 
 
 def supernet_config(

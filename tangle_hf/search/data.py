@@ -17,8 +17,8 @@ class Batches:
 
     Args:
         accelerator: Says which part is this process's, and which device.
-        data: Map-style examples, or a stream. If examples have a `set_epoch`, it is called before each epoch, as Trainer
-            does: what is random about an example can then be a function of seed, epoch and index, and resumes exactly.
+        data: Map-style examples, or a stream. If examples have a `set_epoch`, it is called before each epoch: what is
+            random about an example can then be a function of seed, epoch and index, and resumes exactly.
         batch_size: Examples per process.
         seed: Of the shuffling; each epoch has its own order.
 
