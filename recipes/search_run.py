@@ -23,7 +23,10 @@ from tangle_hf.search import SearchArguments, search
 from tangle_hf.space import Architecture
 
 
-FREE_ON_RESUME = {"resume", "output_dir", "report_to", "logging_steps", "eval_steps", "eval_batches", "save_steps"}
+FREE_ON_RESUME = {
+    "resume", "output_dir", "report_to", "logging_steps", "eval_steps", "eval_batches", "save_steps",
+    "dataloader_num_workers",
+}  # fmt: skip
 OWN_FOLDERS = (Path(__file__).resolve().parent, Path(tangle_hf.__file__).resolve().parent)
 
 

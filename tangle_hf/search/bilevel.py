@@ -89,6 +89,7 @@ def search(
     method = sampler(arguments.sampler)
     arch_parameters = ArchParameters(supernet.space, seed=arguments.seed)
     optimizer = _weight_optimizer(supernet, arguments)
+    batch_size, workers = arguments.per_device_batch_size, arguments.dataloader_num_workers
     state = SearchState(
         arch_parameters,
         torch.optim.Adam(
@@ -99,8 +100,8 @@ def search(
         ),
         _scheduler(optimizer, arguments),
         torch.Generator().manual_seed(arguments.seed),
-        Batches(accelerator, train_data, arguments.per_device_batch_size, arguments.seed),
-        Batches(accelerator, arch_data, arguments.per_device_batch_size, arguments.seed + 1),
+        Batches(accelerator, train_data, batch_size, arguments.seed, workers),
+        Batches(accelerator, arch_data, batch_size, arguments.seed + 1, workers),
     )
     if arguments.activation_checkpointing:
         supernet.activation_checkpointing_enable()

@@ -12,6 +12,7 @@ from image_transforms import AugmentationArguments
 from space_arguments import SpaceArguments, ViTSpaceArguments
 from text_data import DataArguments
 
+from tangle_hf.models.vit.spaces_vit import AUTOFORMER_B, AUTOFORMER_HEAD_DIM, AUTOFORMER_S, AUTOFORMER_T
 from tangle_hf.search import SearchArguments
 
 
@@ -78,9 +79,7 @@ def test_small_configs_are_the_defaults(name, kinds):
     assert small == parse(*kinds, argv=[])
 
 
-@pytest.mark.parametrize(
-    ("name", "space"), [("tiny", AUTOFORMER_T), ("small", AUTOFORMER_S), ("base", AUTOFORMER_B)]
-)
+@pytest.mark.parametrize(("name", "space"), [("tiny", AUTOFORMER_T), ("small", AUTOFORMER_S), ("base", AUTOFORMER_B)])
 def test_autoformer_configs_are_the_librarys_spaces_on_all_classes(name, space):
     path = next(path for path in CONFIGS if path.name == f"autoformer_{name}_imagenet.yaml")
     arguments, data, augmentation, settings = parse(*IMAGE_KINDS, argv=["--config", str(path)])

@@ -98,7 +98,7 @@ def test_interrupted_runs_continue_bit_by_bit(finished, tmp_path, capsys, monkey
     assert not (folder / "subnet").exists()
     with pytest.raises(ValueError, match=r"mixup=0.8 \(now 0.5\)"):
         run(folder, *DEIT, "--mixup", "0.5", "--resume")
-    run(folder, *DEIT, "--eval_steps", "4", "--resume")
+    run(folder, *DEIT, "--eval_steps", "4", "--resume", "--dataloader_num_workers", "2")
     run(tmp_path / "whole", *DEIT, "--eval_steps", "4")
     assert lines(folder) == lines(tmp_path / "whole")
     for name in ("architecture.json", "arch_parameters.safetensors", "supernet/model.safetensors"):
@@ -153,7 +153,9 @@ def test_a_search_starts_from_a_checkpoint_with_other_classes_and_another_size(t
     assert (config.drop_path_rate, config.hidden_dropout_prob, config.attention_probs_dropout_prob) == (0.2, 0.3, 0.3)
     assert supernet(torch.randn(2, 3, 8, 8), arch=supernet.space.smallest).logits.shape == (2, 2)
     with pytest.raises(ValueError, match="patch_size=4, not 2; use --patch_size 4"):
-        build_supernet(ViTSpaceArguments(**space | {"patch_size": 2}, start_from=arguments.start_from), 3, 8, ["a", "b"])
+        build_supernet(
+            ViTSpaceArguments(**space | {"patch_size": 2}, start_from=arguments.start_from), 3, 8, ["a", "b"]
+        )
     run(tmp_path / "run", "--start_from", arguments.start_from, "--max_steps", "2")
 
 
