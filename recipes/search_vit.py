@@ -39,9 +39,9 @@ from tangle_hf import ElasticViTConfig, ElasticViTForImageClassification, flops
 from tangle_hf.search import SearchArguments
 
 
-def default(name: str, value):
-    """A field of the trainer's settings with another default and the same help."""
-    (own,) = (item for item in fields(SearchArguments) if item.name == name)
+def default(kind: type, name: str, value):
+    """A field of these arguments with another default and the same help."""
+    (own,) = (item for item in fields(kind) if item.name == name)
     return field(default=value, metadata=own.metadata)
 
 
@@ -49,10 +49,17 @@ def default(name: str, value):
 class ImageSearchArguments(SearchArguments):
     """The trainer's settings, with defaults for images."""
 
-    output_dir: str = default("output_dir", "runs/search_vit")
-    max_steps: int = default("max_steps", 600)
-    per_device_batch_size: int = default("per_device_batch_size", 64)
-    weight_decay: float = default("weight_decay", 0.05)
+    output_dir: str = default(SearchArguments, "output_dir", "runs/search_vit")
+    max_steps: int = default(SearchArguments, "max_steps", 600)
+    per_device_batch_size: int = default(SearchArguments, "per_device_batch_size", 64)
+    weight_decay: float = default(SearchArguments, "weight_decay", 0.05)
+
+
+@dataclass
+class SmallAugmentationArguments(AugmentationArguments):
+    """Augmentation, with a default for images as small as the embedded ones."""
+
+    crop_min_scale: float = default(AugmentationArguments, "crop_min_scale", 0.8)
 
 
 def main(
@@ -153,7 +160,7 @@ if __name__ == "__main__":
             *parse(
                 ViTSpaceArguments,
                 DataArguments,
-                AugmentationArguments,
+                SmallAugmentationArguments,
                 ImageSearchArguments,
                 description=__doc__,
             )

@@ -8,7 +8,6 @@ import pytest
 import search_gpt
 import search_vit
 from arguments import parse, read_config
-from image_transforms import AugmentationArguments
 from space_arguments import SpaceArguments, ViTSpaceArguments
 from text_data import DataArguments
 
@@ -17,7 +16,12 @@ from tangle_hf.search import SearchArguments
 
 
 KINDS = (SpaceArguments, DataArguments, SearchArguments)
-IMAGE_KINDS = (ViTSpaceArguments, image_data.DataArguments, AugmentationArguments, search_vit.ImageSearchArguments)
+IMAGE_KINDS = (
+    ViTSpaceArguments,
+    image_data.DataArguments,
+    search_vit.SmallAugmentationArguments,
+    search_vit.ImageSearchArguments,
+)
 CONFIGS = sorted((Path(__file__).parents[2] / "recipes" / "configs").glob("*.yaml"))
 
 

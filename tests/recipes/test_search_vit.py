@@ -12,9 +12,9 @@ import search_vit
 import torch
 from arguments import parse
 from image_data import DataArguments, load_images, open_image
-from image_transforms import AugmentationArguments, evaluation_images, image_processor
+from image_transforms import EvaluationImages, TrainingImages, evaluation_images, image_processor
 from search_run import readable_errors
-from search_vit import ImageSearchArguments, build_supernet, main
+from search_vit import ImageSearchArguments, SmallAugmentationArguments, build_supernet, main
 from space_arguments import ViTSpaceArguments
 from transformers import AutoModelForImageClassification, ViTConfig, ViTForImageClassification
 
@@ -22,7 +22,7 @@ from tangle_hf import ElasticViTForImageClassification
 from tangle_hf.space import Architecture
 
 
-KINDS = (ViTSpaceArguments, DataArguments, AugmentationArguments, ImageSearchArguments)
+KINDS = (ViTSpaceArguments, DataArguments, SmallAugmentationArguments, ImageSearchArguments)
 TINY = ["--hidden_size", "16", "32", "--num_hidden_layers", "1", "2", "--patch_size", "4", "--samples_per_class", "20",
         "--max_steps", "8", "--per_device_batch_size", "8", "--save_steps", "3", "--eval_steps", "2",
         "--eval_batches", "2", "--warmup_steps", "1", "--logging_steps", "1"]  # fmt: skip
@@ -130,8 +130,21 @@ def test_two_processes_in_bf16_export_exactly(tmp_path):
     assert results["logit_difference"] < 1e-5 * results["logit_scale"]
 
 
+def test_weights_see_augmented_images_and_the_architecture_others_as_they_are(tmp_path, monkeypatch):
+    tasks = []
+    monkeypatch.setattr(search_vit, "run", lambda supernet, task, *rest: tasks.append(task))
+    run(tmp_path / "run", "--mixup", "0.8", "--train_portion", "0.75")
+    (task,) = tasks
+    assert isinstance(task.train_data, TrainingImages) and isinstance(task.arch_data, EvaluationImages)
+    assert (len(task.train_data), len(task.arch_data)) == (150, 50)
+    content = [{row["image"]["bytes"] for row in part.images} for part in (task.train_data, task.arch_data)]
+    assert not content[0] & content[1]
+    assert task.train_data[0]["labels"].shape == (10,) and task.arch_data[0]["labels"].shape == ()
+
+
 def test_single_paths_learn_from_soft_labels(tmp_path, capsys):
     run(tmp_path / "run", *DEIT, "--sampler", "spos", "--max_steps", "2")
+    assert 1.8 < lines(tmp_path / "run")[0]["train_loss"] < 3, "a binary loss of each class would be about 0.7"
     assert "chooses nothing" in capsys.readouterr().out and (tmp_path / "run" / "supernet").is_dir()
     assert not (tmp_path / "run" / "subnet").exists()
 
