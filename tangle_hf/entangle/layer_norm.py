@@ -42,8 +42,8 @@ class _SuperposedLayerNorm(torch.autograd.Function):
         scale, offset, live = rstd @ nested, (rstd * mean) @ -nested, nested.sum(0)
         for s, (lo, hi) in enumerate(_segments(widths)):
             part = centred[:, lo:hi]
-            torch.addcmul(offset[:, s : s + 1], part, scale[:, s : s + 1], out=part)
-            torch.addcmul(bias[lo:hi] * live[s], part, weight[lo:hi], out=part)
+            _addcmul_into(part, offset[:, s : s + 1], part, scale[:, s : s + 1])
+            _addcmul_into(part, bias[lo:hi] * live[s], part, weight[lo:hi])
         ctx.save_for_backward(flat, weight, bias, nested, shift, mean, rstd)
         ctx.widths = widths
         return centred.view_as(x)
@@ -75,7 +75,7 @@ class _SuperposedLayerNorm(torch.autograd.Function):
             torch.mul(g, weight, out=product)
             for s, (lo, hi) in enumerate(segments):
                 part = centred[:, lo:hi]
-                torch.addcmul(offset[:, s : s + 1], part, slope[:, s : s + 1], out=part)
+                _addcmul_into(part, offset[:, s : s + 1], part, slope[:, s : s + 1])
                 part.addcmul_(product[:, lo:hi], scale[:, s : s + 1])
             grad_x = centred.view_as(grad)
         if need_bias or need_shares:
@@ -87,6 +87,14 @@ class _SuperposedLayerNorm(torch.autograd.Function):
             by_bias = torch.stack([total[lo:hi] @ bias[lo:hi] for lo, hi in segments]).cumsum(0)
             grad_shares = normed.sum(0) + by_bias
         return grad_x, grad_weight, grad_bias, grad_shares, None, None
+
+
+def _addcmul_into(target: Tensor, start: Tensor, a: Tensor, b: Tensor) -> None:
+    """`target = start + a * b` in one pass; the compiler knows no `out=` that is not contiguous, and fuses without it."""
+    if torch.compiler.is_compiling():
+        target.copy_(torch.addcmul(start, a, b))
+    else:
+        torch.addcmul(start, a, b, out=target)
 
 
 def _segments(widths: tuple[int, ...]):
