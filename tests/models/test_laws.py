@@ -247,12 +247,12 @@ def test_the_papers_language_model_has_the_papers_size():
     assert sum(num_elements(e, layer_values(arch, e.layer)) for e in counted.values()) == 87_010_560
 
 
-@EVERY
-@FORMS
-def test_compiled_supernets_do_not_recompile_after_both_steps_ran(family, superposition):
+@pytest.mark.parametrize(("number", "superposition"), [(0, "inputs"), (0, "weights"), (1, "inputs")])
+def test_compiled_supernets_do_not_recompile_after_both_steps_ran(number, superposition):
     """One graph for each step, no breaks; other mixtures, of the same shapes, need no other. The back end is eager."""
     torch._dynamo.reset()
     counters.clear()
+    family = FAMILIES[number]
     supernet = family.supernet("split", superposition).train()
     for module in supernet.modules():
         if isinstance(module, torch.nn.Dropout):
@@ -270,7 +270,10 @@ def test_compiled_supernets_do_not_recompile_after_both_steps_ran(family, superp
         return torch.cat([gradient.flatten() for gradient in found if gradient is not None])
 
     for weights in (True, False):
-        torch.testing.assert_close(step(compiled, weights, 0), step(supernet, weights, 0), rtol=1e-3, atol=1e-4)
+        expected = step(
+            supernet, weights, 0
+        )  # eager first: a classifier's first loss settles its config's problem_type
+        torch.testing.assert_close(step(compiled, weights, 0), expected, rtol=1e-3, atol=1e-4)
     warm = counters["stats"]["unique_graphs"]
     assert warm == 2 and not counters["graph_break"]
     for seed in range(1, 4):
