@@ -220,9 +220,17 @@ def training_arguments(settings: FinetuneArguments, mode: str, seed: int, folder
 
 
 def last_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint of `Trainer` that was written to its end, which is marked by its state, written last."""
-    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json") if path.stat().st_size > 0]
+    """The newest checkpoint of `Trainer` that was written to its end; its state is written last."""
+    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json") if _is_json(path)]
     return str(max(whole, key=lambda path: int(path.name.split("-")[1]))) if whole else None
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_text())
+    except ValueError:
+        return False
+    return True
 
 
 def finish(
