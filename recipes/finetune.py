@@ -117,7 +117,8 @@ def main(settings: FinetuneArguments, data: text_data.DataArguments | image_data
     """All modes and seeds, one after another, and the table."""
     if data.streaming:
         raise ValueError("a downstream data set is read several times; leave out --streaming")
-    state, run_dir = PartialState(), Path(settings.output_dir)
+    # As Trainer will have it: without `cpu`, processes without a GPU would not see each other and all be the main one.
+    state, run_dir = PartialState(cpu=not torch.accelerator.is_available()), Path(settings.output_dir)
     resolved = {name: value for part in (settings, data, *augmentation) for name, value in asdict(part).items()}
     check_run_folder(run_dir, resolved, settings.resume, FREE_ON_RESUME)
     disable_progress_bar()  # of loading and saving; training has its own
@@ -214,6 +215,7 @@ def training_arguments(settings: FinetuneArguments, mode: str, seed: int, folder
         save_total_limit=2,
         dataloader_num_workers=settings.dataloader_num_workers,
         dataloader_pin_memory=torch.accelerator.is_available(),
+        ddp_find_unused_parameters=False,
         remove_unused_columns=False,
         report_to="none",
     )

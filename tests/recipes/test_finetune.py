@@ -1,6 +1,9 @@
 """Fine-tuning from end to end on tiny checkpoints: three columns, seeds, resume, and what is refused."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import evaluation
@@ -29,7 +32,8 @@ from tangle_hf.export import export
 from tangle_hf.space import Architecture
 
 
-CONFIGS = sorted((Path(__file__).parents[2] / "recipes" / "configs" / "finetune").glob("*.yaml"))
+RECIPE = Path(__file__).parents[2] / "recipes" / "finetune.py"
+CONFIGS = sorted((RECIPE.parent / "configs" / "finetune").glob("*.yaml"))
 SHORT = ["--samples_per_class", "8", "--max_steps", "6", "--per_device_batch_size", "8", "--save_steps", "2"]
 TEXT = ["--block_size", "16", "--max_steps", "6", "--per_device_batch_size", "8", "--learning_rate", "0.01"]
 
@@ -285,6 +289,28 @@ def test_ready_configs_are_complete_settings(path):
     assert settings == parse(
         FinetuneArguments, DataArguments, AugmentationArguments, argv=["--config", str(path), "--checkpoint", "x"]
     )[0]  # fmt: skip
+
+
+def test_two_processes_write_one_run(vit, tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(RECIPE)]
+    command += [
+        "vision",
+        "--checkpoint",
+        vit,
+        *SHORT,
+        "--mode",
+        "inherit",
+        "finetune",
+        "--output_dir",
+        str(tmp_path / "run"),
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    for line in ("finetune-0:", "grey", "parameters", "test accuracy"):
+        assert done.stdout.count(line) == 1, done.stdout
+    assert set(rows(tmp_path / "run")) == {("inherit", None), ("finetune", 0)}
+    assert "warn" not in (done.stdout + done.stderr).lower(), done.stderr
 
 
 def test_there_is_no_checkpoint_in_an_empty_folder(tmp_path):
