@@ -209,6 +209,7 @@ def training_arguments(settings: FinetuneArguments, mode: str, seed: int, folder
         warmup_steps=settings.warmup_ratio,  # below 1, Trainer takes it for a share
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
+        use_cpu=not torch.accelerator.is_available(),  # must be said for bf16
         bf16=settings.mixed_precision == "bf16",
         logging_steps=settings.logging_steps,
         save_steps=settings.save_steps,

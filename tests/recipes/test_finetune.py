@@ -154,6 +154,13 @@ def test_accumulated_micro_batches_are_one_large_batch(vit, tmp_path):
     assert max(apart) < 1e-4 < 0.01 < max(moved)
 
 
+def test_bf16_trains_and_leaves_full_precision(vit, tmp_path):
+    base = ["vision", "--checkpoint", vit, *SHORT, "--output_dir", tmp_path / "run"]
+    run(*base, "--mixed_precision", "bf16", "--dataloader_num_workers", 1)
+    model = AutoModelForImageClassification.from_pretrained(tmp_path / "run" / "finetune-0")
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
 def test_other_classes_and_sizes_are_fine_tuned_but_not_inherited(vit, tmp_path):
     base = [
         "vision",
