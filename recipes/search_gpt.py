@@ -12,12 +12,12 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
-import yaml
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from arguments import SpaceArguments, parse
 from dry_run import dry_run
+from evaluation import perplexity
+from run_folder import check_run_folder, write_config
 from text_data import DataArguments, load_texts, load_tokenizer, pack, split_for_search
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
@@ -34,7 +34,6 @@ from tangle_hf import (
 )
 from tangle_hf.analysis import format_table, plot_losses, plot_shares, read_metrics
 from tangle_hf.export import export
-from tangle_hf.metrics import Perplexity
 from tangle_hf.search import SearchArguments, search
 
 
@@ -51,7 +50,8 @@ def main(space: SpaceArguments, data: DataArguments, settings: SearchArguments) 
     )
     run_dir = Path(settings.output_dir)
     resolved = {**asdict(space), **asdict(data), **asdict(settings)}
-    check_run_folder(run_dir, resolved, settings)
+    if not settings.dry_run:
+        check_run_folder(run_dir, resolved, settings.resume, FREE_ON_RESUME)
     set_seed(settings.seed)
     disable_progress_bar()  # of loading and saving; the search has its own
     if settings.dry_run:
@@ -65,9 +65,7 @@ def main(space: SpaceArguments, data: DataArguments, settings: SearchArguments) 
     train_blocks, arch_blocks = split_for_search(blocks["train"], settings.train_portion, settings.seed)
     supernet = build_supernet(space, data, tokenizer)
     if accelerator.is_main_process:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        (run_dir / ".config.yaml").write_text(yaml.safe_dump(resolved, sort_keys=False))
-        (run_dir / ".config.yaml").rename(run_dir / "config.yaml")
+        write_config(run_dir, resolved)
         print(f"{supernet.space.size:,} architectures, the largest has {supernet.num_parameters():,} parameters")
     if settings.report_to != "none":
         accelerator.init_trackers("tangle_hf", config={k: str(v) for k, v in resolved.items()})
@@ -93,22 +91,6 @@ def ddp_options(settings: SearchArguments) -> list:
     return (
         [DistributedDataParallelKwargs(find_unused_parameters=True)] if sampler(settings.sampler).single_path else []
     )
-
-
-def check_run_folder(run_dir: Path, resolved: dict, settings: SearchArguments) -> None:
-    """Refuses to write into another run, and to resume with other settings."""
-    stored_path = run_dir / "config.yaml"
-    if not stored_path.exists():
-        if settings.resume:
-            raise ValueError(f"{run_dir} holds no run to resume; start without --resume")
-        return
-    if not settings.resume and not settings.dry_run:
-        raise ValueError(f"{run_dir} holds a run already; continue it with --resume or choose another --output_dir")
-    stored = yaml.safe_load(stored_path.read_text())
-    changed = [k for k, v in resolved.items() if k not in FREE_ON_RESUME and stored.get(k) != v]
-    if settings.resume and changed:
-        was = ", ".join(f"{k}={stored.get(k)!r} (now {resolved[k]!r})" for k in changed)
-        raise ValueError(f"the run in {run_dir} was started with {was}; resume it with the same settings")
 
 
 def supernet_config(
@@ -141,23 +123,6 @@ def build_supernet(
             f"the data {len(tokenizer)} and {data.block_size}; use its own --tokenizer and a smaller --block_size"
         )
     return supernet
-
-
-@torch.no_grad()
-def perplexity(model, blocks, batch_size: int, max_batches: int | None = None, **chosen) -> dict[str, float]:
-    """Loss (nats per token) and perplexity on blocks; `mixture=` or `arch=` choose the subnet of a supernet."""
-    metric = Perplexity(keep_in_memory=True)
-    training = model.training
-    model.eval()
-    for number, batch in enumerate(torch.utils.data.DataLoader(blocks, batch_size)):
-        if number == max_batches:
-            break
-        tokens = batch["input_ids"].to(model.device)
-        logits = model(input_ids=tokens, **chosen).logits[:, :-1].float()
-        nll = torch.nn.functional.cross_entropy(logits.transpose(1, 2), tokens[:, 1:], reduction="none").double()
-        metric.add_batch(predictions=nll.sum(1).tolist(), references=[nll.shape[1]] * len(nll))
-    model.train(training)
-    return metric.compute()
 
 
 def report(supernet, arch_parameters, tokenizer, test_blocks, settings: SearchArguments, block_size: int) -> None:

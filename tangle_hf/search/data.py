@@ -17,7 +17,8 @@ class Batches:
 
     Args:
         accelerator: Says which part is this process's, and which device.
-        data: Map-style examples, or a stream.
+        data: Map-style examples, or a stream. If examples have a `set_epoch`, it is called before each epoch: what is
+            random about an example can then be a function of seed, epoch and index, and resumes exactly.
         batch_size: Examples per process.
         seed: Of the shuffling; each epoch has its own order.
 
@@ -59,6 +60,8 @@ class Batches:
         per_epoch = len(self.data) // (self.batch_size * world)
         epoch, start = divmod(self.seen, per_epoch)
         while True:
+            if hasattr(self.data, "set_epoch"):
+                self.data.set_epoch(epoch)
             order = torch.randperm(len(self.data), generator=torch.Generator().manual_seed(self.seed + epoch))
             for number in range(start, per_epoch):
                 first = (number * world + rank) * self.batch_size

@@ -37,3 +37,25 @@ def test_resumed_batches_are_those_of_an_uninterrupted_run(stream, stop):
     second.load_state_dict(first.state_dict())
     assert take(second, 12 - stop) == whole[stop:]
     assert whole[0] != whole[3] and torch.tensor(whole).unique().numel() >= 9
+
+
+def test_examples_learn_their_epoch_and_a_resumed_run_tells_them_the_same():
+    class Examples(torch.utils.data.Dataset):
+        epoch = None
+
+        def set_epoch(self, epoch):
+            self.epoch = epoch
+
+        def __len__(self):
+            return 7
+
+        def __getitem__(self, index):
+            return {"input_ids": torch.tensor([100 * self.epoch + index])}
+
+    accelerator = Accelerator(cpu=True)
+    whole = take(Batches(accelerator, Examples(), 3, seed=0), 7)
+    assert [batch[0] // 100 for batch in whole] == [0, 0, 1, 1, 2, 2, 3]
+    for stop in range(1, 7):
+        resumed = Batches(accelerator, Examples(), 3, seed=0)
+        resumed.load_state_dict({"seen": stop, "stream": None})
+        assert take(resumed, 7 - stop) == whole[stop:]
