@@ -56,6 +56,7 @@ def build(kind: str, size: tuple[int, int, int], space: SearchSpace, compiled: b
         activation = "gelu_pytorch_tanh" if "fused" in kind else "gelu_new"
         sizes = {"n_embd": 768, "n_layer": 7, "n_head": 12, "activation_function": activation}
         model = GPT2LMHeadModel(GPT2Config(**common(size), **sizes, bos_token_id=None, eos_token_id=None))
+        model.loss_type = "ForCausalLM"  # the class has none of its own, and transformers warns
         run = torch.compile(model) if compiled else model
 
         def step():
