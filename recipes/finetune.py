@@ -117,7 +117,8 @@ def main(settings: FinetuneArguments, data: text_data.DataArguments | image_data
     """All modes and seeds, one after another, and the table."""
     if data.streaming:
         raise ValueError("a downstream data set is read several times; leave out --streaming")
-    state, run_dir = PartialState(), Path(settings.output_dir)
+    # As Trainer will have it: without `cpu`, processes without a GPU would not see each other and all be the main one.
+    state, run_dir = PartialState(cpu=not torch.accelerator.is_available()), Path(settings.output_dir)
     resolved = {name: value for part in (settings, data, *augmentation) for name, value in asdict(part).items()}
     check_run_folder(run_dir, resolved, settings.resume, FREE_ON_RESUME)
     disable_progress_bar()  # of loading and saving; training has its own
@@ -208,21 +209,31 @@ def training_arguments(settings: FinetuneArguments, mode: str, seed: int, folder
         warmup_steps=settings.warmup_ratio,  # below 1, Trainer takes it for a share
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
+        use_cpu=not torch.accelerator.is_available(),  # must be said for bf16
         bf16=settings.mixed_precision == "bf16",
         logging_steps=settings.logging_steps,
         save_steps=settings.save_steps,
         save_total_limit=2,
         dataloader_num_workers=settings.dataloader_num_workers,
         dataloader_pin_memory=torch.accelerator.is_available(),
+        ddp_find_unused_parameters=False,
         remove_unused_columns=False,
         report_to="none",
     )
 
 
 def last_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint of `Trainer` that was written to its end, which is marked by its state, written last."""
-    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json") if path.stat().st_size > 0]
+    """The newest checkpoint of `Trainer` that was written to its end; its state is written last."""
+    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json") if _is_json(path)]
     return str(max(whole, key=lambda path: int(path.name.split("-")[1]))) if whole else None
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_text())
+    except ValueError:
+        return False
+    return True
 
 
 def finish(

@@ -69,8 +69,7 @@ def set_image_size(model: PreTrainedModel, image_size: int) -> None:
         )
     check_patches(image_size, model.config.patch_size)
     count = (image_size // model.config.patch_size) ** 2
-    others = table.shape[1] - patches.num_patches  # the class token
-    shape_only = table.new_empty(1, others + count, table.shape[2])
+    shape_only = table.new_empty(1, 1 + count, table.shape[2])  # a class token and the patches
     resized = embeddings.interpolate_pos_encoding(shape_only, image_size, image_size)
     embeddings.position_embeddings = nn.Parameter(resized.clone())
     embeddings.image_size = patches.image_size = (image_size, image_size)

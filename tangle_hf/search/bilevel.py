@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.logging import get_logger
+from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, get_scheduler
@@ -105,6 +106,8 @@ def search(
     )
     if arguments.activation_checkpointing:
         supernet.activation_checkpointing_enable()
+    if method.hard:  # a single path leaves parameters without a gradient, which DDP must be told
+        accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
     # The scheduler stays unprepared: accelerate would step it once per process.
     model, optimizer = accelerator.prepare(supernet, optimizer)
     accelerator.register_for_checkpointing(state)
@@ -168,7 +171,9 @@ def _arch_step(model, supernet, state, method, progress, micro, accelerator, arg
             total += loss.detach()
     supernet.requires_grad_(True)
     total = _finite(accelerator.reduce(total, "mean"), "architecture", state.step)
-    grads = [accelerator.reduce(rows.grad.to(accelerator.device), "mean").cpu() for rows in leaves.values()]
+    # A dimension with one choice may have no gradient: its share is 1.
+    grads = [torch.zeros_like(rows) if rows.grad is None else rows.grad for rows in leaves.values()]
+    grads = [accelerator.reduce(grad.to(accelerator.device), "mean").cpu() for grad in grads]
     torch.autograd.backward(list(mixture.values()), grads)
     torch.nn.utils.clip_grad_norm_(state.arch_parameters.parameters(), arguments.arch_max_grad_norm)
     state.arch_optimizer.step()
@@ -180,7 +185,9 @@ def _weight_step(model, supernet, optimizer, state, method, progress, micro, acc
     """One step of the weights under a mixture drawn for it, or on one path; returns the loss."""
     with torch.no_grad():
         mixture = state.arch_parameters.sample(method, progress, state.generator)
-    chosen = {"arch": argmax(supernet.space, mixture)} if method.single_path else {"mixture": mixture}
+    # Under one-hot shares the superposition is one subnet (law 1), and weights need no gradient of the shares: run it as
+    # a single path, at its own cost.
+    chosen = {"arch": argmax(supernet.space, mixture)} if method.hard else {"mixture": mixture}
     total = 0.0
     for number, batch in enumerate(micro, 1):
         if number < len(micro):

@@ -1,6 +1,9 @@
 """Fine-tuning from end to end on tiny checkpoints: three columns, seeds, resume, and what is refused."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import evaluation
@@ -8,7 +11,8 @@ import pytest
 import text_data
 import torch
 from arguments import parse
-from finetune import FinetuneArguments, arguments, last_checkpoint, main, training_arguments
+from finetune import MODES, FinetuneArguments, arguments, last_checkpoint, main, training_arguments
+from finetune_tasks import language_task, vision_task
 from image_data import DataArguments, load_images
 from image_models import checkpoint_processor, names_of
 from image_transforms import AugmentationArguments, evaluation_images, image_processor
@@ -28,7 +32,8 @@ from tangle_hf.export import export
 from tangle_hf.space import Architecture
 
 
-CONFIGS = sorted((Path(__file__).parents[2] / "recipes" / "configs" / "finetune").glob("*.yaml"))
+RECIPE = Path(__file__).parents[2] / "recipes" / "finetune.py"
+CONFIGS = sorted((RECIPE.parent / "configs" / "finetune").glob("*.yaml"))
 SHORT = ["--samples_per_class", "8", "--max_steps", "6", "--per_device_batch_size", "8", "--save_steps", "2"]
 TEXT = ["--block_size", "16", "--max_steps", "6", "--per_device_batch_size", "8", "--learning_rate", "0.01"]
 
@@ -64,7 +69,7 @@ def test_three_columns_and_their_models(vit, tmp_path, capsys):
     run("vision", "--checkpoint", vit, *SHORT, *modes, "--output_dir", out, "--mixup", 0.5, "--cutmix", 0.5)
     table = capsys.readouterr().out
     assert set(rows(out)) == {("inherit", None), *((m, s) for m in ("finetune", "retrain") for s in (0, 1))}
-    assert "(2 seeds)" in table and "accuracy in percent" in table
+    assert "(2 seeds)" in table and "finished already" not in table and "accuracy in percent" in table
     data = DataArguments(image_mean=[0.3])
     test = evaluation_images(load_images(data)["test"], data, checkpoint_processor(vit, data, 8))
     for (mode, seed), row in rows(out).items():
@@ -74,10 +79,11 @@ def test_three_columns_and_their_models(vit, tmp_path, capsys):
         assert seed is None or (out / f"{mode}-{seed}" / "preprocessor_config.json").is_file()
     assert len({weights(out / f"{mode}-{seed}") for mode in ("finetune", "retrain") for seed in (0, 1)}) == 4
     start = AutoModelForImageClassification.from_pretrained(vit).vit.layers[0].mlp.fc1.weight
-    tuned, fresh = (
-        AutoModelForImageClassification.from_pretrained(out / f"{mode}-0").vit.layers[0].mlp.fc1.weight
-        for mode in ("finetune", "retrain")
+    tuned, fresh, other = (
+        AutoModelForImageClassification.from_pretrained(out / name).vit.layers[0].mlp.fc1.weight
+        for name in ("finetune-0", "retrain-0", "retrain-1")
     )
+    assert (other - fresh).abs().max() > 0.02
     assert 0 < (tuned - start).abs().max() < 0.02 < (fresh - start).abs().max()
     summary = json.loads((out / "results.json").read_text())["test"]
     pair = [100 * rows(out)["finetune", seed]["test"]["accuracy"] for seed in (0, 1)]
@@ -124,8 +130,11 @@ def test_a_stopped_run_ends_as_one_that_was_not(vit, tmp_path, monkeypatch, stop
     with pytest.raises(KeyboardInterrupt):
         run(*base, "--output_dir", out)
     assert not (out / "rows").exists() and not (out / "finetune-0").exists()
-    half = out / "checkpoints" / "finetune-0" / "checkpoint-14"
-    half.mkdir()  # a checkpoint that was not written to its end
+    for number, state in ((14, None), (15, '{"epoch":')):  # checkpoints that were not written to their end
+        half = out / "checkpoints" / "finetune-0" / f"checkpoint-{number}"
+        half.mkdir()
+        if state is not None:
+            (half / "trainer_state.json").write_text(state)
     monkeypatch.setattr(Trainer, "training_step", lambda *a, **k: steps.append(1) or training_step(*a, **k))
     run(*base, "--output_dir", out, "--resume", "true")
     assert sum(steps) == 15 - stop // 2 * 2, "it did not go on from the last checkpoint"
@@ -135,7 +144,7 @@ def test_a_stopped_run_ends_as_one_that_was_not(vit, tmp_path, monkeypatch, stop
 
 def test_accumulated_micro_batches_are_one_large_batch(vit, tmp_path):
     base = ["vision", "--checkpoint", vit, *SHORT, "--max_steps", 3, "--mixup", 0.8, "--optimizer", "sgd"]
-    base += ["--learning_rate", 0.5]
+    base += ["--learning_rate", 0.5, "--max_grad_norm", 0]  # clipping would hide a wrong scale
     run(*base, "--output_dir", tmp_path / "one")
     run(*base, "--output_dir", tmp_path / "two", "--per_device_batch_size", 4, "--gradient_accumulation_steps", 2)
     one, two = (AutoModelForImageClassification.from_pretrained(tmp_path / n / "finetune-0") for n in ("one", "two"))
@@ -143,6 +152,13 @@ def test_accumulated_micro_batches_are_one_large_batch(vit, tmp_path):
     moved = [(a - b).abs().max() for a, b in zip(one.parameters(), start.parameters(), strict=True)]
     apart = [(a - b).abs().max() for a, b in zip(one.parameters(), two.parameters(), strict=True)]
     assert max(apart) < 1e-4 < 0.01 < max(moved)
+
+
+def test_bf16_trains_and_leaves_full_precision(vit, tmp_path):
+    base = ["vision", "--checkpoint", vit, *SHORT, "--output_dir", tmp_path / "run"]
+    run(*base, "--mixed_precision", "bf16", "--dataloader_num_workers", 1)
+    model = AutoModelForImageClassification.from_pretrained(tmp_path / "run" / "finetune-0")
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
 def test_other_classes_and_sizes_are_fine_tuned_but_not_inherited(vit, tmp_path):
@@ -174,7 +190,7 @@ def gpt2(tmp_path_factory):
     """A stock and a compact GPT-2, with the tokenizer of the embedded text."""
     logging.disable_progress_bar()
     folder = tmp_path_factory.mktemp("gpt2")
-    data = text_data.DataArguments(vocab_size=300, block_size=16)
+    data = text_data.DataArguments(vocab_size=280, block_size=16)  # not the one that would be trained
     tokenizer = text_data.load_tokenizer(data, text_data.load_texts(data))
     space = SearchSpace(n_embd=[16, 32], n_layer=[1, 2], n_head=PerLayer([2, 4]), mlp_ratio=PerLayer([1, 2]))
     supernet = ElasticGPT2LMHeadModel(ElasticGPT2Config(space=space, vocab_size=300, n_positions=16))
@@ -204,6 +220,21 @@ def test_language_models_have_the_same_columns(gpt2, tmp_path, form, capsys):
         assert [p.shape for p in model.parameters()] == [p.shape for p in inherited.parameters()]
     assert isinstance(tuned, GPT2LMHeadModel) and (out / "finetune-0" / "tokenizer.json").is_file()
     assert (out / "finetune-0" / "modeling_tangle_gpt2.py").is_file() == (form == "compact")
+
+
+def test_only_retrain_starts_anew_and_seeds_reach_the_augmentation(vit, gpt2):
+    vision = vision_task(vit, False, list(MODES), DataArguments(samples_per_class=2), AugmentationArguments())
+    language = language_task(str(gpt2 / "stock"), False, text_data.DataArguments(block_size=16))
+    stored = {
+        vision: AutoModelForImageClassification.from_pretrained(vit),
+        language: AutoModelForCausalLM.from_pretrained(gpt2 / "stock"),
+    }
+    for task, model in stored.items():
+        for mode in MODES:
+            pairs = zip(task.build(mode).parameters(), model.parameters(), strict=True)
+            assert all(torch.equal(a, b) for a, b in pairs) == (mode != "retrain")
+    first, second = (vision.train_data(seed)[0]["pixel_values"] for seed in (0, 1))
+    assert not torch.equal(first, second)
 
 
 def test_checkpoints_that_do_not_fit_are_named(vit, gpt2, tmp_path):
@@ -242,7 +273,8 @@ def test_the_learning_rate_rises_from_its_start_to_its_peak_and_falls_to_its_end
         warmup_ratio=0.1, optimizer="sgd",
     )  # fmt: skip
     for mode, peak in (("finetune", 0.1), ("retrain", 0.2)):
-        options = training_arguments(settings, mode, 0, tmp_path)
+        options = training_arguments(settings, mode, 5, tmp_path)
+        assert options.seed == 5
         optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=options.learning_rate)
         scheduler = get_scheduler(
             options.lr_scheduler_type, optimizer, options.get_warmup_steps(100), 100, options.lr_scheduler_kwargs
@@ -264,6 +296,28 @@ def test_ready_configs_are_complete_settings(path):
     assert settings == parse(
         FinetuneArguments, DataArguments, AugmentationArguments, argv=["--config", str(path), "--checkpoint", "x"]
     )[0]  # fmt: skip
+
+
+def test_two_processes_write_one_run(vit, tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(RECIPE)]
+    command += [
+        "vision",
+        "--checkpoint",
+        vit,
+        *SHORT,
+        "--mode",
+        "inherit",
+        "finetune",
+        "--output_dir",
+        str(tmp_path / "run"),
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    for line in ("finetune-0:", "grey", "parameters", "test accuracy"):
+        assert done.stdout.count(line) == 1, done.stdout
+    assert set(rows(tmp_path / "run")) == {("inherit", None), ("finetune", 0)}
+    assert "warn" not in (done.stdout + done.stderr).lower(), done.stderr
 
 
 def test_there_is_no_checkpoint_in_an_empty_folder(tmp_path):

@@ -43,6 +43,15 @@ def test_a_larger_image_gets_the_models_own_interpolation(tmp_path):
     torch.testing.assert_close(loaded(pixels).logits, expected)
 
 
+def test_a_size_can_change_twice():
+    model = tiny()
+    for size in (12, 16):
+        set_image_size(model, size)
+    assert model.vit.embeddings.position_embeddings.shape == (1, 65, 16)
+    assert model.vit.embeddings.patch_embeddings.num_patches == 64
+    assert model(torch.randn(1, 3, 16, 16)).logits.shape == (1, 3)
+
+
 def test_sizes_that_cannot_be_are_refused():
     model = tiny()
     before = model.vit.embeddings.position_embeddings
@@ -67,7 +76,11 @@ def test_other_classes_get_a_new_head_and_the_same_ones_keep_theirs():
     assert model.classifier is not head and names_of(model.config) == ["b", "a", "c"]
     set_classes(model, ["x", "y"])
     logits = model(torch.randn(1, 3, 8, 8), labels=torch.tensor([1])).logits
-    assert logits.shape == (1, 2) and model.config.label2id == {"x": 0, "y": 1} and model.config.num_labels == 2
+    assert (
+        logits.shape == (1, 2)
+        and model.config.label2id == {"x": 0, "y": 1}
+        and model.config.num_labels == model.num_labels == 2
+    )
     assert 0 < model.classifier.weight.std() < 0.05
 
 
