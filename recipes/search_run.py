@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, set_seed
+from accelerate.utils import set_seed
 from run_folder import check_run_folder, write_config
 from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
@@ -80,13 +80,10 @@ def start(settings: SearchArguments, resolved: dict) -> Accelerator:
     Raises:
         ValueError: As `check_run_folder`.
     """
-    # A single path leaves parameters without gradients, which data parallelism must be told; a mixture does not.
-    unused = [DistributedDataParallelKwargs(find_unused_parameters=True)]
     accelerator = Accelerator(
         mixed_precision=settings.mixed_precision,
         log_with=None if settings.report_to == "none" else settings.report_to,
         project_dir=settings.output_dir,
-        kwargs_handlers=unused if sampler(settings.sampler).single_path else [],
     )
     if not settings.dry_run:
         check_run_folder(Path(settings.output_dir), resolved, settings.resume, FREE_ON_RESUME)

@@ -35,7 +35,7 @@ from image_transforms import (
 from search_run import SearchTask, readable_errors, run, start
 from space_arguments import ViTSpaceArguments, search_space
 
-from tangle_hf import ElasticViTConfig, ElasticViTForImageClassification, flops
+from tangle_hf import ElasticViTConfig, ElasticViTForImageClassification, flops, sampler
 from tangle_hf.search import SearchArguments
 
 
@@ -66,6 +66,11 @@ def main(
     space: ViTSpaceArguments, data: DataArguments, augmentation: AugmentationArguments, settings: SearchArguments
 ) -> None:
     """The whole run: data, supernet, search, export, table."""
+    if space.drop_path_rate and sampler(settings.sampler).hard:
+        raise ValueError(
+            f"drop_path_rate={space.drop_path_rate} is for mixtures, sampler={settings.sampler} trains weights on single "
+            "paths, which are plain nets without stochastic depth; use --drop_path_rate 0"
+        )
     resolved = {**asdict(space), **asdict(data), **asdict(augmentation), **asdict(settings)}
     accelerator = start(settings, resolved)
     batch_size, seed = settings.per_device_batch_size, settings.seed
@@ -144,12 +149,15 @@ def build_supernet(
         own = ("space", "head_dim", "superposition", "drop_path_rate")
         dropouts = ("hidden_dropout_prob", "attention_probs_dropout_prob")
         options = {name: getattr(config, name) for name in (*own, *dropouts)}
-        supernet = ElasticViTForImageClassification.from_pretrained(arguments.start_from, **options)
+        loaded = ElasticViTForImageClassification.from_pretrained(arguments.start_from, **options)
         for name, given in (("num_channels", num_channels), ("patch_size", arguments.patch_size)):
-            if (found := getattr(supernet.config, name)) != given:
+            if (found := getattr(loaded.config, name)) != given:
                 raise ValueError(f"{arguments.start_from} has {name}={found}, not {given}; use --{name} {found}")
-        set_image_size(supernet, image_size)
-        set_classes(supernet, names)
+        set_image_size(loaded, image_size)
+        set_classes(loaded, names)
+        # A new one, whose tables of what an architecture owns are those of this size and these classes.
+        supernet = ElasticViTForImageClassification(loaded.config)
+        supernet.load_state_dict(loaded.state_dict())
     use_soft_targets(supernet)
     return supernet
 

@@ -16,9 +16,9 @@ from image_transforms import EvaluationImages, TrainingImages, evaluation_images
 from search_run import readable_errors
 from search_vit import ImageSearchArguments, SmallAugmentationArguments, build_supernet, main
 from space_arguments import ViTSpaceArguments
-from transformers import AutoModelForImageClassification, ViTConfig, ViTForImageClassification
+from transformers import AutoImageProcessor, AutoModelForImageClassification, ViTConfig, ViTForImageClassification
 
-from tangle_hf import ElasticViTForImageClassification
+from tangle_hf import ElasticViTForImageClassification, extract, num_params
 from tangle_hf.space import Architecture
 
 
@@ -58,6 +58,8 @@ def test_a_run_leaves_a_checkpoint_that_equals_the_supernet(finished):
     assert inside["parameters"] <= largest["parameters"] and inside["FLOPs/image"] <= largest["FLOPs/image"]
     found = AutoModelForImageClassification.from_pretrained(finished / "subnet", trust_remote_code=True)
     assert found.num_parameters() == inside["parameters"]
+    for folder in ("supernet", "subnet"):
+        assert AutoImageProcessor.from_pretrained(finished / folder).size == {"height": 8, "width": 8}
     scored = [line for line in lines(finished) if "validation_accuracy" in line]
     assert [line["step"] for line in scored] == [2, 4, 6, 8] and all("validation_loss" in line for line in scored)
 
@@ -140,10 +142,12 @@ def test_weights_see_augmented_images_and_the_architecture_others_as_they_are(tm
     content = [{row["image"]["bytes"] for row in part.images} for part in (task.train_data, task.arch_data)]
     assert not content[0] & content[1]
     assert task.train_data[0]["labels"].shape == (10,) and task.arch_data[0]["labels"].shape == ()
+    test = evaluation_images(load_images(DataArguments())["test"], DataArguments(), task.processor)
+    torch.testing.assert_close(task.sample["pixel_values"], torch.stack([test[n]["pixel_values"] for n in range(8)]))
 
 
 def test_single_paths_learn_from_soft_labels(tmp_path, capsys):
-    run(tmp_path / "run", *DEIT, "--sampler", "spos", "--max_steps", "2")
+    run(tmp_path / "run", *DEIT, "--drop_path_rate", "0", "--sampler", "spos", "--max_steps", "2")
     assert 1.8 < lines(tmp_path / "run")[0]["train_loss"] < 3, "a binary loss of each class would be about 0.7"
     assert "chooses nothing" in capsys.readouterr().out and (tmp_path / "run" / "supernet").is_dir()
     assert not (tmp_path / "run" / "subnet").exists()
@@ -165,6 +169,8 @@ def test_a_search_starts_from_a_checkpoint_with_other_classes_and_another_size(t
     config = supernet.config
     assert (config.drop_path_rate, config.hidden_dropout_prob, config.attention_probs_dropout_prob) == (0.2, 0.3, 0.3)
     assert supernet(torch.randn(2, 3, 8, 8), arch=supernet.space.smallest).logits.shape == (2, 2)
+    smallest = extract(supernet, supernet.space.smallest)
+    assert num_params(supernet.space, supernet.space.smallest, config) == smallest.num_parameters()
     with pytest.raises(ValueError, match="patch_size=4, not 2; use --patch_size 4"):
         build_supernet(
             ViTSpaceArguments(**space | {"patch_size": 2}, start_from=arguments.start_from), 3, 8, ["a", "b"]
@@ -180,6 +186,7 @@ def test_a_search_starts_from_a_checkpoint_with_other_classes_and_another_size(t
         (["--shared", "hidden_size"], "hidden_size.*not a per-layer dimension"),
         (["--hidden_size"], "no choice"),
         (["--drop_path_rate", "1"], "drop_path_rate"),
+        (["--drop_path_rate", "0.1", "--sampler", "gdas"], "drop_path_rate=0.1 is for mixtures.*sampler=gdas"),
         (["--initializer_range", "0"], "initializer_range=0"),
         (["--dataset", "missing_folder"], "missing_folder.*could not be loaded"),
         (["--train_portion", "0.99"], "train_portion"),
