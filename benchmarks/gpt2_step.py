@@ -1,145 +1,208 @@
-"""Time and memory of one supernet step beside one training step of the stock model of the largest architecture.
+"""Time and memory of one supernet step beside one training step of the stock GPT-2 of the largest architecture.
 
-    python benchmarks/gpt2_step.py                      # time: every row of the table
-    python benchmarks/gpt2_step.py --memory             # peak memory, one process per model
+    python benchmarks/gpt2_step.py time          # the main table
+    python benchmarks/gpt2_step.py --help        # every question has a table
 
-The space is the paper's (7 layers, width 384/576/768, heads 6/8/12, ratio 2/3/4). Models are stepped alternately in one
-process, so that a change of the machine's speed meets all of them alike; a step is forward + backward, without the
-optimizer. Ratios are medians of the ratios to the stock step of the same round.
+The space is the paper's (7 layers, width 384/576/768, heads 6/8/12, ratio 2/3/4). A step is forward + backward, without
+the optimizer; a search step is an architecture step and a weight step.
 """
 
 import argparse
 import json
-import resource
-import statistics
-import subprocess
-import sys
-import time
+import random
 
 import torch
+from side_by_side import compare_memory, compare_time, peak_memory, print_rows
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from tangle_hf import ArchParameters, ElasticGPT2Config, ElasticGPT2LMHeadModel, PerLayer, SearchSpace, sampler
+from tangle_hf import (
+    ArchParameters,
+    ElasticGPT2Config,
+    ElasticGPT2LMHeadModel,
+    PerLayer,
+    SearchSpace,
+    extract,
+    sampler,
+)
+from tangle_hf.arch import argmax
 
 
-SIZES = [(12, 224, 2048), (2, 128, 2048), (2, 128, 50257)]
-STEPS = ["stock", "stock fused gelu", "inputs weight", "inputs arch", "weights weight", "weights arch"]
+SIZES = ((12, 224, 2048), (2, 128, 2048), (2, 128, 50257))  # sequences, tokens of each, vocabulary
+WIDTHS = {3: (384, 576, 768), 6: (384, 480, 552, 624, 696, 768)}
+BOTH = ("inputs weight", "inputs arch", "weights weight", "weights arch")
+SEARCH = {f"{form} search": (f"{form} weight", f"{form} arch") for form in ("inputs", "weights")}
 
 
-def paper_space(widths: tuple[int, ...] = (384, 576, 768), heads: tuple[int, ...] = (6, 8, 12)) -> SearchSpace:
+def paper_space(widths: tuple[int, ...] = WIDTHS[3], heads: tuple[int, ...] = (6, 8, 12)) -> SearchSpace:
     """The paper's language space, or one with other widths and head counts."""
     return SearchSpace(n_embd=widths, n_layer=[5, 6, 7], n_head=PerLayer(heads), mlp_ratio=PerLayer([2, 3, 4]))
 
 
-def build(kind: str, vocab_size: int, length: int, space: SearchSpace):
-    """A function that takes one step of a kind: "stock", or "<superposition> <weight|arch|search>"."""
+def common(size: tuple[int, int, int]) -> dict:
+    """Config fields that every model shares."""
+    fields = {"vocab_size": size[2], "n_positions": size[1], "use_cache": False}
+    return fields | dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
+
+
+def build(kind: str, size: tuple[int, int, int], space: SearchSpace, compiled: bool = False):
+    """A function that takes one step of a kind.
+
+    Kinds: "stock", "stock fused gelu", "<inputs | weights | sampled heads> <weight | arch>", "<gdas | reinmax> <weight |
+    arch>".
+    """
     torch.manual_seed(0)
-    common = {"vocab_size": vocab_size, "n_positions": length, "use_cache": False}
-    common |= dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
+    tokens = torch.randint(size[2], size[:2])
     if kind.startswith("stock"):
         activation = "gelu_pytorch_tanh" if "fused" in kind else "gelu_new"
         sizes = {"n_embd": 768, "n_layer": 7, "n_head": 12, "activation_function": activation}
-        stock = GPT2LMHeadModel(GPT2Config(**common, **sizes, bos_token_id=None, eos_token_id=None))
-        stock.loss_type = "ForCausalLM"
+        model = GPT2LMHeadModel(GPT2Config(**common(size), **sizes, bos_token_id=None, eos_token_id=None))
+        model.loss_type = "ForCausalLM"  # the class has none of its own, and transformers warns
+        run = torch.compile(model) if compiled else model
 
-        def step(tokens):
-            stock(input_ids=tokens, labels=tokens).loss.backward()
-            stock.zero_grad(set_to_none=True)
+        def step():
+            run(input_ids=tokens, labels=tokens).loss.backward()
+            model.zero_grad(set_to_none=True)
 
         return step
-    form, level = kind.split()
-    supernet = ElasticGPT2LMHeadModel(ElasticGPT2Config(**common, space=space, superposition=form))
-    arch_parameters, drnas = ArchParameters(space), sampler("drnas")
+    form, level = kind.rsplit(" ", 1)
+    method = sampler(form if form in ("gdas", "reinmax") else "drnas")
+    options = {"superposition": "weights" if form == "weights" else "inputs", "sampled_heads": form == "sampled heads"}
+    supernet = ElasticGPT2LMHeadModel(ElasticGPT2Config(**common(size), space=space, **options))
+    run = torch.compile(supernet) if compiled else supernet
+    arch_parameters, generator = ArchParameters(space), torch.Generator().manual_seed(0)
 
-    def weight_step(tokens):
-        mixture = {name: rows.detach() for name, rows in arch_parameters.sample(drnas).items()}
-        supernet(input_ids=tokens, labels=tokens, mixture=mixture).loss.backward()
+    def weight_step():
+        mixture = {n: rows.detach() for n, rows in arch_parameters.sample(method, 0.0, generator).items()}
+        chosen = {"arch": argmax(space, mixture)} if method.hard else {"mixture": mixture}
+        run(input_ids=tokens, labels=tokens, **chosen).loss.backward()
         supernet.zero_grad(set_to_none=True)
 
-    def arch_step(tokens):
+    def arch_step():
         supernet.requires_grad_(False)
-        supernet(input_ids=tokens, labels=tokens, mixture=arch_parameters.sample(drnas)).loss.backward()
-        arch_parameters.zero_grad()
+        mixture = arch_parameters.sample(method, 0.0, generator)
+        leaves = {name: rows.detach().requires_grad_() for name, rows in mixture.items()}
+        run(input_ids=tokens, labels=tokens, mixture=leaves).loss.backward()
         supernet.requires_grad_(True)
 
     return {"weight": weight_step, "arch": arch_step}[level]
 
 
-def compare_time(sizes, kinds, rounds: int, space: SearchSpace) -> list[dict]:
-    """Median time of every kind of step, and of its ratio to the stock step of the same round."""
-    rows = []
-    for batch, length, vocab_size in sizes:
-        steps = {kind: build(kind, vocab_size, length, space) for kind in kinds}
-        tokens = torch.randint(vocab_size, (batch, length))
-        times = {kind: [] for kind in kinds}
-        for number in range(rounds + 1):
-            for kind, step in steps.items():
-                start = time.perf_counter()
-                step(tokens)
-                if number:  # the first round warms up
-                    times[kind].append(time.perf_counter() - start)
-        for kind in kinds:
-            ratios = [a / b for a, b in zip(times[kind], times["stock"], strict=True)]
-            median, low, high = statistics.median(ratios), min(ratios), max(ratios)
-            row = {"tokens": f"{batch}x{length}", "vocab": vocab_size, "step": kind}
-            rows.append(row | {"seconds": statistics.median(times[kind]), "x": median, "min": low, "max": high})
-            print(
-                "{tokens:>7} {vocab:>6} {step:<18} {seconds:7.3f} s {x:6.2f}x ({min:.2f} to {max:.2f})".format(
-                    **rows[-1]
-                )
-            )
-    return rows
+def table(
+    title: str, kinds: tuple[str, ...], size, rounds: int, space: SearchSpace, sums=None, compiled=False
+) -> None:
+    """One size, every kind beside the stock model."""
+    steps = {kind: build(kind, size, space, compiled) for kind in ("stock", "stock fused gelu", *kinds)}
+    print_rows(f"{title}: {size[0]}x{size[1]} tokens, vocabulary {size[2]}", compare_time(steps, rounds, sums or {}))
 
 
-def compare_memory(sizes, kinds, space: SearchSpace) -> None:
-    """Peak resident memory above the imports, each kind in its own process; ratios to the stock model."""
-    for batch, length, vocab_size in sizes:
-        peaks = {}
-        for kind in kinds:
-            case = json.dumps([kind, batch, length, vocab_size, space.to_dict()])
-            done = subprocess.run(
-                [sys.executable, __file__, "--case", case], capture_output=True, text=True, check=True
-            )
-            peaks[kind] = int(done.stdout)
-            ratio = peaks[kind] / peaks["stock"]
-            print(f"{batch}x{length:>4} {vocab_size:>6} {kind:<18} {peaks[kind] / 1024:8.0f} MiB {ratio:6.2f}x")
+def by_time(rounds: int) -> None:
+    """Every step, at the three sizes."""
+    for size in SIZES:
+        table("time", BOTH, size, rounds, paper_space(), SEARCH)
 
 
-def one_case(case: str) -> None:
-    """Prints the peak memory of three steps above the imports, in KiB."""
-    kind, batch, length, vocab_size, space = json.loads(case)
-    imported = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    step = build(kind, vocab_size, length, SearchSpace.from_dict(space))
-    tokens = torch.randint(vocab_size, (batch, length))
-    for _ in range(3):
-        step(tokens)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - imported)
+def by_heads(rounds: int) -> None:
+    """One head count in the space; three of which one is sampled; hard samplers."""
+    inputs = {"inputs search": SEARCH["inputs search"]}
+    for size in SIZES[:2]:
+        table("one head count", BOTH[:2], size, rounds, paper_space(heads=(12,)), inputs)
+        kinds = [f"{form} {level}" for form in ("sampled heads", "gdas", "reinmax") for level in ("weight", "arch")]
+        sums = {f"{form} search": (f"{form} weight", f"{form} arch") for form in ("sampled heads", "gdas", "reinmax")}
+        table("three head counts", tuple(kinds), size, rounds, paper_space(), sums)
+
+
+def by_choices(rounds: int) -> None:
+    """Weight steps with three and with six widths; ratios are to the stock step, growth is the ratio of two of them."""
+    for size in SIZES[:2]:
+        steps = {"stock": build("stock", size, paper_space())}
+        for form in ("inputs", "weights"):
+            for count, widths in WIDTHS.items():
+                steps[f"{form} weight, {count} widths"] = build(f"{form} weight", size, paper_space(widths))
+        rows = compare_time(steps, rounds, {})
+        print_rows(f"choices: {size[0]}x{size[1]} tokens, vocabulary {size[2]}", rows)
+
+
+def by_tokens(rounds: int) -> None:
+    """From 128 to 2,688 tokens."""
+    for batch, length in ((1, 128), (2, 128), (4, 224), (12, 224)):
+        table("tokens", BOTH, (batch, length, 2048), rounds, paper_space(), SEARCH)
+
+
+def by_vocabulary(rounds: int) -> None:
+    """From 2,048 to 50,257 tokens in the vocabulary."""
+    for vocabulary in (2048, 16384, 50257):
+        table("vocabulary", BOTH, (2, 128, vocabulary), rounds, paper_space(), SEARCH)
+
+
+def by_threads(rounds: int) -> None:
+    """One thread and two."""
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        for size in SIZES[:2]:
+            table("threads", BOTH, size, rounds, paper_space(), SEARCH)
+
+
+def by_compile(rounds: int) -> None:
+    """With and without `torch.compile` (its first call, minutes, is not counted)."""
+    for compiled in (False, True):
+        title = "torch.compile" if compiled else "eager"
+        inputs = {"inputs search": SEARCH["inputs search"]}
+        table(title, BOTH[:2], SIZES[1], rounds, paper_space(), inputs, compiled)
+
+
+def by_single_path(rounds: int) -> None:
+    """SPOS: the single path in the supernet beside the extracted model, on seven random architectures."""
+    space, rng = paper_space(), random.Random(0)
+    supernet = ElasticGPT2LMHeadModel(ElasticGPT2Config(**common(SIZES[0]), space=space)).train()
+    tokens = torch.randint(2048, (12, 224))
+    for _ in range(7):
+        arch = space.sample(rng)
+        subnet = extract(supernet, arch).train()
+
+        def plain(subnet=subnet):
+            subnet(input_ids=tokens, labels=tokens).loss.backward()
+            subnet.zero_grad(set_to_none=True)
+
+        def single(arch=arch):
+            supernet(input_ids=tokens, labels=tokens, arch=arch).loss.backward()
+            supernet.zero_grad(set_to_none=True)
+
+        print_rows(f"single path: {arch}", compare_time({"extracted": plain, "single path": single}, rounds, {}))
+
+
+def by_memory(rounds: int) -> None:
+    """Peak memory of three steps above the imports, one process per model."""
+    for size in SIZES:
+        print(f"\nmemory: {size[0]}x{size[1]} tokens, vocabulary {size[2]}")
+        kinds = ("stock", "stock fused gelu", *BOTH)
+        compare_memory(__file__, {kind: {"kind": kind, "size": size} for kind in kinds})
+
+
+QUESTIONS = {
+    "time": by_time,
+    "heads": by_heads,
+    "choices": by_choices,
+    "tokens": by_tokens,
+    "vocabulary": by_vocabulary,
+    "threads": by_threads,
+    "compile": by_compile,
+    "single_path": by_single_path,
+    "memory": by_memory,
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--memory", action="store_true", help="measure peak memory instead of time")
-    parser.add_argument("--rounds", type=int, default=7, help="counted rounds per size (default 7)")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of torch")
-    parser.add_argument("--n_embd", type=int, nargs="+", default=[384, 576, 768], help="widths of the space")
-    parser.add_argument("--n_head", type=int, nargs="+", default=[6, 8, 12], help="head counts of the space")
-    parser.add_argument(
-        "--sizes", type=int, nargs="+", default=[0, 1, 2], help=f"which of {SIZES} (batch, tokens, vocab)"
-    )
-    parser.add_argument("--steps", nargs="+", default=STEPS, help=f"which of {STEPS}; stock is always run")
-    parser.add_argument("--case", help=argparse.SUPPRESS)
+    described = "; ".join(f"{name}: {run.__doc__.splitlines()[0]}" for name, run in QUESTIONS.items())
+    parser.add_argument("question", nargs="?", default="time", choices=QUESTIONS, help=described)
+    parser.add_argument("--rounds", type=int, default=7, help="counted rounds (default 7)")
+    parser.add_argument("--case", type=json.loads, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.case:
-        return one_case(arguments.case)
-    torch.set_num_threads(arguments.threads)
-    kinds = ["stock", *(kind for kind in arguments.steps if kind != "stock")]
-    space = paper_space(tuple(arguments.n_embd), tuple(arguments.n_head))
-    sizes = [SIZES[index] for index in arguments.sizes]
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {arguments.rounds} rounds, {space}")
-    if arguments.memory:
-        compare_memory(sizes, [kind for kind in kinds if not kind.endswith("arch")], space)
+        size = tuple(arguments.case["size"])
+        print(peak_memory(lambda: build(arguments.case["kind"], size, paper_space())))
     else:
-        compare_time(sizes, kinds, arguments.rounds, space)
+        QUESTIONS[arguments.question](arguments.rounds)
 
 
 if __name__ == "__main__":

@@ -9,129 +9,69 @@
 Continue a stopped run with the same command and --resume.
 """
 
-import json
 from dataclasses import asdict
-from pathlib import Path
 
 import torch
-import yaml
-from accelerate import Accelerator
-from accelerate.utils import set_seed
-from arguments import SpaceArguments, parse
+from arguments import parse
 from dry_run import dry_run
+from evaluation import perplexity
+from search_run import SearchTask, readable_errors, run, start
+from space_arguments import SpaceArguments, search_space
 from text_data import DataArguments, load_texts, load_tokenizer, pack, split_for_search
 from transformers import PreTrainedTokenizerBase
-from transformers.utils.logging import disable_progress_bar
 
-from tangle_hf import (
-    ElasticGPT2Config,
-    ElasticGPT2LMHeadModel,
-    PerLayer,
-    SearchSpace,
-    flops,
-    num_params,
-    one_hot,
-    sampler,
-)
-from tangle_hf.analysis import format_table, plot_losses, plot_shares, read_metrics
-from tangle_hf.export import export
-from tangle_hf.metrics import Perplexity
-from tangle_hf.search import SearchArguments, choose, search
-from tangle_hf.search.choose import budgets_of, check_budgets, costs
-
-
-FREE_ON_RESUME = {"resume", "output_dir", "report_to", "logging_steps", "eval_steps", "eval_batches", "save_steps"}
-UNITS = {
-    "params": "parameters",
-    "params_without_embeddings": "parameters without embeddings",
-    "flops": "FLOPs per block",
-}
+from tangle_hf import ElasticGPT2Config, ElasticGPT2LMHeadModel, flops
+from tangle_hf.search import SearchArguments
 
 
 def main(space: SpaceArguments, data: DataArguments, settings: SearchArguments) -> None:
     """The whole run: data, supernet, search, export, table."""
-    accelerator = Accelerator(
-        mixed_precision=settings.mixed_precision,
-        log_with=None if settings.report_to == "none" else settings.report_to,
-        project_dir=settings.output_dir,
-        kwargs_handlers=ddp_options(settings),
-    )
-    run_dir = Path(settings.output_dir)
     resolved = {**asdict(space), **asdict(data), **asdict(settings)}
-    check_run_folder(run_dir, resolved, settings)
-    set_seed(settings.seed)
-    disable_progress_bar()  # of loading and saving; the search has its own
+    accelerator = start(settings, resolved)
+    block_size, batch_size = data.block_size, settings.per_device_batch_size
     if settings.dry_run:
-        supernet = ElasticGPT2LMHeadModel(supernet_config(space, data.block_size, data.vocab_size or 50257))
-        return dry_run(supernet, settings, accelerator, data.block_size)
+        supernet = ElasticGPT2LMHeadModel(supernet_config(space, block_size, data.vocab_size or 50257))
+
+        def example(generator: torch.Generator) -> dict[str, torch.Tensor]:
+            tokens = torch.randint(supernet.config.vocab_size, (block_size,), generator=generator)
+            return {"input_ids": tokens, "labels": tokens}
+
+        return dry_run(supernet, settings, accelerator, example, "tokens", block_size)
 
     with accelerator.main_process_first():
         texts = load_texts(data)
         tokenizer = load_tokenizer(data, texts)
         blocks = {name: pack(text, tokenizer, data, name) for name, text in texts.items()}
-    train_blocks, arch_blocks = split_for_search(blocks["train"], settings.train_portion, settings.seed)
+    train_data, arch_data = split_for_search(blocks["train"], settings.train_portion, settings.seed)
     supernet = build_supernet(space, data, tokenizer)
-    check_budgets(settings, supernet, data.block_size)
-    if accelerator.is_main_process:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        (run_dir / ".config.yaml").write_text(yaml.safe_dump(resolved, sort_keys=False))
-        (run_dir / ".config.yaml").rename(run_dir / "config.yaml")
-        print(f"{supernet.space.size:,} architectures, the largest has {supernet.num_parameters():,} parameters")
-    if settings.report_to != "none":
-        accelerator.init_trackers("tangle_hf", config={k: str(v) for k, v in resolved.items()})
 
-    batch_size = settings.per_device_batch_size
+    def test(model, **chosen) -> dict[str, float]:
+        scores = perplexity(model, blocks["test"], batch_size, **chosen)
+        return {"test loss": scores["loss"], "perplexity": scores["perplexity"]}
 
-    def loss_on(data_blocks):
-        return lambda arch: perplexity(supernet, data_blocks, batch_size, settings.eval_batches, arch=arch)["loss"]
-
-    evaluate = loss_on(blocks["validation"])
-    arch_parameters = search(
-        supernet, train_blocks, arch_blocks, settings, accelerator, evaluate, sequence_length=data.block_size
+    task = SearchTask(
+        "text-generation",
+        tokenizer,
+        train_data,
+        arch_data,
+        blocks["validation"],
+        lambda data, arch: perplexity(supernet, data, batch_size, settings.eval_batches, arch=arch),
+        test,
+        lambda arch: {
+            "FLOPs/token": flops(supernet.space, arch, supernet.config, sequence_length=block_size) // block_size
+        },
+        {"input_ids": next(iter(blocks["test"]))["input_ids"][None]},
+        "block",
+        block_size,
     )
-    if arch_parameters is None:
-        if accelerator.is_main_process:
-            print(f"stopped; continue with the same command and --resume (checkpoint in {run_dir / 'checkpoints'})")
-    elif accelerator.is_main_process:
-        candidates = None
-        if not sampler(settings.sampler).single_path:
-            candidates = choose(supernet, arch_parameters, settings, loss_on(arch_blocks), data.block_size)
-        report(supernet, arch_parameters, candidates, tokenizer, blocks["test"], settings, data.block_size)
-    accelerator.end_training()
-
-
-def ddp_options(settings: SearchArguments) -> list:
-    """A single path leaves parameters without gradients, which data parallelism must be told; a mixture does not."""
-    from accelerate.utils import DistributedDataParallelKwargs
-
-    return (
-        [DistributedDataParallelKwargs(find_unused_parameters=True)] if sampler(settings.sampler).single_path else []
-    )
-
-
-def check_run_folder(run_dir: Path, resolved: dict, settings: SearchArguments) -> None:
-    """Refuses to write into another run, and to resume with other settings."""
-    stored_path = run_dir / "config.yaml"
-    if not stored_path.exists():
-        if settings.resume:
-            raise ValueError(f"{run_dir} holds no run to resume; start without --resume")
-        return
-    if not settings.resume and not settings.dry_run:
-        raise ValueError(f"{run_dir} holds a run already; continue it with --resume or choose another --output_dir")
-    stored = yaml.safe_load(stored_path.read_text())
-    changed = [k for k, v in resolved.items() if k not in FREE_ON_RESUME and stored.get(k) != v]
-    if settings.resume and changed:
-        was = ", ".join(f"{k}={stored.get(k)!r} (now {resolved[k]!r})" for k in changed)
-        raise ValueError(f"the run in {run_dir} was started with {was}; resume it with the same settings")
+    run(supernet, task, settings, accelerator, resolved)
 
 
 def supernet_config(
     arguments: SpaceArguments, block_size: int, vocab_size: int, **special_tokens
 ) -> ElasticGPT2Config:
     """The supernet's config of these arguments."""
-    choices = {name: getattr(arguments, name) for name in ("n_embd", "n_layer", "n_head", "mlp_ratio")}
-    per_layer = {"n_head", "mlp_ratio"} - set(arguments.shared)
-    space = SearchSpace(**{name: PerLayer(c) if name in per_layer else c for name, c in choices.items()})
+    space = search_space(arguments, ["n_embd", "n_layer"], ["n_head", "mlp_ratio"])
     dropouts = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), arguments.dropout)
     options = {"head_dim": arguments.head_dim, "superposition": arguments.superposition, "n_positions": block_size}
     return ElasticGPT2Config(space=space, vocab_size=vocab_size, **options, **dropouts, **special_tokens)
@@ -145,98 +85,21 @@ def build_supernet(
     vocab_size = max(data.vocab_size, len(tokenizer)) if data.tokenizer else len(tokenizer)
     config = supernet_config(arguments, data.block_size, vocab_size, **special)
     if arguments.start_from is None:
-        return ElasticGPT2LMHeadModel(config)
-    supernet = ElasticGPT2LMHeadModel.from_pretrained(
-        arguments.start_from, space=config.space, head_dim=config.head_dim, superposition=config.superposition
-    )
+        supernet = ElasticGPT2LMHeadModel(config)
+    else:
+        supernet = ElasticGPT2LMHeadModel.from_pretrained(
+            arguments.start_from, space=config.space, head_dim=config.head_dim, superposition=config.superposition
+        )
     if supernet.config.vocab_size < len(tokenizer) or supernet.config.n_positions < data.block_size:
         raise ValueError(
             f"{arguments.start_from} has {supernet.config.vocab_size} tokens and {supernet.config.n_positions} positions, "
             f"the data {len(tokenizer)} and {data.block_size}; use its own --tokenizer and a smaller --block_size"
         )
+    # A pipeline's default goes past the last position.
+    supernet.generation_config.max_length = supernet.config.n_positions
     return supernet
 
 
-@torch.no_grad()
-def perplexity(model, blocks, batch_size: int, max_batches: int | None = None, **chosen) -> dict[str, float]:
-    """Loss (nats per token) and perplexity on blocks; `mixture=` or `arch=` choose the subnet of a supernet."""
-    metric = Perplexity(keep_in_memory=True)
-    training = model.training
-    model.eval()
-    for number, batch in enumerate(torch.utils.data.DataLoader(blocks, batch_size)):
-        if number == max_batches:
-            break
-        tokens = batch["input_ids"].to(model.device)
-        logits = model(input_ids=tokens, **chosen).logits[:, :-1].float()
-        nll = torch.nn.functional.cross_entropy(logits.transpose(1, 2), tokens[:, 1:], reduction="none").double()
-        metric.add_batch(predictions=nll.sum(1).tolist(), references=[nll.shape[1]] * len(nll))
-    model.train(training)
-    return metric.compute()
-
-
-def report(
-    supernet, arch_parameters, candidates, tokenizer, test_blocks, settings: SearchArguments, block_size: int
-) -> None:
-    """Leaves the supernet, the subnet, the plots and the results, and prints the table."""
-    from transformers import AutoModelForCausalLM
-
-    run_dir, space, config = Path(settings.output_dir), supernet.space, supernet.config
-    method, batch_size = sampler(settings.sampler), settings.per_device_batch_size
-    arch_parameters.save(run_dir / "arch_parameters.safetensors")
-    supernet.generation_config.max_length = config.n_positions  # a pipeline's default goes past the last position
-    supernet.save_pretrained(run_dir / "supernet")
-    tokenizer.save_pretrained(run_dir / "supernet")
-    metrics = read_metrics(run_dir / "metrics.jsonl")
-    plot_losses(metrics, run_dir / "losses.png")
-    rows = []
-
-    def row(name, arch, scores):
-        cost = {"parameters": num_params(space, arch, config)}
-        cost["FLOPs/token"] = flops(space, arch, config, sequence_length=block_size) // block_size
-        rows.append({"net": name, **cost, "test loss": scores["loss"], "perplexity": scores["perplexity"]})
-
-    results = {"largest": space.largest.to_dict()}
-    if not method.single_path:
-        arch = candidates[0][0].arch
-        plot_shares(metrics, space.choices, run_dir / "shares.png")
-        (run_dir / "architecture.json").write_text(arch.to_json() + "\n")
-        inputs = {"input_ids": next(iter(test_blocks))["input_ids"][None].to(supernet.device)}
-        written = export(supernet, arch, run_dir / "subnet", inputs, processor=tokenizer)
-        subnet = AutoModelForCausalLM.from_pretrained(written.folder, trust_remote_code=written.form == "compact")
-        subnet.to(supernet.device)
-        row(
-            "found, in the supernet", arch, perplexity(supernet, test_blocks, batch_size, mixture=one_hot(space, arch))
-        )
-        row(f"found, exported ({written.form})", arch, perplexity(subnet, test_blocks, batch_size))
-        results |= {"found": arch.to_dict(), "form": written.form, "logit_difference": written.difference}
-        results |= {"logit_scale": written.scale, "entropy": arch_parameters.entropy(method)}
-        budgets = budgets_of(settings, supernet, block_size)
-        results["budgets"] = costs(arch_parameters, arch, settings, budgets)
-        results["candidates"] = [
-            {"arch": c.arch.to_dict(), "log_probability": c.log_probability, "loss": loss} for c, loss in candidates
-        ]
-    row("largest, in the supernet", space.largest, perplexity(supernet, test_blocks, batch_size, arch=space.largest))
-    results["table"] = rows
-    (run_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-    print("\n" + format_table(rows))
-    if method.single_path:
-        return print(
-            f"\n{settings.sampler} trains weights and chooses nothing; the supernet is in {run_dir / 'supernet'}"
-        )
-    loading = ", trust_remote_code=True" if written.form == "compact" else ""
-    print(f"\nfound: {arch}\nentropy of the architecture parameters: {results['entropy']:.3f} of 1 (undecided)")
-    for budget in budgets:
-        used = results["budgets"][f"arch_{budget.cost}"]
-        expectation = results["budgets"][f"expected_{budget.cost}"]
-        print(
-            f"budget: {used:,} of {budget.limit:,} {UNITS[budget.cost]} used ({used / budget.limit:.1%}); "
-            f"expected under the shares {expectation:,.0f} ({expectation / budget.limit:.1%})"
-        )
-    print(
-        f"reloaded files against the supernet: logits differ by {written.difference:.1e} of {written.scale:.1e} at most"
-    )
-    print(f'load it: pipeline("text-generation", model="{written.folder}"{loading})')
-
-
 if __name__ == "__main__":
-    main(*parse(SpaceArguments, DataArguments, SearchArguments, description=__doc__))
+    with readable_errors():
+        main(*parse(SpaceArguments, DataArguments, SearchArguments, description=__doc__))

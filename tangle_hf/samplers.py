@@ -17,6 +17,8 @@ class Sampler(Protocol):
 
     single_path: bool
     "True if shares are uniform one-hots that do not depend on the logits: weights train on one path, nothing is searched."
+    hard: bool
+    "True if shares are one-hots in the forward pass: a net under them is the subnet of their argmax."
 
     def __call__(self, logits: Tensor, progress: float = 0.0, generator: torch.Generator | None = None) -> Tensor: ...
 
@@ -27,6 +29,7 @@ class DARTS:
     """Softmax: `shares = softmax(logits)`. DARTS, arXiv:1806.09055, equation 2."""
 
     single_path = False
+    hard = False
 
     def __call__(self, logits: Tensor, progress: float = 0.0, generator: torch.Generator | None = None) -> Tensor:
         return logits.softmax(-1)
@@ -43,6 +46,7 @@ class DrNAS:
     """
 
     single_path = False
+    hard = False
 
     def __call__(self, logits: Tensor, progress: float = 0.0, generator: torch.Generator | None = None) -> Tensor:
         gamma = torch._standard_gamma(_concentration(logits).double(), generator=generator)
@@ -63,6 +67,7 @@ class GDAS:
     """
 
     single_path = False
+    hard = True
 
     def __init__(self, tau_max: float = 10.0, tau_min: float = 0.1):
         self.tau_max, self.tau_min = tau_max, tau_min
@@ -85,6 +90,7 @@ class ReinMax:
     """
 
     single_path = False
+    hard = True
 
     def __call__(self, logits: Tensor, progress: float = 0.0, generator: torch.Generator | None = None) -> Tensor:
         p = logits.softmax(-1)
@@ -103,6 +109,7 @@ class SPOS:
     """Uniform one-hot, whatever the logits. Single Path One-Shot, arXiv:1904.00420, section 3.2."""
 
     single_path = True
+    hard = True
 
     def __call__(self, logits: Tensor, progress: float = 0.0, generator: torch.Generator | None = None) -> Tensor:
         rows = logits.shape[:-1]

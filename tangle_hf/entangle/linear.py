@@ -223,5 +223,8 @@ def _mixed(weight: Tensor, masks: Tensor, widths: tuple[int, ...], of_inputs: bo
     for target, part, mask in zip(
         _parts(out, widths, of_inputs), _parts(weight, widths, of_inputs), masks, strict=True
     ):
-        torch.mul(part, mask if of_inputs else mask[:, None], out=target)
+        if torch.compiler.is_compiling():  # it knows no `out=` that is not contiguous, and fuses without it
+            target.copy_(part * (mask if of_inputs else mask[:, None]))
+        else:
+            torch.mul(part, mask if of_inputs else mask[:, None], out=target)
     return out

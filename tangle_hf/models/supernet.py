@@ -4,7 +4,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import torch
@@ -31,26 +31,31 @@ class SupernetMixin:
 
     stock_config: type[PreTrainedConfig]  # reads the checkpoints to start from
     auto_model: type  # Auto class that loads an exported subnet
-    layers: str  # where the layers are: parameters are called f"{layers}.{i}...."
+    tables: dict[str, tuple[str, int]]  # name for `block_masks` -> parameter of the first layer, and its axis
     sizes: Callable[[PreTrainedConfig], dict[str, int]]  # what a checkpoint and the largest choices must agree on
     subnet_forms: Callable[[PreTrainedConfig, Architecture], dict[str, str | None]]
     subnet_skeleton: Callable[[PreTrainedConfig, Architecture, str], tuple[type[PreTrainedModel], PreTrainedConfig]]
     padded_axes: Callable[[PreTrainedConfig, Architecture], AxisTable]
 
-    def __init__(self, config: PreTrainedConfig):
-        super().__init__(config)
-        self._tables: dict[tuple, Tensor] = {}
+    def _read_axes(self) -> None:
+        """Reads the axis table of the config; the last line of a family's `__init__`."""
+        self._axes = self.config.axes
         self._skeletons: dict[Architecture, PreTrainedModel] = {}
+        self._tables = {}
+        for name, (parameter, axis) in self.tables.items():
+            size = self.get_parameter(parameter).shape[axis]
+            entry = self.axes[parameter].axes[axis]
+            self._tables[name] = membership(self.space, entry, size, torch.float32, torch.device("cpu"))
 
     @property
     def space(self) -> SearchSpace:
         """The search space."""
         return self.config.space
 
-    @cached_property
+    @property
     def axes(self) -> AxisTable:
         """Which units of which parameter an architecture owns."""
-        return self.config.axes
+        return self._axes
 
     @classmethod
     def from_pretrained(cls, path: str | os.PathLike, *args, space: SearchSpace | None = None, **kwargs):
@@ -86,8 +91,8 @@ class SupernetMixin:
             skeleton_class, config = self.subnet_skeleton(self.config, arch, form)
             with torch.device("meta"):
                 self._skeletons[arch] = skeleton_class(config)
-            self._skeletons[arch].loss_type = self.loss_type
         skeleton = self._skeletons[arch].train(self.training)
+        skeleton.loss_function = self.loss_function
         if skeleton.config._attn_implementation != self.config._attn_implementation:
             skeleton.set_attn_implementation(self.config._attn_implementation)
         slices = self._slices(arch)
@@ -114,14 +119,9 @@ class SupernetMixin:
             )
         return {name: mixture[name].to(self.device, self.dtype) for name in expected}
 
-    def _table(self, parameter: str, axis: int) -> Tensor:
-        """Membership of one axis of a parameter of the first layer, kept for the next step."""
-        key = (parameter, axis, self.device, self.dtype)
-        if key not in self._tables:
-            name = f"{self.layers}.0.{parameter}"
-            size = self.get_parameter(name).shape[axis]
-            self._tables[key] = membership(self.space, self.axes[name].axes[axis], size, self.dtype, self.device)
-        return self._tables[key]
+    def _membership(self) -> dict[str, Tensor]:
+        """Which units every combination of choices owns, on this model's device and in its type; zeros and ones."""
+        return {name: table.to(self.device, self.dtype) for name, table in self._tables.items()}
 
 
 def check_arguments(

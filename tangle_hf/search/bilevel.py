@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.logging import get_logger
+from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, get_scheduler
@@ -62,7 +63,7 @@ def search(
     arch_data,
     arguments: SearchArguments,
     accelerator: Accelerator,
-    evaluate: Callable[[Architecture], float] | None = None,
+    evaluate: Callable[[Architecture], float | Mapping[str, float]] | None = None,
     sequence_length: int | None = None,
 ) -> ArchParameters | None:
     """Searches, and leaves checkpoints and `metrics.jsonl` in `arguments.output_dir`.
@@ -73,7 +74,8 @@ def search(
         arch_data: The same for the architecture parameters.
         arguments: Settings.
         accelerator: Device, processes, precision and trackers.
-        evaluate: Loss of one architecture with the current weights, called every `eval_steps` on every process.
+        evaluate: Loss of one architecture with the current weights, or several scores with the loss among them; called
+            every `eval_steps` on every process.
         sequence_length: Tokens of an example, which `max_flops` of a language model needs.
 
     Returns:
@@ -98,6 +100,7 @@ def search(
         logger.warning(f"max_{budget.cost} = {budget.limit:,} is no limit: even the largest architecture keeps to it")
     _assign(arch_parameters.logits, start_on_surface(surface, arch_parameters.logits))
     optimizer = _weight_optimizer(supernet, arguments)
+    batch_size, workers = arguments.per_device_batch_size, arguments.dataloader_num_workers
     state = SearchState(
         arch_parameters,
         torch.optim.Adam(
@@ -108,11 +111,13 @@ def search(
         ),
         _scheduler(optimizer, arguments),
         torch.Generator().manual_seed(arguments.seed),
-        Batches(accelerator, train_data, arguments.per_device_batch_size, arguments.seed),
-        Batches(accelerator, arch_data, arguments.per_device_batch_size, arguments.seed + 1),
+        Batches(accelerator, train_data, batch_size, arguments.seed, workers),
+        Batches(accelerator, arch_data, batch_size, arguments.seed + 1, workers),
     )
     if arguments.activation_checkpointing:
         supernet.activation_checkpointing_enable()
+    if method.hard:  # a single path leaves parameters without a gradient, which DDP must be told
+        accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
     # The scheduler stays unprepared: accelerate would step it once per process.
     model, optimizer = accelerator.prepare(supernet, optimizer)
     accelerator.register_for_checkpointing(state)
@@ -144,11 +149,13 @@ def search(
             state.step += 1
             bar.update()
             last = state.step == arguments.max_steps
-            if evaluate is not None and (last or state.step % arguments.eval_steps == 0):
+            evaluated = evaluate is not None and (last or state.step % arguments.eval_steps == 0)
+            if evaluated or last or state.step % arguments.logging_steps == 0:
                 best = current_best(supernet, arch_parameters, arguments, budgets)
-                record["validation_loss"] = evaluate(supernet.space.largest if method.single_path else best)
-            if last or state.step % arguments.logging_steps == 0 or "validation_loss" in record:
-                best = current_best(supernet, arch_parameters, arguments, budgets)
+                if evaluated:
+                    scores = evaluate(supernet.space.largest if method.single_path else best)
+                    scores = scores if isinstance(scores, Mapping) else {"loss": scores}
+                    record |= {f"validation_{name}": score for name, score in scores.items()}
                 record |= costs(arch_parameters, best, arguments, budgets)
                 metrics.write(state, record | {"learning_rate": state.scheduler.get_last_lr()[0]}, method, best)
                 bar.set_postfix_str(f"loss {record['train_loss']:.3f} {best}")
@@ -176,7 +183,9 @@ def _arch_step(model, supernet, state, method, surface, progress, micro, acceler
             total += loss.detach()
     supernet.requires_grad_(True)
     total = _finite(accelerator.reduce(total, "mean"), "architecture", state.step)
-    grads = [accelerator.reduce(rows.grad.to(accelerator.device), "mean").cpu() for rows in leaves.values()]
+    # A dimension with one choice may have no gradient: its share is 1.
+    grads = [torch.zeros_like(rows) if rows.grad is None else rows.grad for rows in leaves.values()]
+    grads = [accelerator.reduce(grad.to(accelerator.device), "mean").cpu() for grad in grads]
     torch.autograd.backward(list(mixture.values()), grads)
     logits = state.arch_parameters.logits
     if surface.budgets:
@@ -200,7 +209,9 @@ def _weight_step(model, supernet, optimizer, state, method, progress, micro, acc
     """One step of the weights under a mixture drawn for it, or on one path; returns the loss."""
     with torch.no_grad():
         mixture = state.arch_parameters.sample(method, progress, state.generator)
-    chosen = {"arch": argmax(supernet.space, mixture)} if method.single_path else {"mixture": mixture}
+    # Under one-hot shares the superposition is one subnet (law 1), and weights need no gradient of the shares: run it as
+    # a single path, at its own cost.
+    chosen = {"arch": argmax(supernet.space, mixture)} if method.hard else {"mixture": mixture}
     total = 0.0
     for number, batch in enumerate(micro, 1):
         if number < len(micro):

@@ -5,6 +5,7 @@ import random
 import pytest
 import torch
 from families import FAMILIES
+from torch._dynamo.utils import counters
 from torch.utils.flop_counter import FlopCounterMode
 
 from tangle_hf import (
@@ -259,3 +260,37 @@ def test_the_papers_language_model_has_the_papers_size():
     arch = space.architecture(n_embd=768, n_layer=7, n_head=12, mlp_ratio=[3, 4, 4, 4, 4, 4, 4])
     counted = {n: e for n, e in config.axes.items() if exists(e, arch) and not n.endswith(("bias", "wpe.weight"))}
     assert sum(num_elements(e, layer_values(arch, e.layer)) for e in counted.values()) == 87_010_560
+
+
+@pytest.mark.parametrize(("number", "superposition"), [(0, "inputs"), (0, "weights"), (1, "inputs")])
+def test_compiled_supernets_do_not_recompile_after_both_steps_ran(number, superposition):
+    """One graph for each step, no breaks; other mixtures, of the same shapes, need no other. The back end is eager."""
+    torch._dynamo.reset()
+    counters.clear()
+    family = FAMILIES[number]
+    supernet = family.supernet("split", superposition).train()
+    for module in supernet.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    logits, compiled = ArchParameters(supernet.space), torch.compile(supernet, backend="aot_eager")
+    batch = family.inputs() | {"labels": family.labels()}
+
+    def step(model, weights: bool, seed: int):
+        supernet.requires_grad_(weights)
+        mixture = logits.sample(sampler("drnas"), generator=torch.Generator().manual_seed(seed))
+        leaves = {name: rows.detach().requires_grad_(not weights) for name, rows in mixture.items()}
+        model(**batch, mixture=leaves).loss.backward()
+        found = [p.grad for p in supernet.parameters()] if weights else [rows.grad for rows in leaves.values()]
+        supernet.zero_grad()
+        return torch.cat([gradient.flatten() for gradient in found if gradient is not None])
+
+    for weights in (True, False):
+        expected = step(
+            supernet, weights, 0
+        )  # eager first: a classifier's first loss settles its config's problem_type
+        torch.testing.assert_close(step(compiled, weights, 0), expected, rtol=1e-3, atol=1e-4)
+    warm = counters["stats"]["unique_graphs"]
+    assert warm == 2 and not counters["graph_break"]
+    for seed in range(1, 4):
+        step(compiled, True, seed), step(compiled, False, seed)
+    assert counters["stats"]["unique_graphs"] == warm

@@ -47,15 +47,23 @@ def test_a_killed_and_resumed_search_is_the_same_to_the_last_digit(tmp_path, pro
     assert len(outcome(whole)[1]) == 8
 
 
-def test_two_processes_make_the_steps_of_one_with_the_same_global_batch(tmp_path):
+@pytest.mark.parametrize("method", ["drnas", "gdas"])
+def test_two_processes_make_the_steps_of_one_with_the_same_global_batch(tmp_path, method):
+    """Soft mixtures give every parameter a gradient; single paths (weight steps of gdas) do not."""
     one, two = tmp_path / "one", tmp_path / "two"
-    assert launch(one, 1, batch_size=4, dropout=0.0, max_steps=5).returncode == 0
-    assert launch(two, 2, batch_size=2, dropout=0.0, max_steps=5).returncode == 0
+    options = {"dropout": 0.0, "max_steps": 5, "sampler": method}
+    for folder, processes in ((one, 1), (two, 2)):
+        done = launch(folder, processes, batch_size=4 // processes, **options)
+        assert done.returncode == 0, done.stderr
     first, second = outcome(one)[0], outcome(two)[0]
-    for name, rows in first["logits"].items():
-        torch.testing.assert_close(torch.tensor(second["logits"][name]), torch.tensor(rows), rtol=0, atol=1e-5)
-    for name, total in first["weights"].items():
-        assert abs(second["weights"][name] - total) < 1e-4, name
+    for kind in ("logits", "weights"):
+        for name, values in first[kind].items():
+            found, expected = torch.tensor(second[kind][name]), torch.tensor(values)
+            if name.endswith("c_attn.bias"):  # the keys' bias has no gradient but rounding, which Adam scales up
+                found, expected = (torch.cat([t.chunk(3)[0], t.chunk(3)[2]]) for t in (found, expected))
+            torch.testing.assert_close(
+                found, expected, rtol=0, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
+            )
 
 
 def tiny(folder: Path, **settings):

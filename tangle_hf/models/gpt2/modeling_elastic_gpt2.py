@@ -38,7 +38,11 @@ class ElasticGPT2LMHeadModel(SupernetMixin, GPT2LMHeadModel):
 
     stock_config = GPT2Config
     auto_model = AutoModelForCausalLM
-    layers = "transformer.h"
+    tables = {
+        "width": ("transformer.h.0.ln_1.weight", 0),
+        "attention": ("transformer.h.0.attn.c_proj.weight", 0),
+        "hidden": ("transformer.h.0.mlp.c_fc.weight", 1),
+    }
     sizes = staticmethod(sizes)
     subnet_forms = staticmethod(subnet_forms)
     subnet_skeleton = staticmethod(subnet_skeleton)
@@ -47,6 +51,7 @@ class ElasticGPT2LMHeadModel(SupernetMixin, GPT2LMHeadModel):
     def __init__(self, config: ElasticGPT2Config):
         super().__init__(config)
         self.loss_type = "ForCausalLM"  # transformers guesses it from the class name, and warns for this one
+        self._read_axes()
 
     def forward(
         self,
@@ -90,12 +95,7 @@ class ElasticGPT2LMHeadModel(SupernetMixin, GPT2LMHeadModel):
 
     def _superposed(self, input_ids, attention_mask, position_ids, shares: dict[str, Tensor]) -> Tensor:
         stem, config = self.transformer, self.config
-        tables = {
-            "width": self._table("ln_1.weight", 0),
-            "attention": self._table("attn.c_proj.weight", 0),
-            "hidden": self._table("mlp.c_fc.weight", 1),
-        }
-        masks = block_masks(config, NAMES, tables, shares, sampled=config.sampled_heads and self.training)
+        masks = block_masks(config, NAMES, self._membership(), shares, sampled=config.sampled_heads and self.training)
         if position_ids is None:
             position_ids = torch.arange(input_ids.shape[1], device=input_ids.device)[None]
         attend = causal_padding_mask(attention_mask)

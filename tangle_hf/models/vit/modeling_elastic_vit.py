@@ -37,7 +37,11 @@ class ElasticViTForImageClassification(SupernetMixin, ViTForImageClassification)
 
     stock_config = ViTConfig
     auto_model = AutoModelForImageClassification
-    layers = "vit.layers"
+    tables = {
+        "width": ("vit.layers.0.layernorm_before.weight", 0),
+        "attention": ("vit.layers.0.attention.o_proj.weight", 1),
+        "hidden": ("vit.layers.0.mlp.fc1.weight", 0),
+    }
     sizes = staticmethod(sizes)
     subnet_forms = staticmethod(subnet_forms)
     subnet_skeleton = staticmethod(subnet_skeleton)
@@ -51,6 +55,7 @@ class ElasticViTForImageClassification(SupernetMixin, ViTForImageClassification)
             super().__init__(config)
         finally:
             config.head_dim = given
+        self._read_axes()
 
     def forward(
         self,
@@ -92,12 +97,7 @@ class ElasticViTForImageClassification(SupernetMixin, ViTForImageClassification)
         self, pixel_values: Tensor, interpolate_pos_encoding: bool | None, shares: dict[str, Tensor]
     ) -> Tensor:
         stem, config = self.vit, self.config
-        tables = {
-            "width": self._table("layernorm_before.weight", 0),
-            "attention": self._table("attention.o_proj.weight", 1),
-            "hidden": self._table("mlp.fc1.weight", 0),
-        }
-        masks = block_masks(config, NAMES, tables, shares, sampled=config.sampled_heads and self.training)
+        masks = block_masks(config, NAMES, self._membership(), shares, sampled=config.sampled_heads and self.training)
         hidden = stem.embeddings(pixel_values.to(self.dtype), interpolate_pos_encoding=bool(interpolate_pos_encoding))
         if config.superposition == "weights":
             hidden = hidden * masks[0].width

@@ -1,0 +1,72 @@
+"""Time and memory of one supernet step beside one training step of the stock ViT of the largest architecture.
+
+    python benchmarks/vit_step.py time
+    python benchmarks/vit_step.py memory
+
+AutoFormer-T (hidden 192/216/240, 12 to 14 layers, 3 or 4 heads of 64, ratio 3.5/4), 4 images of 224 pixels, 1,000 classes.
+A step is forward + backward, without the optimizer; a search step is an architecture step and a weight step.
+"""
+
+import argparse
+import json
+
+import torch
+from side_by_side import compare_memory, compare_time, peak_memory, print_rows
+from transformers import ViTConfig, ViTForImageClassification
+
+from tangle_hf import ArchParameters, ElasticViTConfig, ElasticViTForImageClassification, sampler
+from tangle_hf.models.vit.spaces_vit import AUTOFORMER_HEAD_DIM, AUTOFORMER_T
+
+
+KINDS = ("stock", "inputs weight", "inputs arch", "weights weight", "weights arch")
+SEARCH = {f"{form} search": (f"{form} weight", f"{form} arch") for form in ("inputs", "weights")}
+
+
+def build(kind: str):
+    """A function that takes one step of a kind of `KINDS`."""
+    torch.manual_seed(0)
+    batch = {"pixel_values": torch.randn(4, 3, 224, 224), "labels": torch.arange(4)}
+    if kind == "stock":
+        sizes = {"hidden_size": 240, "num_hidden_layers": 14, "num_attention_heads": 4, "intermediate_size": 960}
+        model = ViTForImageClassification(ViTConfig(**sizes, head_dim=AUTOFORMER_HEAD_DIM, num_labels=1000))
+
+        def step():
+            model(**batch).loss.backward()
+            model.zero_grad(set_to_none=True)
+
+        return step
+    form, level = kind.split()
+    config = ElasticViTConfig(space=AUTOFORMER_T, head_dim=AUTOFORMER_HEAD_DIM, num_labels=1000, superposition=form)
+    supernet = ElasticViTForImageClassification(config).train()
+    arch_parameters, drnas = ArchParameters(AUTOFORMER_T), sampler("drnas")
+
+    def weight_step():
+        mixture = {name: rows.detach() for name, rows in arch_parameters.sample(drnas).items()}
+        supernet(**batch, mixture=mixture).loss.backward()
+        supernet.zero_grad(set_to_none=True)
+
+    def arch_step():
+        supernet.requires_grad_(False)
+        leaves = {n: rows.detach().requires_grad_() for n, rows in arch_parameters.sample(drnas).items()}
+        supernet(**batch, mixture=leaves).loss.backward()
+        supernet.requires_grad_(True)
+
+    return {"weight": weight_step, "arch": arch_step}[level]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("question", nargs="?", default="time", choices=("time", "memory"), help="which table")
+    parser.add_argument("--rounds", type=int, default=15, help="counted rounds (default 15)")
+    parser.add_argument("--case", type=json.loads, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.case:
+        print(peak_memory(lambda: build(arguments.case["kind"])))
+    elif arguments.question == "time":
+        print_rows("AutoFormer-T", compare_time({kind: build(kind) for kind in KINDS}, arguments.rounds, SEARCH))
+    else:
+        compare_memory(__file__, {kind: {"kind": kind} for kind in KINDS})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""What fine-tuning needs to know of a kind of checkpoint: its data, its models, its score."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import evaluation
+import image_data
+import text_data
+import torch
+from image_models import checkpoint_processor, from_scratch, names_of, set_classes, set_image_size
+from image_transforms import AugmentationArguments, evaluation_images, training_images, use_soft_targets
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A checkpoint together with a downstream data set.
+
+    Args:
+        metric: "accuracy" or "perplexity", a key of the scores.
+        processor: Image processor or tokenizer, to save along.
+        train_data: Seed -> training examples.
+        build: Mode, "inherit", "finetune" or "retrain" -> model.
+        score: Model, "validation" or "test", batch size -> scores.
+    """
+
+    metric: str
+    processor: object
+    train_data: Callable[[int], torch.utils.data.Dataset]
+    build: Callable[[str], PreTrainedModel]
+    score: Callable[[PreTrainedModel, str, int], dict[str, float]]
+
+
+def vision_task(
+    checkpoint: str,
+    remote_code: bool,
+    modes: list[str],
+    data: image_data.DataArguments,
+    augmentation: AugmentationArguments,
+) -> Task:
+    """An image classifier on images.
+
+    Raises:
+        ValueError: As the data; the checkpoint is no image classifier, has another number of channels, or is to be
+            evaluated as it is on other classes than its own.
+    """
+    config = _config(
+        checkpoint, remote_code, MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING, "AutoModelForImageClassification"
+    )
+    if config.num_channels != data.num_channels:
+        raise ValueError(
+            f"{checkpoint} takes {config.num_channels} channels, num_channels={data.num_channels}; use --num_channels "
+            f"{config.num_channels}"
+        )
+    splits = image_data.load_images(data)
+    names, size = image_data.class_names(splits), data.image_size or config.image_size
+    if "inherit" in modes and names_of(config) != names:
+        raise ValueError(
+            f"{checkpoint} has classes {names_of(config)[:10]}, the data {names[:10]} ({config.num_labels} and "
+            f"{len(names)} in all): as it was cut out it can only tell its own classes apart, in their own order; leave "
+            "inherit out of --mode"
+        )
+    image_data.check_patches(size, config.patch_size)
+    processor = checkpoint_processor(checkpoint, data, size)
+    held_out = {name: evaluation_images(splits[name], data, processor) for name in ("validation", "test")}
+
+    def build(mode: str) -> PreTrainedModel:
+        if mode == "retrain":
+            model = from_scratch(config, names, size, remote_code)
+        else:
+            model = AutoModelForImageClassification.from_pretrained(checkpoint, trust_remote_code=remote_code)
+            set_image_size(model, size)
+            set_classes(model, names)
+        use_soft_targets(model)
+        return model
+
+    return Task(
+        "accuracy",
+        processor,
+        lambda seed: training_images(splits["train"], data, augmentation, processor, size, seed),
+        build,
+        lambda model, split, batch_size: evaluation.accuracy(model, held_out[split], batch_size),
+    )
+
+
+def language_task(checkpoint: str, remote_code: bool, data: text_data.DataArguments) -> Task:
+    """A language model on text; the tokenizer is the checkpoint's unless the data arguments name another.
+
+    Raises:
+        ValueError: As the data; the checkpoint is no language model, or has too few positions for a block.
+    """
+    config = _config(checkpoint, remote_code, MODEL_FOR_CAUSAL_LM_MAPPING, "AutoModelForCausalLM")
+    if config.max_position_embeddings < data.block_size:
+        raise ValueError(
+            f"{checkpoint} has {config.max_position_embeddings} positions, block_size={data.block_size} is more; use "
+            f"--block_size {config.max_position_embeddings}"
+        )
+    data = replace(data, tokenizer=data.tokenizer or checkpoint, vocab_size=config.vocab_size)
+    texts = text_data.load_texts(data)
+    tokenizer = text_data.load_tokenizer(data, texts)
+    blocks = {name: text_data.pack(text, tokenizer, data, name) for name, text in texts.items()}
+
+    def build(mode: str) -> PreTrainedModel:
+        if mode == "retrain":
+            return AutoModelForCausalLM.from_config(config, trust_remote_code=remote_code)
+        return AutoModelForCausalLM.from_pretrained(checkpoint, trust_remote_code=remote_code)
+
+    return Task(
+        "perplexity",
+        tokenizer,
+        lambda seed: blocks["train"],
+        build,
+        lambda model, split, batch_size: evaluation.perplexity(model, blocks[split], batch_size),
+    )
+
+
+def _config(checkpoint: str, remote_code: bool, mapping, auto_class: str) -> PreTrainedConfig:
+    try:
+        config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=remote_code)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"checkpoint {checkpoint!r} could not be loaded ({error}); give a folder that save_pretrained wrote or a Hub "
+            "name, and --trust_remote_code true if it brings its own code that you have read"
+        ) from error
+    if type(config) not in mapping and auto_class not in getattr(config, "auto_map", {}):
+        kind = {"AutoModelForCausalLM": "language"}.get(auto_class, "vision")
+        raise ValueError(
+            f"{checkpoint} is a {config.model_type}, which {auto_class} does not load; `finetune.py {kind}` is not for it"
+        )
+    return config

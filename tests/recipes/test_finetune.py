@@ -1,0 +1,324 @@
+"""Fine-tuning from end to end on tiny checkpoints: three columns, seeds, resume, and what is refused."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import evaluation
+import pytest
+import text_data
+import torch
+from arguments import parse
+from finetune import MODES, FinetuneArguments, arguments, last_checkpoint, main, training_arguments
+from finetune_tasks import language_task, vision_task
+from image_data import DataArguments, load_images
+from image_models import checkpoint_processor, names_of
+from image_transforms import AugmentationArguments, evaluation_images, image_processor
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForImageClassification,
+    GPT2LMHeadModel,
+    Trainer,
+    ViTConfig,
+    ViTForImageClassification,
+    get_scheduler,
+)
+from transformers.utils import logging
+
+from tangle_hf import ElasticGPT2Config, ElasticGPT2LMHeadModel, PerLayer, SearchSpace
+from tangle_hf.export import export
+from tangle_hf.space import Architecture
+
+
+RECIPE = Path(__file__).parents[2] / "recipes" / "finetune.py"
+CONFIGS = sorted((RECIPE.parent / "configs" / "finetune").glob("*.yaml"))
+SHORT = ["--samples_per_class", "8", "--max_steps", "6", "--per_device_batch_size", "8", "--save_steps", "2"]
+TEXT = ["--block_size", "16", "--max_steps", "6", "--per_device_batch_size", "8", "--learning_rate", "0.01"]
+
+
+@pytest.fixture(scope="module")
+def vit(tmp_path_factory):
+    logging.disable_progress_bar()
+    torch.manual_seed(123)
+    folder = tmp_path_factory.mktemp("vit")
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = ViTConfig(**sizes, image_size=8, patch_size=4, id2label={n: str(n) for n in range(10)})
+    ViTForImageClassification(config).save_pretrained(folder)
+    image_processor(DataArguments(image_mean=[0.3]), 8).save_pretrained(folder)
+    return str(folder)
+
+
+def run(*argv) -> None:
+    main(*arguments([str(word) for word in argv]))
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "model.safetensors").read_bytes()
+
+
+def rows(folder: Path) -> dict:
+    found = json.loads((folder / "results.json").read_text())["rows"]
+    return {(row["mode"], row["seed"]): row for row in found}
+
+
+def test_three_columns_and_their_models(vit, tmp_path, capsys):
+    out = tmp_path / "run"
+    modes = ["--mode", "inherit", "finetune", "retrain", "--seeds", 0, 1]
+    run("vision", "--checkpoint", vit, *SHORT, *modes, "--output_dir", out, "--mixup", 0.5, "--cutmix", 0.5)
+    table = capsys.readouterr().out
+    assert set(rows(out)) == {("inherit", None), *((m, s) for m in ("finetune", "retrain") for s in (0, 1))}
+    assert "(2 seeds)" in table and "finished already" not in table and "accuracy in percent" in table
+    data = DataArguments(image_mean=[0.3])
+    test = evaluation_images(load_images(data)["test"], data, checkpoint_processor(vit, data, 8))
+    for (mode, seed), row in rows(out).items():
+        model = AutoModelForImageClassification.from_pretrained(vit if seed is None else out / f"{mode}-{seed}")
+        assert row["test"] == pytest.approx(evaluation.accuracy(model, test, 8))
+        assert model.config.problem_type in (None, "single_label_classification")
+        assert seed is None or (out / f"{mode}-{seed}" / "preprocessor_config.json").is_file()
+    assert len({weights(out / f"{mode}-{seed}") for mode in ("finetune", "retrain") for seed in (0, 1)}) == 4
+    start = AutoModelForImageClassification.from_pretrained(vit).vit.layers[0].mlp.fc1.weight
+    tuned, fresh, other = (
+        AutoModelForImageClassification.from_pretrained(out / name).vit.layers[0].mlp.fc1.weight
+        for name in ("finetune-0", "retrain-0", "retrain-1")
+    )
+    assert (other - fresh).abs().max() > 0.02
+    assert 0 < (tuned - start).abs().max() < 0.02 < (fresh - start).abs().max()
+    summary = json.loads((out / "results.json").read_text())["test"]
+    pair = [100 * rows(out)["finetune", seed]["test"]["accuracy"] for seed in (0, 1)]
+    assert summary["finetune"]["mean"] == pytest.approx(sum(pair) / 2)
+    assert summary["finetune"]["deviation"] == pytest.approx(abs(pair[0] - pair[1]) / 2**0.5)
+    left = {path.name for path in out.iterdir()}
+    assert left == {
+        "rows",
+        "results.json",
+        "config.yaml",
+        *(f"{m}-{s}" for m in ("finetune", "retrain") for s in (0, 1)),
+    }
+
+
+def test_finished_rows_stay_and_others_join(vit, tmp_path, capsys):
+    out = tmp_path / "run"
+    base = ["vision", "--checkpoint", vit, *SHORT, "--output_dir", out]
+    run(*base, "--mode", "inherit", "finetune")
+    before = (out / "finetune-0" / "model.safetensors").stat().st_mtime_ns
+    with pytest.raises(ValueError, match="holds a run already"):
+        run(*base)
+    with pytest.raises(ValueError, match="learning_rate=0.001 .now 0.5."):
+        run(*base, "--resume", "true", "--learning_rate", 0.5)
+    run(*base, "--resume", "true", "--mode", "finetune", "--seeds", 0, 7)
+    assert "finetune-0 is finished already" in capsys.readouterr().out
+    assert (out / "finetune-0" / "model.safetensors").stat().st_mtime_ns == before
+    assert set(rows(out)) == {("inherit", None), ("finetune", 0), ("finetune", 7)}
+
+
+@pytest.mark.parametrize("stop", [3, 12])
+def test_a_stopped_run_ends_as_one_that_was_not(vit, tmp_path, monkeypatch, stop):
+    base = ["vision", "--checkpoint", vit, *SHORT, "--max_steps", 15, "--mixup", 0.8, "--crop_min_scale", 0.3]
+    run(*base, "--output_dir", tmp_path / "whole")
+    steps, training_step = [], Trainer.training_step
+
+    def stopping(*inputs, **options):
+        steps.append(0)
+        if len(steps) == stop + 1:
+            raise KeyboardInterrupt
+        return training_step(*inputs, **options)
+
+    monkeypatch.setattr(Trainer, "training_step", stopping)
+    out = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        run(*base, "--output_dir", out)
+    assert not (out / "rows").exists() and not (out / "finetune-0").exists()
+    for number, state in ((14, None), (15, '{"epoch":')):  # checkpoints that were not written to their end
+        half = out / "checkpoints" / "finetune-0" / f"checkpoint-{number}"
+        half.mkdir()
+        if state is not None:
+            (half / "trainer_state.json").write_text(state)
+    monkeypatch.setattr(Trainer, "training_step", lambda *a, **k: steps.append(1) or training_step(*a, **k))
+    run(*base, "--output_dir", out, "--resume", "true")
+    assert sum(steps) == 15 - stop // 2 * 2, "it did not go on from the last checkpoint"
+    assert weights(out / "finetune-0") == weights(tmp_path / "whole" / "finetune-0")
+    assert rows(out) == rows(tmp_path / "whole")
+
+
+def test_accumulated_micro_batches_are_one_large_batch(vit, tmp_path):
+    base = ["vision", "--checkpoint", vit, *SHORT, "--max_steps", 3, "--mixup", 0.8, "--optimizer", "sgd"]
+    base += ["--learning_rate", 0.5, "--max_grad_norm", 0]  # clipping would hide a wrong scale
+    run(*base, "--output_dir", tmp_path / "one")
+    run(*base, "--output_dir", tmp_path / "two", "--per_device_batch_size", 4, "--gradient_accumulation_steps", 2)
+    one, two = (AutoModelForImageClassification.from_pretrained(tmp_path / n / "finetune-0") for n in ("one", "two"))
+    start = AutoModelForImageClassification.from_pretrained(vit)
+    moved = [(a - b).abs().max() for a, b in zip(one.parameters(), start.parameters(), strict=True)]
+    apart = [(a - b).abs().max() for a, b in zip(one.parameters(), two.parameters(), strict=True)]
+    assert max(apart) < 1e-4 < 0.01 < max(moved)
+
+
+def test_bf16_trains_and_leaves_full_precision(vit, tmp_path):
+    base = ["vision", "--checkpoint", vit, *SHORT, "--output_dir", tmp_path / "run"]
+    run(*base, "--mixed_precision", "bf16", "--dataloader_num_workers", 1)
+    model = AutoModelForImageClassification.from_pretrained(tmp_path / "run" / "finetune-0")
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+def test_other_classes_and_sizes_are_fine_tuned_but_not_inherited(vit, tmp_path):
+    base = [
+        "vision",
+        "--checkpoint",
+        vit,
+        *SHORT,
+        "--classes",
+        4,
+        "--image_size",
+        16,
+        "--output_dir",
+        tmp_path / "run",
+    ]
+    with pytest.raises(ValueError, match=r"10 and 4 in all.*leave inherit out of --mode"):
+        run(*base, "--mode", "inherit", "finetune")
+    assert not (tmp_path / "run").exists()
+    run(*base, "--mode", "finetune", "retrain")
+    for mode in ("finetune", "retrain"):
+        model = AutoModelForImageClassification.from_pretrained(tmp_path / "run" / f"{mode}-0")
+        assert names_of(model.config) == ["0", "1", "2", "3"] and model.config.image_size == 16
+        processor = checkpoint_processor(str(tmp_path / "run" / f"{mode}-0"), DataArguments(), 16)
+        assert processor.size["height"] == 16 and list(processor.image_mean) == [0.3] * 3
+
+
+@pytest.fixture(scope="module")
+def gpt2(tmp_path_factory):
+    """A stock and a compact GPT-2, with the tokenizer of the embedded text."""
+    logging.disable_progress_bar()
+    folder = tmp_path_factory.mktemp("gpt2")
+    data = text_data.DataArguments(vocab_size=280, block_size=16)  # not the one that would be trained
+    tokenizer = text_data.load_tokenizer(data, text_data.load_texts(data))
+    space = SearchSpace(n_embd=[16, 32], n_layer=[1, 2], n_head=PerLayer([2, 4]), mlp_ratio=PerLayer([1, 2]))
+    supernet = ElasticGPT2LMHeadModel(ElasticGPT2Config(space=space, vocab_size=300, n_positions=16))
+    inputs = {"input_ids": torch.arange(16)[None]}
+    for name, ratios in (("stock", [1, 1]), ("compact", [1, 2])):
+        arch = Architecture(n_embd=32, n_layer=2, n_head=[4, 4], mlp_ratio=ratios)
+        assert export(supernet, arch, folder / name, inputs, processor=tokenizer).form == name
+    return folder
+
+
+@pytest.mark.parametrize("form", ["stock", "compact"])
+def test_language_models_have_the_same_columns(gpt2, tmp_path, form, capsys):
+    out, checkpoint = tmp_path / "run", str(gpt2 / form)
+    run("language", "--checkpoint", checkpoint, *TEXT, "--mode", "inherit", "finetune", "retrain", "--output_dir", out)
+    assert "perplexity per token" in capsys.readouterr().out
+    found = rows(out)
+    assert found["finetune", 0]["test"]["perplexity"] < found["inherit", None]["test"]["perplexity"]
+    data = text_data.DataArguments(tokenizer=checkpoint, vocab_size=300, block_size=16)
+    texts = text_data.load_texts(data)
+    test = text_data.pack(texts["test"], text_data.load_tokenizer(data, texts), data)
+    inherited, tuned, fresh = (
+        AutoModelForCausalLM.from_pretrained(path) for path in (checkpoint, out / "finetune-0", out / "retrain-0")
+    )
+    assert found["inherit", None]["test"] == pytest.approx(evaluation.perplexity(inherited, test, 8))
+    assert found["retrain", 0]["test"] == pytest.approx(evaluation.perplexity(fresh, test, 8))
+    for model in (tuned, fresh):
+        assert [p.shape for p in model.parameters()] == [p.shape for p in inherited.parameters()]
+    assert isinstance(tuned, GPT2LMHeadModel) and (out / "finetune-0" / "tokenizer.json").is_file()
+    assert (out / "finetune-0" / "modeling_tangle_gpt2.py").is_file() == (form == "compact")
+
+
+def test_only_retrain_starts_anew_and_seeds_reach_the_augmentation(vit, gpt2):
+    vision = vision_task(vit, False, list(MODES), DataArguments(samples_per_class=2), AugmentationArguments())
+    language = language_task(str(gpt2 / "stock"), False, text_data.DataArguments(block_size=16))
+    stored = {
+        vision: AutoModelForImageClassification.from_pretrained(vit),
+        language: AutoModelForCausalLM.from_pretrained(gpt2 / "stock"),
+    }
+    for task, model in stored.items():
+        for mode in MODES:
+            pairs = zip(task.build(mode).parameters(), model.parameters(), strict=True)
+            assert all(torch.equal(a, b) for a, b in pairs) == (mode != "retrain")
+    first, second = (vision.train_data(seed)[0]["pixel_values"] for seed in (0, 1))
+    assert not torch.equal(first, second)
+
+
+def test_checkpoints_that_do_not_fit_are_named(vit, gpt2, tmp_path):
+    out = ["--output_dir", tmp_path / "run"]
+    for argv, message in [
+        (["vision", "--checkpoint", gpt2 / "stock"], "is a gpt2, which AutoModelForImageClassification does not load"),
+        (["language", "--checkpoint", vit], "is a vit, which AutoModelForCausalLM does not load"),
+        (["vision", "--checkpoint", tmp_path / "nothing"], "could not be loaded.*--trust_remote_code"),
+        (["vision", "--checkpoint", vit, "--num_channels", 1], "takes 3 channels, num_channels=1"),
+        (["vision", "--checkpoint", vit, "--image_size", 10], "patches of 4 pixels do not divide"),
+        (["vision", "--checkpoint", vit, "--streaming", "true"], "leave out --streaming"),
+        (["language", "--checkpoint", gpt2 / "stock", "--block_size", 64], "has 16 positions, block_size=64"),
+        (["vision", "--checkpoint", vit, "--resume", "true"], "holds no run to resume"),
+        (["sound", "--checkpoint", vit], "first argument must be vision or language"),
+        ([], "first argument must be vision or language"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            run(*argv, *(out if argv else []))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("mode", ["train"]), ("mode", []), ("seeds", []), ("seeds", [1, 1]), ("max_steps", 0), ("save_steps", 0),
+     ("learning_rate", 0.0), ("weight_decay", -1.0), ("warmup_ratio", 1.0), ("optimizer", "adam"),
+     ("mixed_precision", "fp16")],
+)  # fmt: skip
+def test_settings_out_of_range_are_named(name, value):
+    with pytest.raises(ValueError, match=name):
+        FinetuneArguments(checkpoint="x", **{name: value})
+
+
+def test_the_learning_rate_rises_from_its_start_to_its_peak_and_falls_to_its_end(tmp_path):
+    settings = FinetuneArguments(
+        checkpoint="x", learning_rate=0.1, retrain_learning_rate=0.2, min_learning_rate=0.01, warmup_learning_rate=0.001,
+        warmup_ratio=0.1, optimizer="sgd",
+    )  # fmt: skip
+    for mode, peak in (("finetune", 0.1), ("retrain", 0.2)):
+        options = training_arguments(settings, mode, 5, tmp_path)
+        assert options.seed == 5
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=options.learning_rate)
+        scheduler = get_scheduler(
+            options.lr_scheduler_type, optimizer, options.get_warmup_steps(100), 100, options.lr_scheduler_kwargs
+        )
+        rates = []
+        for _ in range(100):
+            rates.append(scheduler.get_last_lr()[0])
+            optimizer.step()
+            scheduler.step()
+        assert rates[0] == pytest.approx(0.001) and max(rates) == pytest.approx(peak) == pytest.approx(rates[9])
+        assert rates[-1] == pytest.approx(0.01, rel=1e-3)
+        assert Trainer.get_optimizer_cls_and_kwargs(options)[1]["momentum"] == 0.9
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_ready_configs_are_complete_settings(path):
+    settings, data, augmentation = arguments(["vision", "--config", str(path), "--checkpoint", "x"])
+    assert data.dataset and settings.output_dir != "runs/finetune" and augmentation.label_smoothing == 0.1
+    assert settings == parse(
+        FinetuneArguments, DataArguments, AugmentationArguments, argv=["--config", str(path), "--checkpoint", "x"]
+    )[0]  # fmt: skip
+
+
+def test_two_processes_write_one_run(vit, tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(RECIPE)]
+    command += [
+        "vision",
+        "--checkpoint",
+        vit,
+        *SHORT,
+        "--mode",
+        "inherit",
+        "finetune",
+        "--output_dir",
+        str(tmp_path / "run"),
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    for line in ("finetune-0:", "grey", "parameters", "test accuracy"):
+        assert done.stdout.count(line) == 1, done.stdout
+    assert set(rows(tmp_path / "run")) == {("inherit", None), ("finetune", 0)}
+    assert "warn" not in (done.stdout + done.stderr).lower(), done.stderr
+
+
+def test_there_is_no_checkpoint_in_an_empty_folder(tmp_path):
+    assert last_checkpoint(tmp_path / "nothing") is None
