@@ -8,69 +8,12 @@ import argparse
 import difflib
 import types
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 from transformers import HfArgumentParser
-
-
-PER_LAYER_DIMENSIONS = ("n_head", "mlp_ratio")
-SUPERPOSITIONS = ("inputs", "weights")
-
-
-@dataclass
-class SpaceArguments:
-    """The search space of a GPT-2 and the supernet that holds it.
-
-    Raises:
-        ValueError: If a dimension has no choices, or `shared`, `superposition` or `dropout` is out of its range.
-    """
-
-    _argument_group_name = "search space"
-
-    n_embd: list[int] = field(
-        default_factory=lambda: [64, 96, 128], metadata={"help": "choices of the embedding width"}
-    )
-    n_layer: list[int] = field(default_factory=lambda: [2, 3, 4], metadata={"help": "choices of the number of layers"})
-    n_head: list[int] = field(default_factory=lambda: [2, 4], metadata={"help": "choices of the number of heads"})
-    mlp_ratio: list[float] = field(
-        default_factory=lambda: [1, 2, 4], metadata={"help": "choices of the MLP's hidden width / n_embd"}
-    )
-    shared: list[str] = field(
-        default_factory=list,
-        metadata={"help": "dimensions (n_head, mlp_ratio) with one value for all layers instead of one per layer"},
-    )
-    head_dim: int | None = field(default=None, metadata={"help": "fixed width of a head; default: n_embd / n_head"})
-    superposition: str = field(
-        default="inputs", metadata={"help": "where the shares enter: inputs (of each layer) or weights (Algorithm 2)"}
-    )
-    dropout: float = field(default=0.0, metadata={"help": "dropout of embeddings, attention and residuals, in [0, 1)"})
-    start_from: str | None = field(
-        default=None,
-        metadata={
-            "help": "a GPT-2 checkpoint folder or Hub name to start from; the largest choices must be its sizes"
-        },
-    )
-
-    def __post_init__(self):
-        # The command line reads `4` as 4.0; a whole ratio stays a whole number in the space's JSON.
-        self.mlp_ratio = [int(ratio) if float(ratio).is_integer() else float(ratio) for ratio in self.mlp_ratio]
-        for name in ("n_embd", "n_layer", "n_head", "mlp_ratio"):
-            if not getattr(self, name):
-                raise ValueError(f"{name}=[] has no choice; give at least one number, as in --{name} 2 4")
-        for name in self.shared:
-            if name not in PER_LAYER_DIMENSIONS:
-                raise ValueError(
-                    f"shared={self.shared}: {name!r} is not a per-layer dimension; allowed are {PER_LAYER_DIMENSIONS}"
-                )
-        if self.superposition not in SUPERPOSITIONS:
-            raise ValueError(f"superposition={self.superposition!r} is unknown; choose one of {SUPERPOSITIONS}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout={self.dropout} must be at least 0 and below 1")
-        if self.head_dim is not None and self.head_dim < 1:
-            raise ValueError(f"head_dim={self.head_dim} must be at least 1; leave it out for n_embd / n_head")
 
 
 def parse(*dataclass_types: type, argv: list[str] | None = None, description: str | None = None) -> tuple:

@@ -2,6 +2,7 @@
 
 import resource
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from tempfile import TemporaryDirectory
 
@@ -14,26 +15,39 @@ from tangle_hf.analysis import format_table
 from tangle_hf.search import SearchArguments, search
 
 
-class RandomTokens(torch.utils.data.Dataset):
-    """Random blocks, a function of their index."""
+class Synthetic(torch.utils.data.Dataset):
+    """Random examples, each a function of its index."""
 
-    def __init__(self, count: int, length: int, vocab_size: int):
-        self.count, self.length, self.vocab_size = count, length, vocab_size
+    def __init__(self, count: int, example: Callable[[torch.Generator], dict[str, torch.Tensor]]):
+        self.count, self.example = count, example
 
     def __len__(self) -> int:
         return self.count
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        tokens = torch.randint(self.vocab_size, (self.length,), generator=torch.Generator().manual_seed(index))
-        return {"input_ids": tokens, "labels": tokens}
+        return self.example(torch.Generator().manual_seed(index))
 
 
-def dry_run(supernet: PreTrainedModel, settings: SearchArguments, accelerator: Accelerator, block_size: int) -> None:
-    """Two search steps of one micro-batch per level; prints parameters, memory, time per step and projected hours."""
+def dry_run(
+    supernet: PreTrainedModel,
+    settings: SearchArguments,
+    accelerator: Accelerator,
+    example: Callable[[torch.Generator], dict[str, torch.Tensor]],
+    unit: str,
+    units: int = 1,
+) -> None:
+    """Two search steps of one micro-batch per level; prints parameters, memory, time per step and projected hours.
+
+    Args:
+        supernet: Of the search.
+        settings: Of the search.
+        accelerator: Of the search.
+        example: Generator -> random training example.
+        unit: What to count the data in, "tokens" or "images".
+        units: How many of them an example has.
+    """
     space, micro = supernet.space, settings.gradient_accumulation_steps
-    examples = RandomTokens(
-        4 * settings.per_device_batch_size * accelerator.num_processes, block_size, supernet.config.vocab_size
-    )
+    examples = Synthetic(4 * settings.per_device_batch_size * accelerator.num_processes, example)
     marks = []
     with TemporaryDirectory() as folder:
         two_steps = replace(
@@ -61,8 +75,8 @@ def dry_run(supernet: PreTrainedModel, settings: SearchArguments, accelerator: A
         {"what": "parameters, largest", "value": f"{num_params(space, space.largest, supernet.config):,}"},
         {"what": "parameters, smallest", "value": f"{num_params(space, space.smallest, supernet.config):,}"},
         {
-            "what": "tokens per step and level",
-            "value": f"{settings.per_device_batch_size * micro * accelerator.num_processes * block_size:,}",
+            "what": f"{unit} per step and level",
+            "value": f"{settings.per_device_batch_size * micro * accelerator.num_processes * units:,}",
         },
         {"what": f"peak memory of the {where}", "value": f"{memory / 2**30:.2f} GiB"},
         {"what": "first step (warm-up)", "value": f"{marks[0] - start:.2f} s"},

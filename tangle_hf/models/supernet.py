@@ -91,8 +91,8 @@ class SupernetMixin:
             skeleton_class, config = self.subnet_skeleton(self.config, arch, form)
             with torch.device("meta"):
                 self._skeletons[arch] = skeleton_class(config)
-            self._skeletons[arch].loss_type = self.loss_type
         skeleton = self._skeletons[arch].train(self.training)
+        skeleton.loss_function = self.loss_function
         if skeleton.config._attn_implementation != self.config._attn_implementation:
             skeleton.set_attn_implementation(self.config._attn_implementation)
         slices = self._slices(arch)

@@ -59,6 +59,9 @@ class SearchArguments:
     activation_checkpointing: bool = field(
         default=False, metadata={"help": "recompute activations in the backward pass: less memory, more time"}
     )
+    dataloader_num_workers: int = field(
+        default=0, metadata={"help": "worker processes that load and augment, for each level; 0 with streaming"}
+    )
     resume: bool = field(default=False, metadata={"help": "continue the run in output_dir from its last checkpoint"})
     report_to: str = field(default="none", metadata={"help": "none, trackio, tensorboard or wandb"})
     dry_run: bool = field(
@@ -75,7 +78,13 @@ class SearchArguments:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
         if self.learning_rate <= 0:
             raise ValueError(f"learning_rate={self.learning_rate} must be above 0")
-        for name in ("min_learning_rate", "weight_decay", "warmup_steps", "arch_weight_decay"):
+        for name in (
+            "min_learning_rate",
+            "weight_decay",
+            "warmup_steps",
+            "arch_weight_decay",
+            "dataloader_num_workers",
+        ):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)} must not be negative")
         if not 0 <= self.arch_warmup_ratio < 1:

@@ -61,7 +61,7 @@ def search(
     arch_data,
     arguments: SearchArguments,
     accelerator: Accelerator,
-    evaluate: Callable[[Architecture], float] | None = None,
+    evaluate: Callable[[Architecture], float | Mapping[str, float]] | None = None,
 ) -> ArchParameters | None:
     """Searches, and leaves checkpoints and `metrics.jsonl` in `arguments.output_dir`.
 
@@ -71,7 +71,8 @@ def search(
         arch_data: The same for the architecture parameters.
         arguments: Settings.
         accelerator: Device, processes, precision and trackers.
-        evaluate: Loss of one architecture with the current weights, called every `eval_steps` on every process.
+        evaluate: Loss of one architecture with the current weights, or several scores with the loss among them; called
+            every `eval_steps` on every process.
 
     Returns:
         The trained architecture parameters; None if the run was interrupted (a checkpoint was left).
@@ -89,6 +90,7 @@ def search(
     method = sampler(arguments.sampler)
     arch_parameters = ArchParameters(supernet.space, seed=arguments.seed)
     optimizer = _weight_optimizer(supernet, arguments)
+    batch_size, workers = arguments.per_device_batch_size, arguments.dataloader_num_workers
     state = SearchState(
         arch_parameters,
         torch.optim.Adam(
@@ -99,8 +101,8 @@ def search(
         ),
         _scheduler(optimizer, arguments),
         torch.Generator().manual_seed(arguments.seed),
-        Batches(accelerator, train_data, arguments.per_device_batch_size, arguments.seed),
-        Batches(accelerator, arch_data, arguments.per_device_batch_size, arguments.seed + 1),
+        Batches(accelerator, train_data, batch_size, arguments.seed, workers),
+        Batches(accelerator, arch_data, batch_size, arguments.seed + 1, workers),
     )
     if arguments.activation_checkpointing:
         supernet.activation_checkpointing_enable()
@@ -139,7 +141,9 @@ def search(
             last = state.step == arguments.max_steps
             if evaluate is not None and (last or state.step % arguments.eval_steps == 0):
                 arch = supernet.space.largest if method.single_path else arch_parameters.argmax()
-                record["validation_loss"] = evaluate(arch)
+                scores = evaluate(arch)
+                scores = scores if isinstance(scores, Mapping) else {"loss": scores}
+                record |= {f"validation_{name}": score for name, score in scores.items()}
             if last or state.step % arguments.logging_steps == 0 or "validation_loss" in record:
                 metrics.write(state, record | {"learning_rate": state.scheduler.get_last_lr()[0]}, method)
                 bar.set_postfix_str(f"loss {record['train_loss']:.3f} {arch_parameters.argmax()}")

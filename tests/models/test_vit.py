@@ -214,3 +214,14 @@ def test_the_papers_spaces_cost_what_the_extracted_models_cost(space):
                 subnet(torch.empty(1, 3, 224, 224))
         assert num_params(space, arch, supernet.config) == sum(p.numel() for p in subnet.parameters())
         assert flops(space, arch, supernet.config) == counter.get_total_flops()
+
+
+def test_single_paths_have_the_loss_of_the_supernet():
+    """A recipe may exchange it, e.g. for one that takes distributions over the classes as labels."""
+    supernet = vit()
+    space = supernet.space
+    pixels, soft = torch.randn(2, 3, 8, 8), torch.rand(2, supernet.config.num_labels).softmax(-1)
+    supernet.loss_function = lambda labels, logits, config, **unused: -(labels * logits.log_softmax(-1)).sum()
+    for arch in (space.smallest, space.largest):
+        out = supernet(pixels, labels=soft, arch=arch)
+        torch.testing.assert_close(out.loss, -(soft * out.logits.log_softmax(-1)).sum())

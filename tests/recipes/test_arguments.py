@@ -1,16 +1,27 @@
 """Arguments: the command line wins over the file, unknown keys are refused, every ready config is readable."""
 
+import re
 from pathlib import Path
 
+import image_data
 import pytest
-from arguments import SpaceArguments, parse, read_config
-from search_gpt import supernet_config
+import search_gpt
+import search_vit
+from arguments import parse, read_config
+from space_arguments import SpaceArguments, ViTSpaceArguments
 from text_data import DataArguments
 
+from tangle_hf.models.vit.spaces_vit import AUTOFORMER_B, AUTOFORMER_HEAD_DIM, AUTOFORMER_S, AUTOFORMER_T
 from tangle_hf.search import SearchArguments
 
 
 KINDS = (SpaceArguments, DataArguments, SearchArguments)
+IMAGE_KINDS = (
+    ViTSpaceArguments,
+    image_data.DataArguments,
+    search_vit.SmallAugmentationArguments,
+    search_vit.ImageSearchArguments,
+)
 CONFIGS = sorted((Path(__file__).parents[2] / "recipes" / "configs").glob("*.yaml"))
 
 
@@ -55,12 +66,27 @@ def test_help_lists_every_field(capsys):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_ready_configs_are_complete_settings_of_a_space_that_can_be(path):
-    assert read_config(path, *KINDS)
-    space, data, settings = parse(*KINDS, argv=["--config", str(path)])
-    assert supernet_config(space, data.block_size, data.vocab_size).space.size > 1
-    assert settings.max_steps > 0
+    (recipe,) = set(re.findall(r"recipes/(search_\w+)\.py --config recipes/configs/" + path.name, path.read_text()))
+    kinds = {"search_gpt": KINDS, "search_vit": IMAGE_KINDS}[recipe]
+    assert read_config(path, *kinds)
+    space, data, *_, settings = parse(*kinds, argv=["--config", str(path)])
+    if recipe == "search_gpt":
+        config = search_gpt.supernet_config(space, data.block_size, data.vocab_size)
+    else:
+        config = search_vit.supernet_config(space, data.num_channels, data.image_size or 8, ["a", "b"])
+    assert config.space.size > 1 and settings.max_steps > 0
 
 
-def test_small_config_is_the_default():
-    small = parse(*KINDS, argv=["--config", str(next(p for p in CONFIGS if p.name == "small.yaml"))])
-    assert small == parse(*KINDS, argv=[])
+@pytest.mark.parametrize(("name", "kinds"), [("small.yaml", KINDS), ("small_vit.yaml", IMAGE_KINDS)])
+def test_small_configs_are_the_defaults(name, kinds):
+    small = parse(*kinds, argv=["--config", str(next(path for path in CONFIGS if path.name == name))])
+    assert small == parse(*kinds, argv=[])
+
+
+@pytest.mark.parametrize(("name", "space"), [("tiny", AUTOFORMER_T), ("small", AUTOFORMER_S), ("base", AUTOFORMER_B)])
+def test_autoformer_configs_are_the_librarys_spaces_on_all_classes(name, space):
+    path = next(path for path in CONFIGS if path.name == f"autoformer_{name}_imagenet.yaml")
+    arguments, data, augmentation, settings = parse(*IMAGE_KINDS, argv=["--config", str(path)])
+    config = search_vit.supernet_config(arguments, 3, data.image_size, [str(n) for n in range(data.classes)])
+    assert config.space == space and config.head_dim == AUTOFORMER_HEAD_DIM
+    assert (config.num_patches, config.num_labels, config.patch_size) == (196, 1000, 16)

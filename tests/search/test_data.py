@@ -1,6 +1,7 @@
 """Batches continue exactly where they stopped: shuffled data across epochs, and streams."""
 
 import itertools
+import os
 
 import pytest
 import torch
@@ -39,23 +40,34 @@ def test_resumed_batches_are_those_of_an_uninterrupted_run(stream, stop):
     assert whole[0] != whole[3] and torch.tensor(whole).unique().numel() >= 9
 
 
+class EpochExamples(torch.utils.data.Dataset):
+    epoch = None
+
+    def set_epoch(self, epoch):
+        self.epoch = epoch
+
+    def __len__(self):
+        return 7
+
+    def __getitem__(self, index):
+        return {"input_ids": torch.tensor([100 * self.epoch + index, os.getpid()])}
+
+
 def test_examples_learn_their_epoch_and_a_resumed_run_tells_them_the_same():
-    class Examples(torch.utils.data.Dataset):
-        epoch = None
-
-        def set_epoch(self, epoch):
-            self.epoch = epoch
-
-        def __len__(self):
-            return 7
-
-        def __getitem__(self, index):
-            return {"input_ids": torch.tensor([100 * self.epoch + index])}
-
     accelerator = Accelerator(cpu=True)
-    whole = take(Batches(accelerator, Examples(), 3, seed=0), 7)
+    whole = take(Batches(accelerator, EpochExamples(), 3, seed=0), 7)
     assert [batch[0] // 100 for batch in whole] == [0, 0, 1, 1, 2, 2, 3]
     for stop in range(1, 7):
-        resumed = Batches(accelerator, Examples(), 3, seed=0)
+        resumed = Batches(accelerator, EpochExamples(), 3, seed=0)
         resumed.load_state_dict({"seen": stop, "stream": None})
         assert take(resumed, 7 - stop) == whole[stop:]
+
+
+def test_workers_make_the_same_batches():
+    accelerator = Accelerator(cpu=True)
+    alone = take(Batches(accelerator, EpochExamples(), 3, seed=0), 7)
+    batches = list(itertools.islice(Batches(accelerator, EpochExamples(), 3, seed=0, num_workers=2), 7))
+    assert [batch["input_ids"][:, 0].tolist() for batch in batches] == alone
+    assert os.getpid() not in {pid for batch in batches for pid in batch["input_ids"][:, 1].tolist()}
+    with pytest.raises(ValueError, match="without worker processes"):
+        Batches(accelerator, examples(stream=True), 3, seed=0, num_workers=2)

@@ -1,0 +1,156 @@
+"""What every search recipe does around its data and its supernet: start, search, export, table."""
+
+import json
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from run_folder import check_run_folder, write_config
+from transformers import PreTrainedModel
+from transformers.utils.logging import disable_progress_bar
+
+import tangle_hf
+from tangle_hf import ArchParameters, num_params, one_hot, sampler
+from tangle_hf.analysis import format_table, plot_losses, plot_shares, read_metrics
+from tangle_hf.export import export
+from tangle_hf.search import SearchArguments, search
+from tangle_hf.space import Architecture
+
+
+FREE_ON_RESUME = {
+    "resume", "output_dir", "report_to", "logging_steps", "eval_steps", "eval_batches", "save_steps",
+    "dataloader_num_workers",
+}  # fmt: skip
+OWN_FOLDERS = (Path(__file__).resolve().parent, Path(tangle_hf.__file__).resolve().parent)
+
+
+@dataclass(frozen=True)
+class SearchTask:
+    """What a search needs to know of its data.
+
+    Args:
+        pipeline: Name of the transformers pipeline that runs the result.
+        processor: Tokenizer or image processor, to save along.
+        train_data: Examples for the weights.
+        arch_data: Examples for the architecture parameters.
+        validate: Architecture -> scores with the supernet's current weights on validation data, "loss" among them.
+        test: Model, and `mixture=` or `arch=` for a supernet -> scores on test data, as columns of the table.
+        compute: Architecture -> its FLOPs, as columns of the table.
+        sample: Inputs of one forward pass, to compare an export with the supernet.
+    """
+
+    pipeline: str
+    processor: object
+    train_data: torch.utils.data.Dataset
+    arch_data: torch.utils.data.Dataset
+    validate: Callable[[Architecture], Mapping[str, float]]
+    test: Callable[..., dict[str, float]]
+    compute: Callable[[Architecture], dict[str, int]]
+    sample: Mapping[str, torch.Tensor]
+
+
+@contextmanager
+def readable_errors() -> Iterator[None]:
+    """Ends the script with one line where a file of this project raises an error that is meant for the user.
+
+    One from elsewhere is an error that nobody has thought of, and keeps its traceback.
+    """
+    try:
+        yield
+    except (ValueError, FloatingPointError) as error:
+        origin = Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve()
+        if not any(origin.is_relative_to(folder) for folder in OWN_FOLDERS):
+            raise
+        sys.exit(f"error: {error}")
+
+
+def start(settings: SearchArguments, resolved: dict) -> Accelerator:
+    """Checks the folder, sets the seed, and gives the accelerator.
+
+    Args:
+        settings: The trainer's.
+        resolved: All settings of the run.
+
+    Raises:
+        ValueError: As `check_run_folder`.
+    """
+    accelerator = Accelerator(
+        mixed_precision=settings.mixed_precision,
+        log_with=None if settings.report_to == "none" else settings.report_to,
+        project_dir=settings.output_dir,
+    )
+    if not settings.dry_run:
+        check_run_folder(Path(settings.output_dir), resolved, settings.resume, FREE_ON_RESUME)
+    set_seed(settings.seed)
+    disable_progress_bar()  # of loading and saving; the search has its own
+    return accelerator
+
+
+def run(
+    supernet: PreTrainedModel, task: SearchTask, settings: SearchArguments, accelerator: Accelerator, resolved: dict
+) -> None:
+    """Searches, and reports what was found, unless it is stopped before."""
+    run_dir = Path(settings.output_dir)
+    if accelerator.is_main_process:
+        write_config(run_dir, resolved)
+        print(f"{supernet.space.size:,} architectures, the largest has {supernet.num_parameters():,} parameters")
+    if settings.report_to != "none":
+        accelerator.init_trackers("tangle_hf", config={k: str(v) for k, v in resolved.items()})
+    arch_parameters = search(supernet, task.train_data, task.arch_data, settings, accelerator, task.validate)
+    if accelerator.is_main_process:
+        if arch_parameters is None:
+            print(f"stopped; continue with the same command and --resume (checkpoint in {run_dir / 'checkpoints'})")
+        else:
+            report(supernet, arch_parameters, task, settings)
+    accelerator.end_training()
+
+
+def report(
+    supernet: PreTrainedModel, arch_parameters: ArchParameters, task: SearchTask, settings: SearchArguments
+) -> None:
+    """Leaves the supernet, the subnet, the plots and the results, and prints the table."""
+    run_dir, space, method = Path(settings.output_dir), supernet.space, sampler(settings.sampler)
+    arch_parameters.save(run_dir / "arch_parameters.safetensors")
+    supernet.save_pretrained(run_dir / "supernet")
+    task.processor.save_pretrained(run_dir / "supernet")
+    metrics = read_metrics(run_dir / "metrics.jsonl")
+    plot_losses(metrics, run_dir / "losses.png")
+    rows = []
+
+    def row(name: str, arch: Architecture, scores: dict[str, float]) -> None:
+        cost = {"parameters": num_params(space, arch, supernet.config), **task.compute(arch)}
+        rows.append({"net": name, **cost, **scores})
+
+    results = {"largest": space.largest.to_dict()}
+    if not method.single_path:
+        arch = arch_parameters.argmax()
+        plot_shares(metrics, space.choices, run_dir / "shares.png")
+        (run_dir / "architecture.json").write_text(arch.to_json() + "\n")
+        inputs = {name: values.to(supernet.device) for name, values in task.sample.items()}
+        written = export(supernet, arch, run_dir / "subnet", inputs, processor=task.processor)
+        subnet = supernet.auto_model.from_pretrained(written.folder, trust_remote_code=written.form == "compact")
+        subnet.to(supernet.device)
+        row("found, in the supernet", arch, task.test(supernet, mixture=one_hot(space, arch)))
+        row(f"found, exported ({written.form})", arch, task.test(subnet))
+        results |= {"found": arch.to_dict(), "form": written.form, "logit_difference": written.difference}
+        results |= {"logit_scale": written.scale, "entropy": arch_parameters.entropy(method)}
+    row("largest, in the supernet", space.largest, task.test(supernet, arch=space.largest))
+    results["table"] = rows
+    (run_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    print("\n" + format_table(rows))
+    if method.single_path:
+        return print(
+            f"\n{settings.sampler} trains weights and chooses nothing; the supernet is in {run_dir / 'supernet'}"
+        )
+    loading = ", trust_remote_code=True" if written.form == "compact" else ""
+    print(f"\nfound: {arch}\nentropy of the architecture parameters: {results['entropy']:.3f} of 1 (undecided)")
+    print(
+        f"reloaded files against the supernet: logits differ by {written.difference:.1e} of {written.scale:.1e} at most"
+    )
+    print(f'load it: pipeline("{task.pipeline}", model="{written.folder}"{loading})')

@@ -1,0 +1,175 @@
+"""Search a ViT space with entangled weights and export what it finds as a plain image classifier.
+
+    accelerate launch recipes/search_vit.py                            # scikit-learn's digits, a few minutes on a CPU
+    accelerate launch recipes/search_vit.py --config recipes/configs/fashion_mnist.yaml
+    accelerate launch recipes/search_vit.py --dataset my_photos --image_size 64 --patch_size 8 --output_dir runs/photos
+    accelerate launch recipes/search_vit.py --config recipes/configs/autoformer_tiny_imagenet.yaml --dry_run
+
+The weights train on augmented images. The architecture parameters, and every score, see images as the exported image
+processor makes them. Continue a stopped run with the same command and --resume.
+"""
+
+from dataclasses import asdict, dataclass, field, fields
+from itertools import islice
+
+import torch
+from arguments import parse
+from dry_run import dry_run
+from evaluation import accuracy
+from image_data import (
+    DataArguments,
+    check_patches,
+    class_names,
+    load_images,
+    resolve_image_size,
+    split_for_search,
+)
+from image_models import checkpoint_processor, set_classes, set_image_size
+from image_transforms import (
+    AugmentationArguments,
+    evaluation_images,
+    image_processor,
+    training_images,
+    use_soft_targets,
+)
+from search_run import SearchTask, readable_errors, run, start
+from space_arguments import ViTSpaceArguments, search_space
+
+from tangle_hf import ElasticViTConfig, ElasticViTForImageClassification, flops, sampler
+from tangle_hf.search import SearchArguments
+
+
+def default(kind: type, name: str, value):
+    """A field of these arguments with another default and the same help."""
+    (own,) = (item for item in fields(kind) if item.name == name)
+    return field(default=value, metadata=own.metadata)
+
+
+@dataclass
+class ImageSearchArguments(SearchArguments):
+    """The trainer's settings, with defaults for images."""
+
+    output_dir: str = default(SearchArguments, "output_dir", "runs/search_vit")
+    max_steps: int = default(SearchArguments, "max_steps", 600)
+    per_device_batch_size: int = default(SearchArguments, "per_device_batch_size", 64)
+    weight_decay: float = default(SearchArguments, "weight_decay", 0.05)
+
+
+@dataclass
+class SmallAugmentationArguments(AugmentationArguments):
+    """Augmentation, with a default for images as small as the embedded ones."""
+
+    crop_min_scale: float = default(AugmentationArguments, "crop_min_scale", 0.8)
+
+
+def main(
+    space: ViTSpaceArguments, data: DataArguments, augmentation: AugmentationArguments, settings: SearchArguments
+) -> None:
+    """The whole run: data, supernet, search, export, table."""
+    if space.drop_path_rate and sampler(settings.sampler).hard:
+        raise ValueError(
+            f"drop_path_rate={space.drop_path_rate} is for mixtures, sampler={settings.sampler} trains weights on single "
+            "paths, which are plain nets without stochastic depth; use --drop_path_rate 0"
+        )
+    resolved = {**asdict(space), **asdict(data), **asdict(augmentation), **asdict(settings)}
+    accelerator = start(settings, resolved)
+    batch_size, seed = settings.per_device_batch_size, settings.seed
+    if settings.dry_run and data.classes and data.image_size:  # needs no images
+        names, image_size = [str(number) for number in range(data.classes)], data.image_size
+    else:
+        with accelerator.main_process_first():
+            splits = load_images(data)
+        names, image_size = class_names(splits), resolve_image_size(data, splits)
+    supernet = build_supernet(space, data.num_channels, image_size, names)
+    if settings.dry_run:
+
+        def example(generator: torch.Generator) -> dict[str, torch.Tensor]:
+            pixels = torch.randn(data.num_channels, image_size, image_size, generator=generator)
+            return {"pixel_values": pixels, "labels": torch.randint(len(names), (), generator=generator)}
+
+        return dry_run(supernet, settings, accelerator, example, "images")
+
+    if space.start_from is None:
+        processor = image_processor(data, image_size)
+    else:
+        processor = checkpoint_processor(space.start_from, data, image_size)
+    weights, architecture = split_for_search(splits["train"], settings.train_portion, seed)
+    held_out = {name: evaluation_images(splits[name], data, processor) for name in ("validation", "test")}
+
+    def test(model, **chosen) -> dict[str, float]:
+        scores = accuracy(model, held_out["test"], batch_size, **chosen)
+        return {"test loss": scores["loss"], "accuracy in %": 100 * scores["accuracy"]}
+
+    task = SearchTask(
+        "image-classification",
+        processor,
+        training_images(weights, data, augmentation, processor, image_size, seed),
+        evaluation_images(architecture, data, processor),
+        lambda arch: accuracy(supernet, held_out["validation"], batch_size, settings.eval_batches, arch=arch),
+        test,
+        lambda arch: {"FLOPs/image": flops(supernet.space, arch, supernet.config)},
+        {"pixel_values": torch.stack([row["pixel_values"] for row in islice(held_out["test"], 8)])},
+    )
+    run(supernet, task, settings, accelerator, resolved)
+
+
+def supernet_config(
+    arguments: ViTSpaceArguments, num_channels: int, image_size: int, names: list[str]
+) -> ElasticViTConfig:
+    """The supernet's config of these arguments."""
+    check_patches(image_size, arguments.patch_size)
+    return ElasticViTConfig(
+        space=search_space(arguments, ["hidden_size", "num_hidden_layers"], ["num_attention_heads", "mlp_ratio"]),
+        head_dim=arguments.head_dim,
+        superposition=arguments.superposition,
+        initializer_range=arguments.initializer_range,
+        drop_path_rate=arguments.drop_path_rate,
+        hidden_dropout_prob=arguments.dropout,
+        attention_probs_dropout_prob=arguments.dropout,
+        image_size=image_size,
+        patch_size=arguments.patch_size,
+        num_channels=num_channels,
+        id2label=dict(enumerate(names)),
+        label2id={name: number for number, name in enumerate(names)},
+    )
+
+
+def build_supernet(
+    arguments: ViTSpaceArguments, num_channels: int, image_size: int, names: list[str]
+) -> ElasticViTForImageClassification:
+    """A new supernet, or one that starts from a ViT checkpoint, with a new head if its classes are others.
+
+    Raises:
+        ValueError: The patches do not divide the image, or do not fit the checkpoint, or the space cannot be.
+    """
+    config = supernet_config(arguments, num_channels, image_size, names)
+    if arguments.start_from is None:
+        supernet = ElasticViTForImageClassification(config)
+    else:
+        own = ("space", "head_dim", "superposition", "drop_path_rate")
+        dropouts = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+        options = {name: getattr(config, name) for name in (*own, *dropouts)}
+        loaded = ElasticViTForImageClassification.from_pretrained(arguments.start_from, **options)
+        for name, given in (("num_channels", num_channels), ("patch_size", arguments.patch_size)):
+            if (found := getattr(loaded.config, name)) != given:
+                raise ValueError(f"{arguments.start_from} has {name}={found}, not {given}; use --{name} {found}")
+        set_image_size(loaded, image_size)
+        set_classes(loaded, names)
+        # A new one, whose tables of what an architecture owns are those of this size and these classes.
+        supernet = ElasticViTForImageClassification(loaded.config)
+        supernet.load_state_dict(loaded.state_dict())
+    use_soft_targets(supernet)
+    return supernet
+
+
+if __name__ == "__main__":
+    with readable_errors():
+        main(
+            *parse(
+                ViTSpaceArguments,
+                DataArguments,
+                SmallAugmentationArguments,
+                ImageSearchArguments,
+                description=__doc__,
+            )
+        )

@@ -1,0 +1,206 @@
+"""The image recipe from end to end on a tiny space: what it leaves, what it refuses, and that a stopped run continues."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import search_vit
+import torch
+from arguments import parse
+from image_data import DataArguments, load_images, open_image
+from image_transforms import EvaluationImages, TrainingImages, evaluation_images, image_processor
+from search_run import readable_errors
+from search_vit import ImageSearchArguments, SmallAugmentationArguments, build_supernet, main
+from space_arguments import ViTSpaceArguments
+from transformers import AutoImageProcessor, AutoModelForImageClassification, ViTConfig, ViTForImageClassification
+
+from tangle_hf import ElasticViTForImageClassification, extract, num_params
+from tangle_hf.space import Architecture
+
+
+KINDS = (ViTSpaceArguments, DataArguments, SmallAugmentationArguments, ImageSearchArguments)
+TINY = ["--hidden_size", "16", "32", "--num_hidden_layers", "1", "2", "--patch_size", "4", "--samples_per_class", "20",
+        "--max_steps", "8", "--per_device_batch_size", "8", "--save_steps", "3", "--eval_steps", "2",
+        "--eval_batches", "2", "--warmup_steps", "1", "--logging_steps", "1"]  # fmt: skip
+DEIT = ["--mixup", "0.8", "--cutmix", "1", "--label_smoothing", "0.1", "--randaugment_magnitude", "27",
+        "--random_erasing", "0.25", "--drop_path_rate", "0.3", "--dropout", "0.1"]  # fmt: skip
+
+
+def run(folder, *options) -> None:
+    main(*parse(*KINDS, argv=["--output_dir", str(folder), *TINY, *options]))
+
+
+def lines(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A whole run with everything that is random about one."""
+    folder = tmp_path_factory.mktemp("search") / "run"
+    run(folder, *DEIT)
+    return folder
+
+
+def test_a_run_leaves_a_checkpoint_that_equals_the_supernet(finished):
+    assert {path.name for path in finished.iterdir()} == {
+        "config.yaml", "metrics.jsonl", "checkpoints", "arch_parameters.safetensors", "architecture.json", "supernet",
+        "subnet", "results.json", "shares.png", "losses.png"}  # fmt: skip
+    results = json.loads((finished / "results.json").read_text())
+    inside, exported, largest = results["table"]
+    assert 0 < results["logit_difference"] < 1e-5 * results["logit_scale"]
+    assert inside["test loss"] == pytest.approx(exported["test loss"], rel=1e-6)
+    assert inside["accuracy in %"] == exported["accuracy in %"] and 0 <= exported["accuracy in %"] <= 100
+    assert inside["parameters"] <= largest["parameters"] and inside["FLOPs/image"] <= largest["FLOPs/image"]
+    found = AutoModelForImageClassification.from_pretrained(finished / "subnet", trust_remote_code=True)
+    assert found.num_parameters() == inside["parameters"]
+    for folder in ("supernet", "subnet"):
+        assert AutoImageProcessor.from_pretrained(finished / folder).size == {"height": 8, "width": 8}
+    scored = [line for line in lines(finished) if "validation_accuracy" in line]
+    assert [line["step"] for line in scored] == [2, 4, 6, 8] and all("validation_loss" in line for line in scored)
+
+
+def test_the_printed_line_loads_the_result_without_the_library(tmp_path, capsys):
+    run(tmp_path / "run")
+    printed = capsys.readouterr().out
+    assert "warn" not in printed.lower()
+    (line,) = (line.removeprefix("load it: ") for line in printed.splitlines() if line.startswith("load it: "))
+    data = DataArguments()
+    test = load_images(data)["test"]
+    open_image(test[0]["image"], "a digit").save(tmp_path / "digit.png")
+    script = (
+        f"import sys, json; sys.modules['tangle_hf'] = None; from transformers import pipeline; "
+        f"print(json.dumps({line}({str(tmp_path / 'digit.png')!r}, top_k=10)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    scores = {entry["label"]: entry["score"] for entry in json.loads(done.stdout)}
+    supernet = ElasticViTForImageClassification.from_pretrained(tmp_path / "run" / "supernet").eval()
+    arch = Architecture.from_json((tmp_path / "run" / "architecture.json").read_text())
+    pixels = evaluation_images(test, data, image_processor(data, 8))[0]["pixel_values"][None]
+    expected = supernet(pixel_values=pixels, arch=arch).logits[0].softmax(-1).tolist()
+    assert scores == pytest.approx({str(n): score for n, score in enumerate(expected)}, abs=1e-5)
+
+
+def test_interrupted_runs_continue_bit_by_bit(finished, tmp_path, capsys, monkeypatch):
+    folder, scored = tmp_path / "run", search_vit.accuracy
+
+    def interrupt(*args, **chosen):
+        signal.raise_signal(signal.SIGINT)
+        return scored(*args, **chosen)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(search_vit, "accuracy", interrupt)
+        run(folder, *DEIT, "--eval_steps", "4")
+    assert "--resume" in capsys.readouterr().out and len(lines(folder)) == 4
+    assert not (folder / "subnet").exists()
+    with pytest.raises(ValueError, match=r"mixup=0.8 \(now 0.5\)"):
+        run(folder, *DEIT, "--mixup", "0.5", "--resume")
+    run(folder, *DEIT, "--eval_steps", "4", "--resume", "--dataloader_num_workers", "2")
+    run(tmp_path / "whole", *DEIT, "--eval_steps", "4")
+    assert lines(folder) == lines(tmp_path / "whole")
+    for name in ("architecture.json", "arch_parameters.safetensors", "supernet/model.safetensors"):
+        assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+def test_dry_run_prints_costs_and_leaves_nothing(tmp_path, capsys):
+    unreachable = ["--dataset", str(tmp_path / "nowhere"), "--samples_per_class", "none"]
+    run(tmp_path / "run", "--dry_run", "--gradient_accumulation_steps", "3", *unreachable,
+        "--classes", "7", "--image_size", "12")  # fmt: skip
+    rows = dict(line.rsplit("  ", 1) for line in capsys.readouterr().out.splitlines()[2:])
+    rows = {name.strip(): value.strip() for name, value in rows.items()}
+    assert rows["images per step and level"] == "24" and "projected for 8 steps" in rows
+    config = ViTConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=128, image_size=12,
+                       patch_size=4, num_labels=7)  # fmt: skip
+    assert rows["parameters, largest"] == f"{ViTForImageClassification(config).num_parameters():,}"
+    assert not (tmp_path / "run").exists()
+
+
+def test_two_processes_in_bf16_export_exactly(tmp_path):
+    # Both have the same seed, and each its own half of every batch.
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [*launch, search_vit.__file__, "--output_dir", str(tmp_path / "run"), *TINY, *DEIT, "--max_steps", "4",
+               "--mixed_precision", "bf16", "--superposition", "weights"]  # fmt: skip
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["logit_difference"] < 1e-5 * results["logit_scale"]
+
+
+def test_weights_see_augmented_images_and_the_architecture_others_as_they_are(tmp_path, monkeypatch):
+    tasks = []
+    monkeypatch.setattr(search_vit, "run", lambda supernet, task, *rest: tasks.append(task))
+    run(tmp_path / "run", "--mixup", "0.8", "--train_portion", "0.75")
+    (task,) = tasks
+    assert isinstance(task.train_data, TrainingImages) and isinstance(task.arch_data, EvaluationImages)
+    assert (len(task.train_data), len(task.arch_data)) == (150, 50)
+    content = [{row["image"]["bytes"] for row in part.images} for part in (task.train_data, task.arch_data)]
+    assert not content[0] & content[1]
+    assert task.train_data[0]["labels"].shape == (10,) and task.arch_data[0]["labels"].shape == ()
+    test = evaluation_images(load_images(DataArguments())["test"], DataArguments(), task.processor)
+    torch.testing.assert_close(task.sample["pixel_values"], torch.stack([test[n]["pixel_values"] for n in range(8)]))
+
+
+def test_single_paths_learn_from_soft_labels(tmp_path, capsys):
+    run(tmp_path / "run", *DEIT, "--drop_path_rate", "0", "--sampler", "spos", "--max_steps", "2")
+    assert 1.8 < lines(tmp_path / "run")[0]["train_loss"] < 3, "a binary loss of each class would be about 0.7"
+    assert "chooses nothing" in capsys.readouterr().out and (tmp_path / "run" / "supernet").is_dir()
+    assert not (tmp_path / "run" / "subnet").exists()
+
+
+def test_streams_are_searched(tmp_path):
+    run(tmp_path / "run", *DEIT, "--streaming", "--samples_per_class", "none", "--max_steps", "2")
+    assert len(json.loads((tmp_path / "run" / "results.json").read_text())["table"]) == 3
+
+
+def test_a_search_starts_from_a_checkpoint_with_other_classes_and_another_size(tmp_path):
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
+    stock = ViTForImageClassification(ViTConfig(**sizes, image_size=16, patch_size=4, num_labels=3))
+    stock.save_pretrained(tmp_path / "stock")
+    space = {"hidden_size": [16, 32], "num_hidden_layers": [1, 2], "patch_size": 4, "drop_path_rate": 0.2}
+    arguments = ViTSpaceArguments(**space, start_from=str(tmp_path / "stock"), dropout=0.3)
+    supernet = build_supernet(arguments, 3, 8, ["a", "b"])
+    torch.testing.assert_close(supernet.vit.layers[1].mlp.fc1.weight, stock.vit.layers[1].mlp.fc1.weight)
+    config = supernet.config
+    assert (config.drop_path_rate, config.hidden_dropout_prob, config.attention_probs_dropout_prob) == (0.2, 0.3, 0.3)
+    assert supernet(torch.randn(2, 3, 8, 8), arch=supernet.space.smallest).logits.shape == (2, 2)
+    smallest = extract(supernet, supernet.space.smallest)
+    assert num_params(supernet.space, supernet.space.smallest, config) == smallest.num_parameters()
+    with pytest.raises(ValueError, match="patch_size=4, not 2; use --patch_size 4"):
+        build_supernet(
+            ViTSpaceArguments(**space | {"patch_size": 2}, start_from=arguments.start_from), 3, 8, ["a", "b"]
+        )
+    run(tmp_path / "run", "--start_from", arguments.start_from, "--max_steps", "2")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--patch_size", "3"], "patches of 3 pixels do not divide an image of 8; use a patch size of"),
+        (["--num_attention_heads", "5"], "hidden_size=16 is not divisible by num_attention_heads=5"),
+        (["--shared", "hidden_size"], "hidden_size.*not a per-layer dimension"),
+        (["--hidden_size"], "no choice"),
+        (["--drop_path_rate", "1"], "drop_path_rate"),
+        (["--drop_path_rate", "0.1", "--sampler", "gdas"], "drop_path_rate=0.1 is for mixtures.*sampler=gdas"),
+        (["--initializer_range", "0"], "initializer_range=0"),
+        (["--dataset", "missing_folder"], "missing_folder.*could not be loaded"),
+        (["--train_portion", "0.99"], "train_portion"),
+        (["--per_device_batch_size", "99"], "smaller --per_device_batch_size"),
+    ],
+)
+def test_bad_input_is_refused(tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path / "run", *options)
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_the_users_errors_are_one_line_and_others_keep_their_traceback(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="^error: patches of 3 pixels"), readable_errors():
+        run(tmp_path / "run", "--patch_size", "3")
+    with pytest.raises(ValueError, match="^not ours"), readable_errors():
+        raise ValueError("not ours")
