@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import search_run
 import search_vit
 import torch
 from arguments import parse
@@ -65,10 +66,13 @@ def test_a_run_leaves_a_checkpoint_that_equals_the_supernet(finished):
 
 
 def test_a_budget_holds_and_is_reported(tmp_path, capsys, monkeypatch):
-    tasks, search_with = [], search_vit.run
-    monkeypatch.setattr(
-        search_vit, "run", lambda supernet, task, *rest: search_with(supernet, tasks.append(task) or task, *rest)
-    )
+    tasks = []
+
+    def keep(supernet, task, *rest):
+        tasks.append(task)
+        search_run.run(supernet, task, *rest)
+
+    monkeypatch.setattr(search_vit, "run", keep)
     run(tmp_path / "run", "--max_params", "60%", "--max_flops", "90%", "--budget_candidates", "2")
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     inside, _, largest = results["table"]
@@ -79,12 +83,11 @@ def test_a_budget_holds_and_is_reported(tmp_path, capsys, monkeypatch):
     assert "parameters used (" in printed and "FLOPs per image used (" in printed
     best, other = results["candidates"]
     assert best["loss"] <= other["loss"] and best["arch"] == results["found"]
-    found = Architecture.from_json((tmp_path / "run" / "architecture.json").read_text())
-    assert (
-        best["loss"]
-        == tasks[0].score(tasks[0].arch_data, found)["loss"]
-        != tasks[0].score(tasks[0].validation_data, found)["loss"]
+    (task,), found = tasks, Architecture.from_json((tmp_path / "run" / "architecture.json").read_text())
+    on_architecture, on_validation = (
+        task.score(part, found)["loss"] for part in (task.arch_data, task.validation_data)
     )
+    assert best["loss"] == on_architecture != on_validation
 
 
 def test_the_printed_line_loads_the_result_without_the_library(tmp_path, capsys):
