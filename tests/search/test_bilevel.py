@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator
 from worker import SPACE, Blocks
 
-from tangle_hf import ElasticGPT2Config, ElasticGPT2LMHeadModel
+from tangle_hf import ArchParameters, ElasticGPT2Config, ElasticGPT2LMHeadModel, one_hot
 from tangle_hf.search import SearchArguments, search
 from tangle_hf.search.checkpoints import latest_checkpoint
 
@@ -88,6 +88,22 @@ def test_single_path_trains_weights_and_leaves_the_logits(tmp_path):
     fresh = type(trained)(SPACE, seed=settings.seed)
     assert all(torch.equal(logits, fresh.logits[name]) for name, logits in trained.logits.items())
     assert not torch.equal(before, supernet.transformer.wte.weight)
+
+
+def test_hard_samplers_train_the_sampled_subnet(tmp_path, monkeypatch):
+    """Their weight step runs a single path; it must be the step of the superposition under the same one-hot shares."""
+    arch = SPACE.architecture(n_embd=16, n_layer=2, n_head=[4, 2], mlp_ratio=[1, 2])
+    monkeypatch.setattr(ArchParameters, "sample", lambda *arguments: one_hot(SPACE, arch))
+    dropouts, trained = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0), []
+    for method in ("darts", "gdas"):
+        torch.manual_seed(0)
+        _, settings = tiny(tmp_path / method, sampler=method, arch_warmup_ratio=0.9, max_steps=2)
+        config = ElasticGPT2Config(space=SPACE, vocab_size=40, n_positions=8, **dropouts)
+        torch.manual_seed(0)
+        supernet = ElasticGPT2LMHeadModel(config).double()  # Adam scales up the rounding of float32
+        search(supernet, Blocks(), Blocks(30), settings, Accelerator(cpu=True))
+        trained.append(supernet.transformer.h[0].mlp.c_fc.weight.detach())
+    torch.testing.assert_close(trained[1], trained[0], rtol=0, atol=1e-5)
 
 
 def test_the_architecture_step_leaves_weights_and_their_gradients_alone(tmp_path):
