@@ -1,6 +1,41 @@
 """Model cards of a run: what was found, how to load it, what it cost and what was not measured."""
 
+import json
+import re
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from .analysis import format_cell, plot_architecture, plot_losses, plot_shares, read_metrics
+from .cost import num_params
+from .models.loading import supernet_class
+from .samplers import sampler
+from .space import Architecture
+
+
+# Stands for the model's name in the card's code; `push` puts the repository in its place.
+LOCAL_NAME = "path/to/this/folder"
+
+# Column of a run's table -> type of the metric for the Hub, name, value as the Hub has it.
+METRICS = {
+    "test loss": ("loss", "loss in nats", 1.0),
+    "perplexity": ("perplexity", "perplexity per token", 1.0),
+    "accuracy in %": ("accuracy", "accuracy", 0.01),
+}
+
+# What a found net would have to be compared with; a row of the run's table whose name has the word is such a run.
+BASELINES = {
+    "largest": "the largest net of the space",
+    "random": "random nets of the same size",
+    "from scratch": "the same architecture trained from scratch",
+    "other methods": "other search methods",
+}
 
 
 def write_card(run_dir: str | Path, folder: str | Path | None = None, *, license: str | None = None) -> Path:
@@ -20,4 +55,224 @@ def write_card(run_dir: str | Path, folder: str | Path | None = None, *, license
     Raises:
         ValueError: The run is not finished, or the folder holds no model of it.
     """
-    raise NotImplementedError
+    run_dir = Path(run_dir)
+    folder = run_dir / "subnet" if folder is None else Path(folder)
+    is_supernet = folder.resolve() == (run_dir / "supernet").resolve()
+    _check(run_dir, folder, ("config.json",) if is_supernet else ("config.json", "architecture.json"))
+    settings = yaml.safe_load((run_dir / "config.yaml").read_text())
+    results = json.loads((run_dir / "results.json").read_text())
+    family = supernet_class(run_dir / "supernet")
+    config = family.config_class.from_pretrained(run_dir / "supernet")
+    arch = Architecture(results["found"]) if "found" in results else None
+    if not is_supernet:
+        arch = Architecture.from_json((folder / "architecture.json").read_text())
+        config.space.validate(arch)
+    facts = {
+        **_search_facts(run_dir, settings, results),
+        **_space_facts(config, arch),
+        "repo": LOCAL_NAME,
+        "pipeline": results["pipeline"],
+        "stock_class": config.architectures[0],
+        "elastic_class": family.__name__,
+        "auto_class": family.auto_model.__name__,
+        "license": license,
+    }
+    if is_supernet:
+        kind, title = "supernet", f"{run_dir.name}: supernet"
+        facts |= {"parameters": format_cell(num_params(config.space, config.space.largest, config))}
+        facts |= {"results": results["table"]}
+        tested = [row for row in results["table"] if row["net"].startswith("largest")]
+    else:
+        kind, title = "subnet", f"{run_dir.name}: {'found net' if folder.name == 'subnet' else folder.name}"
+        facts |= _subnet_facts(family, config, arch, folder, results)
+        tested = [row for row in facts["results"] if row["net"].startswith("found, exported")]
+    front_matter = _front_matter(kind, run_dir.name, settings, results, license, tested)
+    environment = _environment()
+    text = environment.get_template(f"{kind}.md.jinja").render(front_matter=front_matter, title=title, **facts)
+    metrics = read_metrics(run_dir / "metrics.jsonl")
+    plot_losses(metrics, folder / "losses.png")
+    if facts["shares_picture"]:
+        plot_shares(metrics, config.space.choices, folder / "shares.png")
+    if arch is not None:
+        plot_architecture(arch, config.space, folder / "architecture.png")
+    card = folder / "README.md"
+    partial = folder / ".README.md"
+    ModelCard(text.strip() + "\n").save(partial)
+    partial.replace(card)
+    return card
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("tangle_hf"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["cell"] = lambda value: format_cell(value).replace("|", "\\|")
+    return environment
+
+
+def _check(run_dir: Path, folder: Path, exported: Sequence[str]) -> None:
+    needed = ("config.yaml", "metrics.jsonl", "results.json", "supernet/config.json")
+    if missing := [name for name in needed if not (run_dir / name).is_file()]:
+        raise ValueError(f"{run_dir} is not a finished run: {', '.join(missing)} missing; finish it with --resume")
+    if missing := [name for name in exported if not (folder / name).is_file()]:
+        raise ValueError(f"{folder} is no export of {run_dir}: {', '.join(missing)} missing")
+
+
+def _front_matter(
+    kind: str,
+    name: str,
+    settings: Mapping[str, Any],
+    results: Mapping[str, Any],
+    license: str | None,
+    tested: Sequence[Mapping[str, Any]],
+) -> str:
+    """What the Hub reads: the YAML of the card, without its dashes."""
+    dataset, start_from = (hub_name(settings.get(key)) for key in ("dataset", "start_from"))
+    found = [(column, row[column]) for row in tested for column in METRICS if column in row]
+    evaluations = [
+        EvalResult(
+            task_type=results["pipeline"],
+            dataset_type=dataset or "local",
+            dataset_name=results["data"],
+            dataset_split="test",
+            metric_type=METRICS[column][0],
+            metric_name=METRICS[column][1],
+            metric_value=round(value * METRICS[column][2], 6),
+        )
+        for column, value in found
+    ]
+    return ModelCardData(
+        library_name="transformers",
+        pipeline_tag=results["pipeline"],
+        tags=["tangle_hf", kind, "neural-architecture-search", "weight-entanglement", "arxiv:2312.10440"],
+        license=license,
+        datasets=[dataset] if dataset else None,
+        base_model=start_from,
+        metrics=[METRICS[column][0] for column, _ in found if METRICS[column][0] != "loss"] or None,
+        model_name=name if evaluations else None,
+        eval_results=evaluations or None,
+    ).to_yaml()
+
+
+def hub_name(name: str | None) -> str | None:
+    """A data set's or checkpoint's name if it is one on the Hub and no local path."""
+    if name is None or Path(name).expanduser().exists() or name.count("/") > 1 or name.startswith((".", "/", "~")):
+        return None
+    return name
+
+
+def _search_facts(run_dir: Path, settings: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any]:
+    search = results["search"]
+    seconds = search["seconds"]
+    entropy = results.get("entropy")
+    return {
+        "command": public(results["command"]),
+        "data": results["data"],
+        "method": settings["sampler"],
+        "superposition": settings["superposition"],
+        "steps": format_cell(settings["max_steps"]),
+        "seed": settings["seed"],
+        "seconds": None if seconds is None else str(timedelta(seconds=round(seconds))) + " (h:mm:ss)",
+        "device": search["device"],
+        "entropy": None if entropy is None else f"{entropy:.2f}",
+        "shares_picture": not sampler(settings["sampler"]).single_path,
+        "settings": public(yaml.safe_dump(_shown(settings), sort_keys=False).strip()),
+        "budgets": _budget_rows(results.get("budgets") or {}),
+    }
+
+
+def _shown(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of the search itself."""
+    hidden = ("resume", "dry_run", "push_to_hub", "license")
+    return {k: v for k, v in settings.items() if v is not None and k not in hidden and not k.startswith("hub_")}
+
+
+def public(text: str) -> str:
+    """A text in which absolute paths have lost their folders, which are nobody's business."""
+    return re.sub(r"(?<![\w./:~])~?/(?:[^/\s'\"]+/)*", "", text)
+
+
+def _space_facts(config: PreTrainedConfig, arch: Architecture | None) -> dict[str, Any]:
+    space = config.space
+    rows = []
+    for name, choices in space.choices.items():
+        chosen = "per layer" if name in space.per_layer else "once"
+        rows.append({"dimension": name, "choices": ", ".join(map(str, choices)), "chosen": chosen})
+    layers = None if arch is None else _layer_rows(arch, config)
+    return {"size": f"{space.size:,}", "space": rows, "architecture": layers}
+
+
+def _layer_rows(arch: Architecture, config: PreTrainedConfig) -> list[dict[str, Any]]:
+    """A row for the whole net, then a row per layer."""
+    whole = {name: str(value) for name, value in arch.to_dict().items() if name not in config.space.per_layer}
+    layered = {name: value for name, value in arch.to_dict().items() if name in config.space.per_layer}
+    rows = [{"layer": "whole net", **whole, **dict.fromkeys(layered, "")}]
+    for layer in range(arch.depth or 0):
+        values = {name: str(values[layer]) for name, values in layered.items()}
+        rows.append({"layer": str(layer + 1), **dict.fromkeys(whole, ""), **values})
+    return rows
+
+
+def _subnet_facts(
+    family: type[PreTrainedModel],
+    config: PreTrainedConfig,
+    arch: Architecture,
+    folder: Path,
+    results: Mapping[str, Any],
+) -> dict[str, Any]:
+    reasons = family.subnet_forms(config, arch)
+    form = form_of(folder, reasons)
+    table = results["table"] if results.get("found") == arch.to_dict() else []
+    words = [word for word in BASELINES if any(word in row["net"] for row in table)]
+    return {
+        "form": form,
+        "forms": [
+            {"form": name, "exists": "this one" if name == form else "yes" if reason is None else f"no: {reason}"}
+            for name, reason in reasons.items()
+        ],
+        "parameters": format_cell(num_params(config.space, arch, config)),
+        "architecture_json": arch.to_json(),
+        "results": table,
+        "logit_difference": f"{results.get('logit_difference', 0):.1e}",
+        "logit_scale": f"{results.get('logit_scale', 0):.1e}",
+        "run": [BASELINES[word] for word in words],
+        "not_run": [name for word, name in BASELINES.items() if word not in words],
+        "latency": _flat_rows(results.get("latency") if table else None),
+    }
+
+
+def form_of(folder: str | Path, reasons: Mapping[str, str | None]) -> str:
+    """The form of an exported net: "stock", "padded" or "compact".
+
+    Args:
+        folder: What `export` wrote.
+        reasons: `subnet_forms` of its architecture.
+    """
+    if "auto_map" in json.loads((Path(folder) / "config.json").read_text()):
+        return "compact"
+    return "stock" if reasons["stock"] is None else "padded"
+
+
+def _flat_rows(values: Mapping[str, Any] | None, prefix: str = "") -> list[dict[str, Any]]:
+    """A row per number or text of nested mappings."""
+    rows = []
+    for name, value in (values or {}).items():
+        if isinstance(value, Mapping):
+            rows += _flat_rows(value, f"{prefix}{name}: ")
+        elif isinstance(value, (str, int, float)):
+            rows.append({"quantity": f"{prefix}{name}", "value": value})
+    return rows
+
+
+def _budget_rows(budgets: Mapping[str, float]) -> list[dict[str, Any]]:
+    """A row per budget, from the keys that `tangle_hf.search.choose.costs` writes."""
+    names = [key.removeprefix("max_") for key in budgets if key.startswith("max_")]
+    return [
+        {
+            "budget": name,
+            "limit": budgets[f"max_{name}"],
+            "this net": budgets[f"arch_{name}"],
+            "expected under the shares": round(budgets[f"expected_{name}"]),
+        }
+        for name in names
+    ]
