@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from .arch import one_hot
-from .extract import extract
+from .extract import extract, natural_form
 from .files import replacing
 from .space import Architecture
 
@@ -40,7 +40,7 @@ def export(
     supernet: PreTrainedModel,
     arch: Architecture,
     folder: str | Path,
-    inputs: Mapping[str, Tensor],
+    inputs: Mapping[str, Tensor] | None = None,
     form: str = "auto",
     processor=None,
 ) -> Export:
@@ -52,7 +52,8 @@ def export(
         supernet: An `Elastic*` model.
         arch: An architecture of its space.
         folder: Where to write; an earlier export there is replaced.
-        inputs: Arguments of one forward pass, e.g. `{"input_ids": ...}` or `{"pixel_values": ...}`, for the comparison.
+        inputs: Arguments of one forward pass, e.g. `{"input_ids": ...}` or `{"pixel_values": ...}`, for the comparison;
+            made up if None.
         form: As in `tangle_hf.extract`.
         processor: Tokenizer or image processor to save along, or None.
 
@@ -61,9 +62,10 @@ def export(
             something else than an earlier export.
     """
     folder = Path(folder)
+    inputs = example_inputs(supernet) if inputs is None else inputs
     subnet = extract(supernet, arch, form)
     if form == "auto":
-        form = next(name for name, reason in supernet.subnet_forms(supernet.config, arch).items() if reason is None)
+        form = natural_form(supernet, arch)
     progress = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
@@ -82,6 +84,20 @@ def export(
         if progress:
             logging.enable_progress_bar()
     return Export(folder, form, difference, scale)
+
+
+def example_inputs(model: PreTrainedModel, batch_size: int = 1, length: int = 64) -> dict[str, Tensor]:
+    """Inputs of the right shape: counting tokens, as many as fit, or random images."""
+    config = model.config
+    if model.main_input_name == "pixel_values":
+        size = config.image_size
+        height, width = (size, size) if isinstance(size, int) else size
+        generator = torch.Generator().manual_seed(0)
+        images = torch.randn(batch_size, config.num_channels, height, width, generator=generator)
+        return {"pixel_values": images.to(model.device)}
+    length = min(length, config.max_position_embeddings)
+    tokens = torch.arange(batch_size * length).view(batch_size, length) % config.vocab_size
+    return {"input_ids": tokens.to(model.device)}
 
 
 def read_architecture(path: str | Path) -> Architecture:

@@ -7,8 +7,10 @@ from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
     AutoConfig,
+    AutoImageProcessor,
     AutoModelForCausalLM,
     AutoModelForImageClassification,
+    AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
 )
@@ -47,17 +49,38 @@ def load_model(path: str | Path) -> PreTrainedModel:
     """Loads a language model or image classifier, stock or compact, in evaluation mode.
 
     Raises:
+        ValueError: As `model_class`.
+    """
+    return model_class(path)[0].from_pretrained(path).eval()
+
+
+def model_class(path: str | Path) -> tuple[type, PreTrainedConfig]:
+    """The Auto class that loads a language model or image classifier, and its config.
+
+    Raises:
         ValueError: There is no config, or it is one of another kind of model.
     """
     read_config(path)
-    config = AutoConfig.from_pretrained(path)
+    try:
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ValueError(f"the model in {path} is none that transformers and this library know: {reason}") from None
     for mapping, auto_class in (
         (MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM),
         (MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING, AutoModelForImageClassification),
     ):
         if type(config) in mapping:
-            return auto_class.from_pretrained(path).eval()
+            return auto_class, config
     raise ValueError(f"the model in {path} is a {config.model_type}, neither a language model nor an image classifier")
+
+
+def load_processor(folder: str | Path):
+    """The tokenizer or image processor beside a model, or None if there is none."""
+    for name, auto in {"tokenizer_config.json": AutoTokenizer, "preprocessor_config.json": AutoImageProcessor}.items():
+        if (Path(folder) / name).is_file():
+            return auto.from_pretrained(folder)
+    return None
 
 
 def read_config(path: str | Path, revision: str = "main") -> dict[str, Any]:
