@@ -1,19 +1,18 @@
 """What every search recipe does around its data and its supernet: start, search, export, table."""
 
 import json
-import shlex
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from hub_arguments import SearchHubArguments
+from hub_arguments import SearchHubArguments, command_line, hub_options
 from run_folder import check_run_folder, write_config
 from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
@@ -31,8 +30,7 @@ from tangle_hf.space import Architecture
 
 FREE_ON_RESUME = {
     "resume", "output_dir", "report_to", "logging_steps", "eval_steps", "eval_batches", "save_steps",
-    "dataloader_num_workers", "license", "push_to_hub", "hub_model_id", "hub_private_repo", "hub_revision",
-    "hub_supernet_model_id",
+    "dataloader_num_workers", *(item.name for item in fields(SearchHubArguments)),
 }  # fmt: skip
 OWN_FOLDERS = (Path(__file__).resolve().parent, Path(tangle_hf.__file__).resolve().parent)
 
@@ -78,7 +76,7 @@ def readable_errors() -> Iterator[None]:
     """
     try:
         yield
-    except (ValueError, FloatingPointError) as error:
+    except (ValueError, FloatingPointError, ConnectionError) as error:
         origin = Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve()
         if not any(origin.is_relative_to(folder) for folder in OWN_FOLDERS):
             raise
@@ -107,7 +105,7 @@ def start(settings: SearchArguments, hub: SearchHubArguments, resolved: dict) ->
         if hub.push_to_hub and accelerator.is_main_process:  # better now than after hours
             for repo_id, supernet in targets(settings, hub):
                 kind = "supernet" if supernet else "subnet"
-                check_target(repo_id, kind, private=hub.hub_private_repo, revision=hub.hub_revision)
+                check_target(repo_id, kind, **hub_options(hub))
     set_seed(settings.seed)
     disable_progress_bar()  # of loading and saving; the search has its own
     return accelerator
@@ -160,8 +158,7 @@ def run(
                     write_card(run_dir, run_dir / folder, license=hub.license)
             if hub.push_to_hub:
                 for repo_id, of_supernet in targets(settings, hub):
-                    options = {"private": hub.hub_private_repo, "revision": hub.hub_revision}
-                    print(f"published: {push(run_dir, repo_id, supernet=of_supernet, **options)}")
+                    print(f"published: {push(run_dir, repo_id, supernet=of_supernet, **hub_options(hub))}")
     accelerator.end_training()
 
 
@@ -204,9 +201,8 @@ def report(
         cost = {"parameters": num_params(space, arch, supernet.config), **task.compute(arch)}
         rows.append({"net": name, **cost, **scores})
 
-    options = shlex.join(option for option in sys.argv[1:] if option != "--resume")
     results = {
-        "command": f"accelerate launch recipes/{Path(sys.argv[0]).name} {options}".strip(),
+        "command": command_line(),
         "pipeline": task.pipeline,
         "data": task.data,
         "search": dict(used),
