@@ -74,6 +74,8 @@ def hub(monkeypatch, tmp_path):
     """A new Hub that this process talks to, with a token that may write."""
     with LoopbackHub() as server:
         monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # the server has the older way for large files only
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))

@@ -40,7 +40,9 @@ def test_a_run_leaves_cards_that_parse_and_say_what_was_measured(run, kind):
     assert {"tangle_hf", kind} <= set(data.tags) and data.license == settings["license"]
     assert ("No licence was stated" in text) == (data.license is None)
     assert ModelCardData(**data.to_dict()).to_dict() == data.to_dict()
-    (tested,) = (row for row in results["table"] if row["net"].startswith("found, e" if kind == "subnet" else "largest"))
+    (tested,) = (
+        row for row in results["table"] if row["net"].startswith("found, e" if kind == "subnet" else "largest")
+    )
     measured = {e.metric_type: e.metric_value for e in data.eval_results}
     scores = {"perplexity": tested.get("perplexity"), "accuracy": tested.get("accuracy in %", 0) / 100}
     expected = {"loss": tested["test loss"], **{k: v for k, v in scores.items() if k in measured}}
@@ -58,7 +60,7 @@ def test_a_run_leaves_cards_that_parse_and_say_what_was_measured(run, kind):
     (layers,) = (table for table in tables(text) if table[0][0] == "layer")
     for number in range(arch.depth):
         (row,) = (cells for cells in layers if cells[0] == str(number + 1))
-        given = {name: cells for name, cells in zip(layers[0], row, strict=True)}
+        given = dict(zip(layers[0], row, strict=True))
         assert all(given[name] == str(v[number]) for name, v in arch.to_dict().items() if isinstance(v, list))
     assert "arXiv:2312.10440" in text and "recipes/search" not in text.split("## Search\n")[0]
     assert str(run.parent) not in text and "/tmp" not in text, "folders of this machine"
@@ -66,7 +68,10 @@ def test_a_run_leaves_cards_that_parse_and_say_what_was_measured(run, kind):
     assert ("max_params" in text) == (run.name == "vit") == bool([t for t in tables(text) if t[0][0] == "budget"])
 
 
-@pytest.mark.parametrize("form", ["stock", "compact", "padded"])
+FORMS = [("gpt2", "stock"), ("gpt2", "compact"), ("gpt2", "padded"), ("vit", "padded")]
+
+
+@pytest.mark.parametrize(("run", "form"), FORMS, indirect=["run"])
 def test_cards_of_other_exports_say_their_form_and_claim_no_test(run, form):
     supernet = load_supernet(run / "supernet").eval()
     arch = supernet.space.smallest
@@ -103,7 +108,12 @@ def test_latency_is_shown_where_there_is_one(gpt2_run):
     latency = {"predicted_ms": 1.25, "measured_ms": 1.5, "conditions": {"device": "CPU", "threads": 1}}
     edit(gpt2_run / "results.json", latency=latency)
     rows = [row for table in tables(write_card(gpt2_run).read_text()) for row in table]
-    expected = [["predicted_ms", "1.25"], ["measured_ms", "1.5"], ["conditions: device", "CPU"], ["conditions: threads", "1"]]
+    expected = [
+        ["predicted_ms", "1.25"],
+        ["measured_ms", "1.5"],
+        ["conditions: device", "CPU"],
+        ["conditions: threads", "1"],
+    ]
     assert [row for row in rows if row in expected] == expected
 
 
