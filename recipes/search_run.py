@@ -136,7 +136,7 @@ def run(
         print(f"{supernet.space.size:,} architectures, the largest has {supernet.num_parameters():,} parameters")
     if settings.report_to != "none":
         accelerator.init_trackers("tangle_hf", config={k: str(v) for k, v in resolved.items()})
-    begin = time.perf_counter()
+    begin = time.perf_counter(), time.process_time()
     arch_parameters = search(
         supernet,
         task.train_data,
@@ -150,8 +150,10 @@ def run(
         if arch_parameters is None:
             print(f"stopped; continue with the same command and --resume (checkpoint in {run_dir / 'checkpoints'})")
         else:
-            seconds = None if settings.resume else time.perf_counter() - begin  # of a part would mislead
-            used = {"seconds": seconds, "device": device_name(accelerator)}
+            seconds, cpu_seconds = time.perf_counter() - begin[0], time.process_time() - begin[1]
+            used = {"device": device_name(accelerator)}
+            if not settings.resume:  # the time of a part would mislead
+                used |= {"seconds": seconds, "cpu_seconds": cpu_seconds}
             report(supernet, arch_parameters, task, settings, used)
             for folder in ("subnet", "supernet"):
                 if (run_dir / folder).is_dir():
@@ -178,7 +180,7 @@ def report(
     arch_parameters: ArchParameters,
     task: SearchTask,
     settings: SearchArguments,
-    used: Mapping[str, float | str | None],
+    used: Mapping[str, float | str],
 ) -> None:
     """Leaves the supernet, the subnet, the plots and the results, and prints the table.
 
@@ -187,7 +189,7 @@ def report(
         arch_parameters: What `search` returned.
         task: Data and scores.
         settings: The trainer's.
-        used: Seconds of the search, and on what device.
+        used: On what device the search ran, and if known its seconds of wall clock and of this process on the CPU.
     """
     run_dir, space, method = Path(settings.output_dir), supernet.space, sampler(settings.sampler)
     arch_parameters.save(run_dir / "arch_parameters.safetensors")

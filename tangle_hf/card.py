@@ -203,8 +203,7 @@ def hub_name(name: str | None) -> str | None:
 
 
 def _search_facts(run_dir: Path, settings: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any]:
-    search = results["search"]
-    seconds = search["seconds"]
+    used = results["search"]
     entropy = results.get("entropy")
     return {
         "command": public(results["command"]),
@@ -213,13 +212,18 @@ def _search_facts(run_dir: Path, settings: Mapping[str, Any], results: Mapping[s
         "superposition": settings["superposition"],
         "steps": format_cell(settings["max_steps"]),
         "seed": settings["seed"],
-        "seconds": None if seconds is None else str(timedelta(seconds=round(seconds))) + " (h:mm:ss)",
-        "device": search["device"],
+        "seconds": _clock(used["seconds"]) if "seconds" in used else None,
+        "cpu_seconds": _clock(used["cpu_seconds"]) if "seconds" in used else None,
+        "device": used["device"],
         "entropy": None if entropy is None else f"{entropy:.2f}",
         "shares_picture": not sampler(settings["sampler"]).single_path,
         "settings": _settings_text(settings),
         "budgets": _budget_rows(results.get("budgets") or {}),
     }
+
+
+def _clock(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))
 
 
 def _settings_text(settings: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from loopback_hub import LARGE, File
 
 from tangle_hf import ElasticGPT2LMHeadModel
 from tangle_hf.card import LOCAL_NAME
-from tangle_hf.hub import STALE, push
+from tangle_hf.hub import push
 
 
 FRESH = """
@@ -173,20 +173,21 @@ def test_revisions_are_branches(hub, gpt2_run):
 
 
 def test_pushing_again_commits_what_changed_and_removes_what_would_be_loaded(hub, gpt2_run):
-    (gpt2_run / "subnet" / "modeling_old.py").write_text("old = True\n")
+    (gpt2_run / "subnet" / "model-00001-of-00001.safetensors").write_bytes(b"old")
     push(gpt2_run, "me/net")
     repo = hub.repos["me/net"]
-    repo.commit("main", {**repo.files(), "LICENSE": File(b"mine")}, "by hand")
+    mine = {"LICENSE": File(b"mine"), "adapter_model.safetensors": File(b"mine")}
+    repo.commit("main", {**repo.files(), **mine}, "by hand")
     commits = len(repo.messages)
     push(gpt2_run, "me/net")
     assert len(repo.messages) == commits, "nothing had changed"
-    (gpt2_run / "subnet" / "modeling_old.py").unlink()
+    (gpt2_run / "subnet" / "model-00001-of-00001.safetensors").unlink()
     card = gpt2_run / "subnet" / "README.md"
     card.write_text(card.read_text() + "\nA word of mine.\n")
     push(gpt2_run, "me/net")
-    assert len(repo.messages) == commits + 1 and "modeling_old.py" not in repo.files()
-    assert repo.files()["LICENSE"].content == b"mine" and "A word of mine." in readme(hub, "me/net")
-    assert "modeling_*.py" in STALE
+    assert len(repo.messages) == commits + 1 and "model-00001-of-00001.safetensors" not in repo.files()
+    assert {"LICENSE", "adapter_model.safetensors", "model.safetensors"} <= set(repo.files())
+    assert "A word of mine." in readme(hub, "me/net")
 
 
 @pytest.mark.parametrize("broken", ["drop", 503])
