@@ -1,6 +1,9 @@
 """Arguments of publishing a result on the Hub, named as in transformers' `TrainingArguments`."""
 
+import shlex
+import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass
@@ -58,3 +61,14 @@ class SearchHubArguments(HubArguments):
                 raise ValueError(
                     f"hub_model_id and hub_supernet_model_id are both {self.hub_model_id}; they need two names"
                 )
+
+
+def hub_options(hub: HubArguments) -> dict[str, bool | str | None]:
+    """What `push`, `publish` and `check_target` are told."""
+    return {"private": hub.hub_private_repo, "revision": hub.hub_revision}
+
+
+def command_line() -> str:
+    """How this script was called, for the model card."""
+    options = [option for option in sys.argv[1:] if option != "--resume"]
+    return shlex.join(["accelerate", "launch", f"recipes/{Path(sys.argv[0]).name}", *options])

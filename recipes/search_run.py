@@ -1,18 +1,16 @@
 """What every search recipe does around its data and its supernet: start, search, export, table."""
 
 import json
-import shlex
-import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from hub_arguments import SearchHubArguments
+from hub_arguments import SearchHubArguments, command_line, hub_options
 from run_folder import check_run_folder, write_config
 from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
@@ -30,8 +28,7 @@ from tangle_hf.space import Architecture
 
 FREE_ON_RESUME = {
     "resume", "output_dir", "report_to", "logging_steps", "eval_steps", "eval_batches", "save_steps",
-    "dataloader_num_workers", "license", "push_to_hub", "hub_model_id", "hub_private_repo", "hub_revision",
-    "hub_supernet_model_id",
+    "dataloader_num_workers", *(item.name for item in fields(SearchHubArguments)),
 }  # fmt: skip
 readable_errors = partial(readable_errors, Path(__file__).parent)
 
@@ -91,7 +88,7 @@ def start(settings: SearchArguments, hub: SearchHubArguments, resolved: dict) ->
         if hub.push_to_hub and accelerator.is_main_process:  # better now than after hours
             for repo_id, supernet in targets(settings, hub):
                 kind = "supernet" if supernet else "subnet"
-                check_target(repo_id, kind, private=hub.hub_private_repo, revision=hub.hub_revision)
+                check_target(repo_id, kind, **hub_options(hub))
     set_seed(settings.seed)
     disable_progress_bar()  # of loading and saving; the search has its own
     return accelerator
@@ -122,7 +119,7 @@ def run(
         print(f"{supernet.space.size:,} architectures, the largest has {supernet.num_parameters():,} parameters")
     if settings.report_to != "none":
         accelerator.init_trackers("tangle_hf", config={k: str(v) for k, v in resolved.items()})
-    begin = time.perf_counter()
+    begin = time.perf_counter(), time.process_time()
     arch_parameters = search(
         supernet,
         task.train_data,
@@ -136,16 +133,17 @@ def run(
         if arch_parameters is None:
             print(f"stopped; continue with the same command and --resume (checkpoint in {run_dir / 'checkpoints'})")
         else:
-            seconds = None if settings.resume else time.perf_counter() - begin  # of a part would mislead
-            used = {"seconds": seconds, "device": device_name(accelerator)}
+            seconds, cpu_seconds = time.perf_counter() - begin[0], time.process_time() - begin[1]
+            used = {"device": device_name(accelerator)}
+            if not settings.resume:  # the time of a part would mislead
+                used |= {"seconds": seconds, "cpu_seconds": cpu_seconds}
             report(supernet, arch_parameters, task, settings, used)
             for folder in ("subnet", "supernet"):
                 if (run_dir / folder).is_dir():
                     write_card(run_dir, run_dir / folder, license=hub.license)
             if hub.push_to_hub:
                 for repo_id, of_supernet in targets(settings, hub):
-                    options = {"private": hub.hub_private_repo, "revision": hub.hub_revision}
-                    print(f"published: {push(run_dir, repo_id, supernet=of_supernet, **options)}")
+                    print(f"published: {push(run_dir, repo_id, supernet=of_supernet, **hub_options(hub))}")
     accelerator.end_training()
 
 
@@ -165,7 +163,7 @@ def report(
     arch_parameters: ArchParameters,
     task: SearchTask,
     settings: SearchArguments,
-    used: Mapping[str, float | str | None],
+    used: Mapping[str, float | str],
 ) -> None:
     """Leaves the supernet, the subnet, the plots and the results, and prints the table.
 
@@ -174,7 +172,7 @@ def report(
         arch_parameters: What `search` returned.
         task: Data and scores.
         settings: The trainer's.
-        used: Seconds of the search, and on what device.
+        used: On what device the search ran, and if known its seconds of wall clock and of this process on the CPU.
     """
     run_dir, space, method = Path(settings.output_dir), supernet.space, sampler(settings.sampler)
     header = {"sampler": settings.sampler}
@@ -191,9 +189,8 @@ def report(
         cost = {"parameters": num_params(space, arch, supernet.config), **task.compute(arch)}
         rows.append({"net": name, **cost, **scores})
 
-    options = shlex.join(option for option in sys.argv[1:] if option != "--resume")
     results = {
-        "command": f"accelerate launch recipes/{Path(sys.argv[0]).name} {options}".strip(),
+        "command": command_line(),
         "pipeline": task.pipeline,
         "data": task.data,
         "search": dict(used),

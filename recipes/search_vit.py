@@ -5,6 +5,7 @@
     accelerate launch recipes/search_vit.py --dataset my_photos --image_size 64 --patch_size 8 --output_dir runs/photos
     accelerate launch recipes/search_vit.py --max_params 50% --output_dir runs/half    # at most half the parameters
     accelerate launch recipes/search_vit.py --config recipes/configs/autoformer_tiny_imagenet.yaml --dry_run
+    accelerate launch recipes/search_vit.py --push_to_hub --hub_model_id me/found          # publish it with its card
 
 The weights train on augmented images. The architecture parameters, and every score, see images as the exported image
 processor makes them. Continue a stopped run with the same command and --resume.

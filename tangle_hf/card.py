@@ -86,28 +86,68 @@ def write_card(run_dir: str | Path, folder: str | Path | None = None, *, license
         kind, title = "subnet", f"{run_dir.name}: {'found net' if folder.name == 'subnet' else folder.name}"
         facts |= _subnet_facts(family, config, arch, folder, results)
         tested = [row for row in facts["results"] if row["net"].startswith("found, exported")]
-    front_matter = _front_matter(kind, run_dir.name, settings, results, license, tested)
-    environment = _environment()
-    text = environment.get_template(f"{kind}.md.jinja").render(front_matter=front_matter, title=title, **facts)
+    base = hub_name(settings.get("start_from"))
+    front_matter = _front_matter(kind, run_dir.name, settings, results, base, license, tested)
     metrics = read_metrics(run_dir / "metrics.jsonl")
     plot_losses(metrics, folder / "losses.png")
     if facts["shares_picture"]:
         plot_shares(metrics, config.space.choices, folder / "shares.png")
     if arch is not None:
         plot_architecture(arch, config.space, folder / "architecture.png")
-    card = folder / "README.md"
-    partial = folder / ".README.md"
-    ModelCard(text.strip() + "\n").save(partial)
-    partial.replace(card)
-    return card
+    return _write(folder, kind, {"front_matter": front_matter, "title": title, **facts})
 
 
-def _environment() -> Environment:
+def write_finetuned_card(
+    folder: str | Path,
+    settings: Mapping[str, Any],
+    results: Mapping[str, Any],
+    scores: Mapping[str, float],
+    *,
+    license: str | None = None,
+) -> Path:
+    """Writes `README.md` for a net that was trained after its search.
+
+    Args:
+        folder: The model, as `save_pretrained` left it.
+        settings: All settings of the training, "checkpoint" and "dataset" among them.
+        results: "pipeline", "data" and "command" as in a search's `results.json`; "mode", "seed" and "parameters".
+        scores: Test scores, by the names of `METRICS`.
+        license: As in `write_card`.
+
+    Returns:
+        The card's path.
+    """
+    folder = Path(folder)
+    row = {"net": folder.name, "parameters": results["parameters"], **scores}
+    base = hub_name(settings["checkpoint"])
+    facts = {
+        "front_matter": _front_matter("finetuned", folder.name, settings, results, base, license, [row]),
+        "title": folder.name,
+        "pipeline": results["pipeline"],
+        "parameters": format_cell(results["parameters"]),
+        "mode": results["mode"],
+        "seed": results["seed"],
+        "data": results["data"],
+        "checkpoint": base or public(str(Path(settings["checkpoint"]).resolve())),
+        "repo": LOCAL_NAME,
+        "remote_code": has_remote_code(folder),
+        "results": [row],
+        "command": public(results["command"]),
+        "settings": _settings_text(settings),
+        "license": license,
+    }
+    return _write(folder, "finetuned", facts)
+
+
+def _write(folder: Path, kind: str, facts: Mapping[str, Any]) -> Path:
     environment = Environment(
         loader=PackageLoader("tangle_hf"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["cell"] = lambda value: format_cell(value).replace("|", "\\|")
-    return environment
+    text = environment.get_template(f"{kind}.md.jinja").render(facts)
+    partial = folder / ".README.md"
+    ModelCard(text.strip() + "\n").save(partial)
+    return partial.replace(folder / "README.md")
 
 
 def _check(run_dir: Path, folder: Path, exported: Sequence[str]) -> None:
@@ -123,11 +163,12 @@ def _front_matter(
     name: str,
     settings: Mapping[str, Any],
     results: Mapping[str, Any],
+    base_model: str | None,
     license: str | None,
     tested: Sequence[Mapping[str, Any]],
 ) -> str:
     """What the Hub reads: the YAML of the card, without its dashes."""
-    dataset, start_from = (hub_name(settings.get(key)) for key in ("dataset", "start_from"))
+    dataset = hub_name(settings.get("dataset"))
     found = [(column, row[column]) for row in tested for column in METRICS if column in row]
     evaluations = [
         EvalResult(
@@ -147,7 +188,7 @@ def _front_matter(
         tags=["tangle_hf", kind, "neural-architecture-search", "weight-entanglement", "arxiv:2312.10440"],
         license=license,
         datasets=[dataset] if dataset else None,
-        base_model=start_from,
+        base_model=base_model,
         metrics=[METRICS[column][0] for column, _ in found if METRICS[column][0] != "loss"] or None,
         model_name=name if evaluations else None,
         eval_results=evaluations or None,
@@ -162,8 +203,7 @@ def hub_name(name: str | None) -> str | None:
 
 
 def _search_facts(run_dir: Path, settings: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any]:
-    search = results["search"]
-    seconds = search["seconds"]
+    used = results["search"]
     entropy = results.get("entropy")
     return {
         "command": public(results["command"]),
@@ -172,19 +212,25 @@ def _search_facts(run_dir: Path, settings: Mapping[str, Any], results: Mapping[s
         "superposition": settings["superposition"],
         "steps": format_cell(settings["max_steps"]),
         "seed": settings["seed"],
-        "seconds": None if seconds is None else str(timedelta(seconds=round(seconds))) + " (h:mm:ss)",
-        "device": search["device"],
+        "seconds": _clock(used["seconds"]) if "seconds" in used else None,
+        "cpu_seconds": _clock(used["cpu_seconds"]) if "seconds" in used else None,
+        "device": used["device"],
         "entropy": None if entropy is None else f"{entropy:.2f}",
         "shares_picture": not sampler(settings["sampler"]).single_path,
-        "settings": public(yaml.safe_dump(_shown(settings), sort_keys=False).strip()),
+        "settings": _settings_text(settings),
         "budgets": _budget_rows(results.get("budgets") or {}),
     }
 
 
-def _shown(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of the search itself."""
+def _clock(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))
+
+
+def _settings_text(settings: Mapping[str, Any]) -> str:
+    """YAML of the settings that say how the weights came about."""
     hidden = ("resume", "dry_run", "push_to_hub", "license")
-    return {k: v for k, v in settings.items() if v is not None and k not in hidden and not k.startswith("hub_")}
+    shown = {k: v for k, v in settings.items() if v is not None and k not in hidden and not k.startswith("hub_")}
+    return public(yaml.safe_dump(shown, sort_keys=False, default_flow_style=None).strip())
 
 
 def public(text: str) -> str:
@@ -248,9 +294,14 @@ def form_of(folder: str | Path, reasons: Mapping[str, str | None]) -> str:
         folder: What `export` wrote.
         reasons: `subnet_forms` of its architecture.
     """
-    if "auto_map" in json.loads((Path(folder) / "config.json").read_text()):
+    if has_remote_code(folder):
         return "compact"
     return "stock" if reasons["stock"] is None else "padded"
+
+
+def has_remote_code(folder: str | Path) -> bool:
+    """Whether a saved model brings the code that builds it."""
+    return "auto_map" in json.loads((Path(folder) / "config.json").read_text())
 
 
 def _flat_rows(values: Mapping[str, Any] | None, prefix: str = "") -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, Mo
 from huggingface_hub.errors import (
     HFValidationError,
     HTTPError,  # of whichever HTTP client this version of huggingface_hub has
+    LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
@@ -21,7 +22,7 @@ from .card import LOCAL_NAME, write_card
 
 KINDS = ("subnet", "supernet", "finetuned")
 # Files of an earlier push that would be loaded in place of, or beside, the new ones.
-STALE = ("*.safetensors", "*.safetensors.index.json", "modeling_*.py", "configuration_*.py")
+STALE = ("model*.safetensors", "model*.safetensors.index.json", "modeling_*.py", "configuration_*.py")
 # What else of a run goes with its supernet: the logits, the trajectory, and what was found.
 SEARCH_FILES = ("arch_parameters.safetensors", "metrics.jsonl", "architecture.json")
 
@@ -204,19 +205,20 @@ def _hub_errors(repo_id: str) -> Iterator[None]:
         yield
     except OfflineModeIsEnabled as error:
         raise ConnectionError(f"{repo_id} was not published: HF_HUB_OFFLINE is set; unset it to push") from error
-    except (HTTPError, RuntimeError) as error:
-        # The upload of a large file wraps what went wrong.
-        cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
+    except (HTTPError, LocalEntryNotFoundError, RuntimeError) as error:
+        # The upload of a large file (RuntimeError) and the download of the card wrap what went wrong.
+        cause = error if isinstance(error, HTTPError) else error.__cause__ or error
+        said = (str(cause) or type(cause).__name__).splitlines()[0]
         status = getattr(getattr(cause, "response", None), "status_code", None)  # None: there was no answer
         if status == 401:
             reason = "the Hub does not know this token; run `hf auth login` again, or correct HF_TOKEN"
         elif status == 403:
             reason = "this token may not write there; use one with write access, or a repository of your own"
         elif status is not None and status < 500 and status not in (408, 429):
-            reason = f"the Hub refused it: {cause}"
+            reason = f"the Hub refused it: {said}"
         else:
             raise ConnectionError(
-                f"{repo_id} was not published: {cause or type(cause).__name__}. Push again; what has arrived is not sent again"
+                f"{repo_id} was not published: {said}. Push again; what has arrived is not sent again"
             ) from error
         raise ValueError(f"{repo_id} was not published: {reason}") from error
     except ValueError as error:
