@@ -4,7 +4,15 @@ import oracle
 import pytest
 import torch
 
-from tangle_hf.entangle import layer_norm, linear, masked_linear, share_mask, share_sum, superpose_layer_norm, superpose_linear
+from tangle_hf.entangle import (
+    layer_norm,
+    linear,
+    masked_linear,
+    share_mask,
+    share_sum,
+    superpose_layer_norm,
+    superpose_linear,
+)
 
 
 WIDTHS = (3, 5, 8)
