@@ -1,8 +1,8 @@
 """Linear layers under a mixture: masked inputs, and weights that are sums of their slices.
 
 Weights are (in, out), the layout of GPT-2's Conv1D; pass the transpose of a `torch.nn.Linear`. Both functions may take
-the GELU in front of them along: where tokens come in several blocks it is computed again in the backward pass instead of
-kept, which on large activations costs less than the memory traffic that it saves.
+the GELU in front of them along: it is computed again in the backward pass instead of kept, which on large activations
+costs less than the memory traffic that it saves, and on small ones the same.
 """
 
 from functools import partial
@@ -89,17 +89,16 @@ class _MaskedLinear(torch.autograd.Function):
         # The input is needed for the slope of the GELU, for the mask and for the weight: an architecture step without
         # a searched mask keeps nothing.
         keep_x = gelu is not None or ctx.needs_input_grad[1] or ctx.needs_input_grad[2]
-        kept = _kept(x, gelu)
-        ctx.save_for_backward(x if keep_x else None, kept, mask, weight)
+        ctx.save_for_backward(x if keep_x else None, mask, weight)
         out = x.new_empty(len(x), weight.shape[1])
         for rows in _blocks(x):
-            _addmm(bias, _masked(x, kept, rows, mask, gelu), weight, out[rows])
+            _addmm(bias, _masked(x[rows], mask, gelu), weight, out[rows])
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        x, kept, mask, weight = ctx.saved_tensors
+        x, mask, weight = ctx.saved_tensors
         need_x, need_mask, need_weight, need_bias, _ = ctx.needs_input_grad
         grad_x = grad.new_empty(len(grad), len(weight)) if need_x else None
         grad_mask = grad_weight = None
@@ -108,11 +107,11 @@ class _MaskedLinear(torch.autograd.Function):
             if need_x or need_mask:
                 grad_active = _grad_active(grad[rows], weight, target, ctx.gelu)
                 if need_mask:
-                    grad_mask = _add(grad_mask, (_active(x, kept, rows, ctx.gelu) * grad_active).sum(0))
+                    grad_mask = _add(grad_mask, (_active(x[rows], ctx.gelu) * grad_active).sum(0))
                 if need_x:
                     _gelu_backward(grad_active.mul_(mask), x, rows, ctx.gelu, target)
             if need_weight:
-                grad_weight = _add_product(grad_weight, _masked(x, kept, rows, mask, ctx.gelu), grad[rows])
+                grad_weight = _add_product(grad_weight, _masked(x[rows], mask, ctx.gelu), grad[rows])
         return grad_x, grad_mask, grad_weight, grad.sum(0) if need_bias else None, None
 
 
@@ -121,18 +120,17 @@ class _SuperposedLinear(torch.autograd.Function):
     def forward(ctx, x, weight, bias, masks, widths, prefix_of_inputs, gelu):
         ctx.widths, ctx.prefix_of_inputs, ctx.gelu = widths, prefix_of_inputs, gelu
         keep_x = gelu is not None or ctx.needs_input_grad[1] or ctx.needs_input_grad[3]
-        kept = _kept(x, gelu)
-        ctx.save_for_backward(x if keep_x else None, kept, weight, masks)
+        ctx.save_for_backward(x if keep_x else None, weight, masks)
         mixed = _mixed(weight, masks, widths, prefix_of_inputs)
         out = x.new_empty(len(x), weight.shape[1])
         for rows in _blocks(x):
-            _addmm(bias, _active(x, kept, rows, gelu), mixed, out[rows])
+            _addmm(bias, _active(x[rows], gelu), mixed, out[rows])
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        x, kept, weight, masks = ctx.saved_tensors
+        x, weight, masks = ctx.saved_tensors
         need_x, need_weight, need_bias, need_masks, *_ = ctx.needs_input_grad
         parts = partial(_parts, widths=ctx.widths, of_inputs=ctx.prefix_of_inputs)
         grad_x = grad.new_empty(len(grad), len(weight)) if need_x else None
@@ -143,14 +141,14 @@ class _SuperposedLinear(torch.autograd.Function):
         mixed = _mixed(weight, masks, ctx.widths, ctx.prefix_of_inputs) if need_x and not by_segment else None
         for rows in _blocks(grad, len(weight)):
             if by_segment:
-                active, grad_active, per_mask = _active(x, kept, rows, ctx.gelu), None, []
+                active, grad_active, per_mask = _active(x[rows], ctx.gelu), None, []
                 for g, w, mask in zip(parts(grad[rows]), parts(weight), masks, strict=True):
                     product = g @ w.T
                     per_mask.append((active * product).sum(0))
                     grad_active = product.mul_(mask) if grad_active is None else grad_active.addcmul_(product, mask)
                 grad_masks = _add(grad_masks, torch.stack(per_mask))
             elif need_weight or need_masks:
-                outer = _add_product(outer, _active(x, kept, rows, ctx.gelu), grad[rows])
+                outer = _add_product(outer, _active(x[rows], ctx.gelu), grad[rows])
             if need_x:
                 target = grad_x[rows]
                 if not by_segment:
@@ -180,20 +178,12 @@ def _blocks(x: Tensor, width: int | None = None) -> list[slice]:
     return [slice(start, start + size) for start in range(0, len(x), max(1, size))]
 
 
-def _kept(x: Tensor, gelu: str | None) -> Tensor | None:
-    """The activation where it is small enough to be kept for the backward pass: all tokens are one block."""
-    return F.gelu(x, approximate=gelu) if gelu and len(_blocks(x)) == 1 else None
+def _active(x: Tensor, gelu: str | None) -> Tensor:
+    return F.gelu(x, approximate=gelu) if gelu else x
 
 
-def _active(x: Tensor, kept: Tensor | None, rows: slice, gelu: str | None) -> Tensor:
-    if kept is not None:
-        return kept[rows]
-    return F.gelu(x[rows], approximate=gelu) if gelu else x[rows]
-
-
-def _masked(x: Tensor, kept: Tensor | None, rows: slice, mask: Tensor, gelu: str | None) -> Tensor:
-    active = _active(x, kept, rows, gelu)
-    return active.mul_(mask) if gelu and kept is None else active * mask
+def _masked(x: Tensor, mask: Tensor, gelu: str | None) -> Tensor:
+    return F.gelu(x, approximate=gelu).mul_(mask) if gelu else x * mask
 
 
 def _grad_active(grad: Tensor, weight: Tensor, target: Tensor | None, gelu: str | None) -> Tensor:
