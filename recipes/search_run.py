@@ -2,15 +2,17 @@
 
 import json
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from hub_arguments import SearchHubArguments, command_line, hub_options
 from run_folder import check_run_folder, write_config
 from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
@@ -18,7 +20,9 @@ from transformers.utils.logging import disable_progress_bar
 import tangle_hf
 from tangle_hf import ArchParameters, num_params, one_hot, sampler
 from tangle_hf.analysis import format_table, plot_losses, plot_shares, read_metrics
+from tangle_hf.card import write_card
 from tangle_hf.export import export
+from tangle_hf.hub import check_target, push
 from tangle_hf.search import SearchArguments, choose, search
 from tangle_hf.search.choose import budgets_of, check_budgets, costs
 from tangle_hf.space import Architecture
@@ -26,7 +30,7 @@ from tangle_hf.space import Architecture
 
 FREE_ON_RESUME = {
     "resume", "output_dir", "report_to", "logging_steps", "eval_steps", "eval_batches", "save_steps",
-    "dataloader_num_workers",
+    "dataloader_num_workers", *(item.name for item in fields(SearchHubArguments)),
 }  # fmt: skip
 OWN_FOLDERS = (Path(__file__).resolve().parent, Path(tangle_hf.__file__).resolve().parent)
 
@@ -46,6 +50,7 @@ class SearchTask:
         compute: Architecture -> its FLOPs, as columns of the table.
         sample: Inputs of one forward pass, to compare an export with the supernet.
         example: What an example is called.
+        data: What the data are, in a few words for the model card.
         sequence_length: Tokens of an example of text.
     """
 
@@ -59,6 +64,7 @@ class SearchTask:
     compute: Callable[[Architecture], dict[str, int]]
     sample: Mapping[str, torch.Tensor]
     example: str
+    data: str
     sequence_length: int | None = None
 
 
@@ -70,22 +76,24 @@ def readable_errors() -> Iterator[None]:
     """
     try:
         yield
-    except (ValueError, FloatingPointError) as error:
+    except (ValueError, FloatingPointError, ConnectionError) as error:
         origin = Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve()
         if not any(origin.is_relative_to(folder) for folder in OWN_FOLDERS):
             raise
         sys.exit(f"error: {error}")
 
 
-def start(settings: SearchArguments, resolved: dict) -> Accelerator:
-    """Checks the folder, sets the seed, and gives the accelerator.
+def start(settings: SearchArguments, hub: SearchHubArguments, resolved: dict) -> Accelerator:
+    """Checks the folder and where to publish, sets the seed, and gives the accelerator.
 
     Args:
         settings: The trainer's.
+        hub: Whether and where to publish.
         resolved: All settings of the run.
 
     Raises:
-        ValueError: As `check_run_folder`.
+        ValueError: As `check_run_folder` and `check_target`.
+        ConnectionError: As `check_target`.
     """
     accelerator = Accelerator(
         mixed_precision=settings.mixed_precision,
@@ -94,15 +102,33 @@ def start(settings: SearchArguments, resolved: dict) -> Accelerator:
     )
     if not settings.dry_run:
         check_run_folder(Path(settings.output_dir), resolved, settings.resume, FREE_ON_RESUME)
+        if hub.push_to_hub and accelerator.is_main_process:  # better now than after hours
+            for repo_id, supernet in targets(settings, hub):
+                kind = "supernet" if supernet else "subnet"
+                check_target(repo_id, kind, **hub_options(hub))
     set_seed(settings.seed)
     disable_progress_bar()  # of loading and saving; the search has its own
     return accelerator
 
 
+def targets(settings: SearchArguments, hub: SearchHubArguments) -> list[tuple[str, bool]]:
+    """(repository, whether it is for the supernet) of everything that is to be published.
+
+    A method that chooses nothing has only its supernet to show.
+    """
+    main = hub.hub_model_id or Path(settings.output_dir).resolve().name, sampler(settings.sampler).single_path
+    return [main] if hub.hub_supernet_model_id is None else [main, (hub.hub_supernet_model_id, True)]
+
+
 def run(
-    supernet: PreTrainedModel, task: SearchTask, settings: SearchArguments, accelerator: Accelerator, resolved: dict
+    supernet: PreTrainedModel,
+    task: SearchTask,
+    settings: SearchArguments,
+    hub: SearchHubArguments,
+    accelerator: Accelerator,
+    resolved: dict,
 ) -> None:
-    """Searches, and reports what was found, unless it is stopped before."""
+    """Searches, reports what was found, and publishes it if asked to, unless it is stopped before."""
     run_dir = Path(settings.output_dir)
     check_budgets(settings, supernet, task.sequence_length)
     if accelerator.is_main_process:
@@ -110,6 +136,7 @@ def run(
         print(f"{supernet.space.size:,} architectures, the largest has {supernet.num_parameters():,} parameters")
     if settings.report_to != "none":
         accelerator.init_trackers("tangle_hf", config={k: str(v) for k, v in resolved.items()})
+    begin = time.perf_counter(), time.process_time()
     arch_parameters = search(
         supernet,
         task.train_data,
@@ -123,14 +150,47 @@ def run(
         if arch_parameters is None:
             print(f"stopped; continue with the same command and --resume (checkpoint in {run_dir / 'checkpoints'})")
         else:
-            report(supernet, arch_parameters, task, settings)
+            seconds, cpu_seconds = time.perf_counter() - begin[0], time.process_time() - begin[1]
+            used = {"device": device_name(accelerator)}
+            if not settings.resume:  # the time of a part would mislead
+                used |= {"seconds": seconds, "cpu_seconds": cpu_seconds}
+            report(supernet, arch_parameters, task, settings, used)
+            for folder in ("subnet", "supernet"):
+                if (run_dir / folder).is_dir():
+                    write_card(run_dir, run_dir / folder, license=hub.license)
+            if hub.push_to_hub:
+                for repo_id, of_supernet in targets(settings, hub):
+                    print(f"published: {push(run_dir, repo_id, supernet=of_supernet, **hub_options(hub))}")
     accelerator.end_training()
 
 
+def device_name(accelerator: Accelerator) -> str:
+    """What a search ran on, in words."""
+    kind, count = accelerator.device.type, accelerator.num_processes
+    name = (
+        f"CPU with {torch.get_num_threads()} torch thread(s)"
+        if kind == "cpu"
+        else torch.get_device_module().get_device_name()
+    )
+    return name if count == 1 else f"{count} processes, each {name}"
+
+
 def report(
-    supernet: PreTrainedModel, arch_parameters: ArchParameters, task: SearchTask, settings: SearchArguments
+    supernet: PreTrainedModel,
+    arch_parameters: ArchParameters,
+    task: SearchTask,
+    settings: SearchArguments,
+    used: Mapping[str, float | str],
 ) -> None:
-    """Leaves the supernet, the subnet, the plots and the results, and prints the table."""
+    """Leaves the supernet, the subnet, the plots and the results, and prints the table.
+
+    Args:
+        supernet: After the search.
+        arch_parameters: What `search` returned.
+        task: Data and scores.
+        settings: The trainer's.
+        used: On what device the search ran, and if known its seconds of wall clock and of this process on the CPU.
+    """
     run_dir, space, method = Path(settings.output_dir), supernet.space, sampler(settings.sampler)
     arch_parameters.save(run_dir / "arch_parameters.safetensors")
     supernet.save_pretrained(run_dir / "supernet")
@@ -143,7 +203,13 @@ def report(
         cost = {"parameters": num_params(space, arch, supernet.config), **task.compute(arch)}
         rows.append({"net": name, **cost, **scores})
 
-    results = {"largest": space.largest.to_dict()}
+    results = {
+        "command": command_line(),
+        "pipeline": task.pipeline,
+        "data": task.data,
+        "search": dict(used),
+        "largest": space.largest.to_dict(),
+    }
     if not method.single_path:
         budgets = budgets_of(settings, supernet, task.sequence_length)
         candidates = choose(
