@@ -52,7 +52,8 @@ def dry_run(
     with TemporaryDirectory() as folder:
         two_steps = replace(
             settings, output_dir=folder, max_steps=2, gradient_accumulation_steps=1, arch_warmup_ratio=0.0, logging_steps=1,
-            eval_steps=1, save_steps=2, warmup_steps=0, resume=False, report_to="none",
+            eval_steps=1, save_steps=2, warmup_steps=0, resume=False, report_to="none", max_latency_ms=None,
+            latency_table=None, latency_batch_size=1, allow_other_latency_table=False,
         )  # fmt: skip
         start = time.perf_counter()
         search(
