@@ -8,7 +8,9 @@ The nets of the latency table and the random ones are timed in turns, so that th
 `--apart` it includes what the machine's speed changes between the two. Each seed measures everything anew.
 """
 
+import argparse
 import random
+from statistics import median
 
 from tangle_hf import (
     ElasticGPT2Config,
