@@ -17,6 +17,13 @@ from tangle_hf.search.choose import check_budgets, check_latency
 from tangle_hf.space import Architecture
 
 
+def without_latency(settings: SearchArguments) -> SearchArguments:
+    """The settings without what is asked of latency."""
+    return replace(
+        settings, max_latency_ms=None, latency_table=None, latency_batch_size=1, allow_other_latency_table=False
+    )
+
+
 def with_latency_table(
     supernet: PreTrainedModel, settings: SearchArguments, accelerator: Accelerator, sequence_length: int | None
 ) -> SearchArguments:

@@ -5,14 +5,14 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from run_folder import check_run_folder, write_config
-from run_latency import compare_latency, with_latency_table
+from run_latency import compare_latency, with_latency_table, without_latency
 from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
@@ -106,7 +106,7 @@ def run(
     """Searches, and reports what was found, unless it is stopped before."""
     run_dir = Path(settings.output_dir)
     # What needs no latency is refused before it is measured.
-    check_budgets(replace(settings, max_latency_ms=None), supernet, task.sequence_length)
+    check_budgets(without_latency(settings), supernet, task.sequence_length)
     settings = with_latency_table(supernet, settings, accelerator, task.sequence_length)
     if accelerator.is_main_process:
         write_config(run_dir, resolved)

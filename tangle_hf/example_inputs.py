@@ -16,9 +16,11 @@ def example_inputs(
         sequence_length: Tokens of a sequence; 64, or as many as there are positions, if None. Images have none.
 
     Raises:
-        ValueError: The net has fewer positions than a sequence would have tokens.
+        ValueError: There would be no example, or a sequence has more tokens than the net has positions.
     """
     config = supernet.config
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size} must be at least 1")
     if supernet.main_input_name == "pixel_values":
         size = config.image_size
         height, width = (size, size) if isinstance(size, int) else size

@@ -119,8 +119,14 @@ def measure(
         progress: Show a progress bar.
 
     Returns:
-        For each net the median over rounds, after each round's own speed (its median over nets) was taken out.
+        For each net the median over rounds, after each round's own speed (its median over nets) was taken out. Warns where
+        the times of a net are far apart.
+
+    Raises:
+        ValueError: `rounds` is 0.
     """
+    if rounds < 1:
+        raise ValueError(f"rounds={rounds} must be at least 1")
     rng = random.Random(0)
     seconds = torch.empty(rounds, len(nets), dtype=torch.float64)
     with tqdm(total=seconds.numel(), desc="latency", disable=not progress) as bar:
@@ -129,14 +135,15 @@ def measure(
                 seconds[turn, number] = forward_seconds(nets[number], inputs)
                 bar.update()
     logs = seconds.log()
-    speed = logs.quantile(0.5, dim=1, keepdim=True)
-    relative = logs - speed
-    spread = (relative.quantile(0.75, dim=0) - relative.quantile(0.25, dim=0)).quantile(0.5).item()
+    relative = (logs - logs.quantile(0.5, dim=1, keepdim=True)).quantile(0.5, dim=0)
+    speed = (logs - relative).quantile(0.5, dim=1)  # again, with what each net takes known: nearer to it with few nets
+    noise = logs - relative - speed[:, None]
+    spread = (noise.quantile(0.75, dim=0) - noise.quantile(0.25, dim=0)).quantile(0.5).item()
     if spread > NOISY:
         logger.warning(
             f"the machine is busy: half of the times of a net are {spread:.0%} or more apart, and latencies as uncertain"
         )
-    return (1000 * (relative.quantile(0.5, dim=0) + speed.quantile(0.5)).exp()).tolist()
+    return (1000 * (relative + speed.quantile(0.5)).exp()).tolist()
 
 
 def forward_seconds(net: nn.Module, inputs: Mapping[str, Tensor]) -> float:

@@ -43,9 +43,9 @@ def profile(
         ValueError: A language model is given no length, or more than it has positions, or `batch_size` or `rounds` is 0.
     """
     archs = nets_to_measure(supernet.space, layer_groups(supernet.config, sequence_length))
-    nets = build_nets(supernet, archs, usual_form(supernet))
     example = {"batch_size": batch_size, "sequence_length": sequence_length}
-    times = measure(nets, example_inputs(supernet, **example), rounds=rounds, progress=progress)
+    inputs = example_inputs(supernet, **example)
+    times = measure(build_nets(supernet, archs, usual_form(supernet)), inputs, rounds=rounds, progress=progress)
     return table_of(supernet, archs, times, **example)
 
 
