@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from tangle_hf.analysis import format_table
 from tangle_hf.example_inputs import example_inputs
 from tangle_hf.latency import build_nets, measure
-from tangle_hf.latency_profile import compare, profile
+from tangle_hf.latency_profile import compare, profile, usual_form
 from tangle_hf.latency_table import load_latency_table, save_latency_table
 from tangle_hf.search import SearchArguments
 from tangle_hf.search.choose import check_budgets, check_latency
@@ -90,7 +90,9 @@ def compare_latency(
     """
     table = load_latency_table(settings.latency_table)
     inputs = example_inputs(supernet, batch_size=settings.latency_batch_size, sequence_length=sequence_length)
-    models = [build_nets(supernet, [arch])[0] if model is None else model for arch, model in nets.values()]
+    # What was not exported is built like the nets of the table, and shows how the machine has changed since.
+    form = usual_form(supernet)
+    models = [build_nets(supernet, [arch], form)[0] if model is None else model for arch, model in nets.values()]
     times = measure(models, inputs, progress=False)
     found = {name: compare(table, arch, ms) for (name, (arch, _)), ms in zip(nets.items(), times, strict=True)}
     rows = [

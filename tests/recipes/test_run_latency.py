@@ -13,6 +13,7 @@ import search_vit
 from arguments import parse
 from test_search_vit import KINDS, TINY, lines, run
 
+from tangle_hf import latency
 from tangle_hf.latency_profile import profile
 from tangle_hf.latency_table import latency_ms, load_latency_table, save_latency_table
 from tangle_hf.space import Architecture
@@ -21,14 +22,20 @@ from tangle_hf.space import Architecture
 FILES = ("architecture.json", "arch_parameters.safetensors", "supernet/model.safetensors")
 
 
+def seconds(net, inputs):
+    """A clock that depends on the net, and goes differently for one that was loaded from its files."""
+    return 1e-8 * net.num_parameters() * (4 / 3 if net.name_or_path else 1) * len(inputs["pixel_values"])
+
+
 @pytest.fixture(scope="module", autouse=True)
 def quick():
-    """Images are read once for all runs, and nothing is plotted."""
+    """Images are read once for all runs, nothing is plotted, and the clock is invented."""
     with pytest.MonkeyPatch.context() as patch:
         splits = search_vit.load_images(parse(*KINDS, argv=TINY)[1])
         patch.setattr(search_vit, "load_images", lambda data: splits)
         for name in ("plot_losses", "plot_shares"):
             patch.setattr(search_run, name, lambda *given: None)
+        patch.setattr(latency, "forward_seconds", seconds)
         yield
 
 
@@ -53,8 +60,13 @@ def test_predicted_and_measured_stand_side_by_side(finished):
     assert used["expected_latency_ms"] == pytest.approx(used["max_latency_ms"], rel=1e-5)
     predicted = {name: net["predicted_ms"] for name, net in timed["nets"].items()}
     assert predicted == {"found, exported": used["arch_latency_ms"], "largest": largest}
-    for net in timed["nets"].values():
-        assert net["measured_ms"] > 0 and net["error"] == net["predicted_ms"] / net["measured_ms"] - 1
+    measured = {name: net["measured_ms"] for name, net in timed["nets"].items()}
+    inside, _, all_of_it = results["table"]
+    assert measured["largest"] == pytest.approx(4e-5 * all_of_it["parameters"])
+    assert measured["largest"] == pytest.approx(largest, rel=1e-4)
+    assert measured["found, exported"] == pytest.approx(4e-5 * inside["parameters"] * 4 / 3)
+    assert timed["nets"]["found, exported"]["error"] == pytest.approx(-0.25, abs=1e-4)
+    assert "are more than the" in printed
     assert timed["conditions"] == table.conditions and table.conditions["batch_size"] == 4
     (header,) = (line for line in printed.splitlines() if line.startswith("latency  "))
     assert "predicted ms" in header and "measured ms" in header
