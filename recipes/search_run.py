@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from hub_arguments import SearchHubArguments, command_line, hub_options
 from run_folder import check_run_folder, write_config
+from run_latency import compare_latency, with_latency_table, without_latency
 from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
@@ -28,7 +29,8 @@ from tangle_hf.space import Architecture
 
 FREE_ON_RESUME = {
     "resume", "output_dir", "report_to", "logging_steps", "eval_steps", "eval_batches", "save_steps",
-    "dataloader_num_workers", *(item.name for item in fields(SearchHubArguments)),
+    "dataloader_num_workers", "allow_other_latency_table",
+    *(item.name for item in fields(SearchHubArguments)),
 }  # fmt: skip
 readable_errors = partial(readable_errors, Path(__file__).parent)
 
@@ -113,7 +115,9 @@ def run(
 ) -> None:
     """Searches, reports what was found, and publishes it if asked to, unless it is stopped before."""
     run_dir = Path(settings.output_dir)
-    check_budgets(settings, supernet, task.sequence_length)
+    # What needs no latency is refused before it is measured.
+    check_budgets(without_latency(settings), supernet, task.sequence_length)
+    settings = with_latency_table(supernet, settings, accelerator, task.sequence_length)
     if accelerator.is_main_process:
         write_config(run_dir, resolved)
         print(f"{supernet.space.size:,} architectures, the largest has {supernet.num_parameters():,} parameters")
@@ -222,8 +226,13 @@ def report(
         ]
     row("largest, in the supernet", space.largest, task.test(supernet, arch=space.largest))
     results["table"] = rows
-    (run_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     print("\n" + format_table(rows))
+    if settings.latency_table is not None:
+        timed = {} if method.single_path else {"found, exported": (arch, subnet)}
+        timed["largest"] = (space.largest, None)
+        limit_ms = results.get("budgets", {}).get("max_latency_ms")
+        results["latency"] = compare_latency(supernet, timed, settings, task.sequence_length, limit_ms)
+    (run_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     if method.single_path:
         return print(
             f"\n{settings.sampler} trains weights and chooses nothing; the supernet is in {run_dir / 'supernet'}"
@@ -234,12 +243,13 @@ def report(
         "params": "parameters",
         "params_without_embeddings": "parameters without embeddings",
         "flops": f"FLOPs per {task.example}",
+        "latency_ms": "ms per forward pass (predicted)",
     }
     for budget in budgets:
-        used, expectation = (results["budgets"][f"{kind}_{budget.cost}"] for kind in ("arch", "expected"))
+        limit, used, expectation = (results["budgets"][f"{k}_{budget.cost}"] for k in ("max", "arch", "expected"))
         print(
-            f"budget: {used:,} of {budget.limit:,} {units[budget.cost]} used ({used / budget.limit:.1%}); "
-            f"expected under the shares {expectation:,.0f} ({expectation / budget.limit:.1%})"
+            f"budget: {used:,} of {limit:,} {units[budget.cost]} used ({used / limit:.1%}); "
+            f"expected under the shares {expectation:,.{0 if budget.unit == 1 else 3}f} ({expectation / limit:.1%})"
         )
     print(
         f"reloaded files against the supernet: logits differ by {written.difference:.1e} of {written.scale:.1e} at most"

@@ -50,7 +50,8 @@ def plot_shares(metrics: Sequence[Mapping], choices: Mapping[str, Sequence], pat
 def plot_architecture(arch: Architecture, space: SearchSpace, path: str | Path) -> None:
     """An architecture among its choices, as a PNG: a panel per dimension, a grey line per choice.
 
-    What every layer chooses for itself is a bar per layer; layers that the architecture does not have stay empty.
+    What every layer chooses for itself is a bar per layer; layers that the architecture does not have stay empty. Choices
+    that are names stand in their order.
 
     Args:
         arch: The architecture.
@@ -58,24 +59,26 @@ def plot_architecture(arch: Architecture, space: SearchSpace, path: str | Path) 
         path: Where to write.
     """
     names = sorted(space.choices, key=lambda name: name in space.per_layer)
-    widths = [space.max_depth if name in space.per_layer else 2 for name in names]
-    figure = matplotlib.figure.Figure(figsize=(1.5 * len(names) + 0.4 * sum(widths), 3), layout="constrained")
-    panels = figure.subplots(1, len(names), squeeze=False, width_ratios=[3 + width for width in widths])[0]
+    widths = [3 + space.rows(name) for name in names]
+    figure = matplotlib.figure.Figure(figsize=(0.4 * sum(widths), 3), layout="constrained")
+    panels = figure.subplots(1, len(names), squeeze=False, width_ratios=widths)[0]
     for axes, name in zip(panels, names, strict=True):
         choices, value = space.choices[name], getattr(arch, name)
-        for choice in choices:
-            axes.axhline(choice, color="0.85", lw=0.8, zorder=0)
-        layers = range(1, len(value) + 1) if name in space.per_layer else [1]
-        bars = axes.bar(layers, value, color="C0", width=0.7)
-        if len(layers) <= 16:
-            axes.bar_label(bars, fontsize="small")
-        axes.set(title=name, ylim=(0, 1.15 * choices[-1]), yticks=choices)
-        axes.set_xlim(0.4, space.rows(name) + 0.6)
+        values = value if isinstance(value, tuple) else (value,)
+        heights = range(1, len(choices) + 1) if isinstance(choices[0], str) else choices
+        height = dict(zip(choices, heights, strict=True))
+        for line in heights:
+            axes.axhline(line, color="0.85", lw=0.8, zorder=0)
+        bars = {row: value for row, value in enumerate(values, 1) if value is not None}
+        drawn = axes.bar(bars.keys(), [height[value] for value in bars.values()], color="C0", width=0.7)
+        if len(bars) <= 16:
+            axes.bar_label(drawn, [str(value) for value in bars.values()], fontsize="small")
+        axes.set(title=name, ylim=(0, 1.15 * heights[-1]), xlim=(0.4, space.rows(name) + 0.6))
+        axes.set_yticks(heights, [str(choice) for choice in choices])
+        axes.set_xticks([])
         if name in space.per_layer:
-            axes.set_xlabel("layer")
+            axes.set_xlabel("stage" if name == space.depth_name else "layer")
             axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-        else:
-            axes.set_xticks([])
     figure.savefig(path, dpi=150)
 
 

@@ -16,7 +16,7 @@ from .analysis import format_cell, plot_architecture, plot_losses, plot_shares, 
 from .cost import num_params
 from .models.loading import supernet_class
 from .samplers import sampler
-from .space import Architecture
+from .space import Architecture, SearchSpace
 
 
 # Stands for the model's name in the card's code; `push` puts the repository in its place.
@@ -69,7 +69,7 @@ def write_card(run_dir: str | Path, folder: str | Path | None = None, *, license
         config.space.validate(arch)
     facts = {
         **_search_facts(run_dir, settings, results),
-        **_space_facts(config, arch),
+        **_space_facts(config.space, arch),
         "repo": LOCAL_NAME,
         "pipeline": results["pipeline"],
         "stock_class": config.architectures[0],
@@ -238,25 +238,34 @@ def public(text: str) -> str:
     return re.sub(r"(?<![\w./:~])~?/(?:[^/\s'\"]+/)*", "", text)
 
 
-def _space_facts(config: PreTrainedConfig, arch: Architecture | None) -> dict[str, Any]:
-    space = config.space
+def _space_facts(space: SearchSpace, arch: Architecture | None) -> dict[str, Any]:
     rows = []
     for name, choices in space.choices.items():
-        chosen = "per layer" if name in space.per_layer else "once"
+        chosen = "once"
+        if name in space.per_layer:
+            per = "per stage" if name == space.depth_name else "per layer"
+            chosen = per if space.depth_name else f"{space.rows(name)} times"
         rows.append({"dimension": name, "choices": ", ".join(map(str, choices)), "chosen": chosen})
-    layers = None if arch is None else _layer_rows(arch, config)
+    layers = None if arch is None else layer_rows(arch, space)
     return {"size": f"{space.size:,}", "space": rows, "architecture": layers}
 
 
-def _layer_rows(arch: Architecture, config: PreTrainedConfig) -> list[dict[str, Any]]:
-    """A row for the whole net, then a row per layer."""
-    whole = {name: str(value) for name, value in arch.to_dict().items() if name not in config.space.per_layer}
-    layered = {name: value for name, value in arch.to_dict().items() if name in config.space.per_layer}
-    rows = [{"layer": "whole net", **whole, **dict.fromkeys(layered, "")}]
-    for layer in range(arch.depth or 0):
-        values = {name: str(values[layer]) for name, values in layered.items()}
-        rows.append({"layer": str(layer + 1), **dict.fromkeys(whole, ""), **values})
+def layer_rows(arch: Architecture, space: SearchSpace) -> list[dict[str, str]]:
+    """An architecture as a table: a row for the whole net, then a row for every layer that exists."""
+    layered = [name for name in space.choices if name in space.per_layer and name != space.depth_name]
+    whole = {name: "" if name in layered else _joined(value) for name, value in arch.to_dict().items()}
+    rows = [{"layer": "whole net", **whole}]
+    for layer in range(max((space.rows(name) for name in layered), default=0)):
+        values = {name: value[layer] for name in layered if layer < len(value := getattr(arch, name))}
+        if any(value is not None for value in values.values()):
+            stage, number = divmod(layer, space.max_depth)
+            label = f"{stage + 1}.{number + 1}" if space.stages > 1 else str(layer + 1)
+            rows.append({"layer": label, **dict.fromkeys(whole, ""), **{n: str(v) for n, v in values.items()}})
     return rows
+
+
+def _joined(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _subnet_facts(

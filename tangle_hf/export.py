@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from .arch import one_hot
+from .example_inputs import example_inputs
 from .extract import extract, natural_form
 from .files import replacing
 from .space import Architecture
@@ -84,20 +85,6 @@ def export(
         if progress:
             logging.enable_progress_bar()
     return Export(folder, form, difference, scale)
-
-
-def example_inputs(model: PreTrainedModel, batch_size: int = 1, length: int = 64) -> dict[str, Tensor]:
-    """Inputs of the right shape: counting tokens, as many as fit, or random images."""
-    config = model.config
-    if model.main_input_name == "pixel_values":
-        size = config.image_size
-        height, width = (size, size) if isinstance(size, int) else size
-        generator = torch.Generator().manual_seed(0)
-        images = torch.randn(batch_size, config.num_channels, height, width, generator=generator)
-        return {"pixel_values": images.to(model.device)}
-    length = min(length, config.max_position_embeddings)
-    tokens = torch.arange(batch_size * length).view(batch_size, length) % config.vocab_size
-    return {"input_ids": tokens.to(model.device)}
 
 
 def read_architecture(path: str | Path) -> Architecture:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from .export import example_inputs
+from .example_inputs import example_inputs
 from .files import replacing
 from .space import Architecture
 
@@ -125,7 +125,8 @@ def _write(graph: Logits, path: Path) -> None:
 
 def _inputs(model: PreTrainedModel, batch_size: int, length: int) -> dict[str, Tensor]:
     """Inputs of all kinds that the graph takes; the first sequence of several begins with padding."""
-    inputs = example_inputs(model, batch_size, length)
+    length = length if model.main_input_name == "input_ids" else None
+    inputs = example_inputs(model, batch_size=batch_size, sequence_length=length)
     if "input_ids" in inputs:
         mask = torch.ones_like(inputs["input_ids"])
         if batch_size > 1:

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,10 @@ import yaml
 from models.families import gpt2, vit
 from transformers import AutoModelForCausalLM, AutoModelForImageClassification
 
-from tangle_hf import Architecture, ArchParameters, extract, num_params
+from tangle_hf import Architecture, ArchParameters, extract, latency, num_params
 from tangle_hf.cli import main
+from tangle_hf.latency_profile import profile
+from tangle_hf.latency_table import latency_ms, save_latency_table
 from tangle_hf.resolve import resolve
 
 
@@ -123,6 +126,20 @@ def test_by_budget_from_a_run_and_from_what_it_publishes(run, capsys):
     main(["info", "published"])
     said = capsys.readouterr().out
     assert type(supernet).__name__ in said and "no: arch_parameters" in said
+
+
+def test_by_latency(run, capsys, monkeypatch):
+    folder, supernet, _ = run
+    monkeypatch.setattr(latency, "forward_seconds", lambda net, inputs: 1e-7 * net.num_parameters())
+    length = 16 if supernet.main_input_name == "input_ids" else None
+    table = profile(supernet, batch_size=2, sequence_length=length, rounds=1, progress=False)
+    save_latency_table(replace(table, conditions={**table.conditions, "device_name": "another"}), "other.json")
+    options = ["resolve", "run", "--max_latency_ms", "90%", "--output", "fast", "--latency_table", "other.json"]
+    assert "device_name another there" in error_of(*options)
+    main([*options, "--allow_other_latency_table"])
+    found = Architecture.from_json(Path("fast/architecture.json").read_text())
+    assert f"{latency_ms(table, found):.4g} predicted of " in capsys.readouterr().out
+    assert "no effect without --max_latency_ms" in error_of("resolve", "run", "--max_params", "90%", *options[-2:])
 
 
 def test_what_a_folder_is(run, capsys):

@@ -26,7 +26,7 @@ from ..space import Architecture
 from .arguments import SearchArguments
 from .budget import Surface, project_gradient, return_to_surface, start_on_surface
 from .checkpoints import latest_checkpoint, save_checkpoint
-from .choose import budgets_of, check_budgets, costs, current_best
+from .choose import budgets_of, check_budgets, check_latency, costs, current_best
 from .data import Batches
 
 
@@ -82,7 +82,8 @@ def search(
         The trained architecture parameters; None if the run was interrupted (a checkpoint was left).
 
     Raises:
-        ValueError: `resume` without a checkpoint, precision is fp16, or no architecture keeps to the budgets.
+        ValueError: `resume` without a checkpoint, precision is fp16, no architecture keeps to the budgets, or the
+            latency table is missing or was measured under other conditions.
         FloatingPointError: A loss is not finite; the last good checkpoint is kept.
     """
     if accelerator.mixed_precision == "fp16":
@@ -90,6 +91,8 @@ def search(
             "mixed_precision=fp16 is not supported: two losses cannot share its scaler; choose bf16 or no"
         )
     check_budgets(arguments, supernet, sequence_length)
+    for difference in check_latency(arguments, supernet, sequence_length, accelerator.device):
+        logger.warning(f"the latency table was measured under other conditions: {difference}")
     run_dir = Path(arguments.output_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     method = sampler(arguments.sampler)
@@ -97,7 +100,9 @@ def search(
     budgets = budgets_of(arguments, supernet, sequence_length)
     surface = Surface(method, budgets, at_most=arguments.budget_mode == "at_most")
     for budget in set(budgets) - set(surface.budgets):
-        logger.warning(f"max_{budget.cost} = {budget.limit:,} is no limit: even the largest architecture keeps to it")
+        logger.warning(
+            f"max_{budget.cost} = {budget.text(budget.limit)} is no limit: even the largest architecture keeps to it"
+        )
     _assign(arch_parameters.logits, start_on_surface(surface, arch_parameters.logits))
     optimizer = _weight_optimizer(supernet, arguments)
     batch_size, workers = arguments.per_device_batch_size, arguments.dataloader_num_workers

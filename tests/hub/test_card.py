@@ -8,8 +8,9 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
-from tangle_hf import Architecture
-from tangle_hf.card import LOCAL_NAME, hub_name, public, write_card
+from tangle_hf import Architecture, PerLayer, SearchSpace
+from tangle_hf.analysis import plot_architecture
+from tangle_hf.card import LOCAL_NAME, hub_name, layer_rows, public, write_card
 from tangle_hf.export import export
 from tangle_hf.models.loading import load_supernet
 from tangle_hf.resolve import _example
@@ -127,6 +128,20 @@ def test_only_names_on_the_hub_become_links(gpt2_run, tmp_path):
     edit(gpt2_run / "config.yaml", dataset=str(tmp_path), start_from=str(tmp_path))
     data = ModelCard.load(write_card(gpt2_run)).data
     assert data.datasets is None and data.base_model is None
+
+
+def test_stages_and_named_choices_have_tables_and_pictures(tmp_path):
+    space = SearchSpace(width=[8, 16], depths=PerLayer([1, 2], rows=2), kernel=PerLayer([3, 5]))
+    arch = space.architecture(width=8, depths=[2, 1], kernel=[3, 5, 5, None])
+    rows = layer_rows(arch, space)
+    assert [list(row.values()) for row in rows] == [
+        ["whole net", "8", "2, 1", ""], ["1.1", "", "", "3"], ["1.2", "", "", "5"], ["2.1", "", "", "5"]]  # fmt: skip
+    plot_architecture(arch, space, tmp_path / "stages.png")
+    cell = SearchSpace(operation=PerLayer(["skip", "conv"], rows=3))
+    arch = cell.architecture(operation=["conv", "skip", "conv"])
+    assert [row["operation"] for row in layer_rows(arch, cell)] == ["", "conv", "skip", "conv"]
+    plot_architecture(arch, cell, tmp_path / "cell.png")
+    assert all((tmp_path / name).read_bytes().startswith(PNG) for name in ("stages.png", "cell.png"))
 
 
 def test_folders_of_this_machine_are_left_out():
