@@ -294,7 +294,7 @@ def _subnet_facts(
         "run": [BASELINES[word] for word in words],
         "not_run": [name for word, name in BASELINES.items() if word not in words],
         "latency": _latency_rows(latency) if latency else None,
-        "latency_conditions": ", ".join(f"{k} {v}" for k, v in latency["conditions"].items()) if latency else None,
+        "latency_conditions": _conditions(latency["conditions"]) if latency else None,
     }
 
 
@@ -326,6 +326,11 @@ def _latency_rows(latency: Mapping[str, Any]) -> list[dict[str, Any]]:
         }
         for name, net in latency["nets"].items()
     ]
+
+
+def _conditions(conditions: Mapping[str, Any]) -> str:
+    shown = {k: v for k, v in conditions.items() if v is not None and not isinstance(v, list)}
+    return ", ".join(f"{name} {value}" for name, value in shown.items())
 
 
 def _budget_rows(budgets: Mapping[str, float]) -> list[dict[str, Any]]:
