@@ -1,12 +1,10 @@
 """What every search recipe does around its data and its supernet: start, search, export, table."""
 
 import json
-import sys
 import time
-import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,10 +16,10 @@ from run_latency import compare_latency, with_latency_table, without_latency
 from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
-import tangle_hf
 from tangle_hf import ArchParameters, num_params, one_hot, sampler
 from tangle_hf.analysis import format_table, plot_losses, plot_shares, read_metrics
 from tangle_hf.card import write_card
+from tangle_hf.errors import readable_errors
 from tangle_hf.export import export
 from tangle_hf.hub import check_target, push
 from tangle_hf.search import SearchArguments, choose, search
@@ -34,7 +32,7 @@ FREE_ON_RESUME = {
     "dataloader_num_workers", "allow_other_latency_table",
     *(item.name for item in fields(SearchHubArguments)),
 }  # fmt: skip
-OWN_FOLDERS = (Path(__file__).resolve().parent, Path(tangle_hf.__file__).resolve().parent)
+readable_errors = partial(readable_errors, Path(__file__).parent)
 
 
 @dataclass(frozen=True)
@@ -68,21 +66,6 @@ class SearchTask:
     example: str
     data: str
     sequence_length: int | None = None
-
-
-@contextmanager
-def readable_errors() -> Iterator[None]:
-    """Ends the script with one line where a file of this project raises an error that is meant for the user.
-
-    One from elsewhere is an error that nobody has thought of, and keeps its traceback.
-    """
-    try:
-        yield
-    except (ValueError, FloatingPointError, ConnectionError) as error:
-        origin = Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve()
-        if not any(origin.is_relative_to(folder) for folder in OWN_FOLDERS):
-            raise
-        sys.exit(f"error: {error}")
 
 
 def start(settings: SearchArguments, hub: SearchHubArguments, resolved: dict) -> Accelerator:
@@ -196,7 +179,10 @@ def report(
         used: On what device the search ran, and if known its seconds of wall clock and of this process on the CPU.
     """
     run_dir, space, method = Path(settings.output_dir), supernet.space, sampler(settings.sampler)
-    arch_parameters.save(run_dir / "arch_parameters.safetensors")
+    header = {"sampler": settings.sampler}
+    if task.sequence_length is not None:
+        header["block_size"] = str(task.sequence_length)
+    arch_parameters.save(run_dir / "arch_parameters.safetensors", header)
     supernet.save_pretrained(run_dir / "supernet")
     task.processor.save_pretrained(run_dir / "supernet")
     metrics = read_metrics(run_dir / "metrics.jsonl")
