@@ -1,25 +1,27 @@
 """What every search recipe does around its data and its supernet: start, search, export, table."""
 
 import json
-import sys
-import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from hub_arguments import SearchHubArguments, command_line, hub_options
 from run_folder import check_run_folder, write_config
 from run_latency import compare_latency, with_latency_table, without_latency
 from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
-import tangle_hf
 from tangle_hf import ArchParameters, num_params, one_hot, sampler
 from tangle_hf.analysis import format_table, plot_losses, plot_shares, read_metrics
+from tangle_hf.card import write_card
+from tangle_hf.errors import readable_errors
 from tangle_hf.export import export
+from tangle_hf.hub import check_target, push
 from tangle_hf.search import SearchArguments, choose, search
 from tangle_hf.search.choose import budgets_of, check_budgets, costs
 from tangle_hf.space import Architecture
@@ -28,8 +30,9 @@ from tangle_hf.space import Architecture
 FREE_ON_RESUME = {
     "resume", "output_dir", "report_to", "logging_steps", "eval_steps", "eval_batches", "save_steps",
     "dataloader_num_workers", "allow_other_latency_table",
+    *(item.name for item in fields(SearchHubArguments)),
 }  # fmt: skip
-OWN_FOLDERS = (Path(__file__).resolve().parent, Path(tangle_hf.__file__).resolve().parent)
+readable_errors = partial(readable_errors, Path(__file__).parent)
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class SearchTask:
         compute: Architecture -> its FLOPs, as columns of the table.
         sample: Inputs of one forward pass, to compare an export with the supernet.
         example: What an example is called.
+        data: What the data are, in a few words for the model card.
         sequence_length: Tokens of an example of text.
     """
 
@@ -60,33 +64,21 @@ class SearchTask:
     compute: Callable[[Architecture], dict[str, int]]
     sample: Mapping[str, torch.Tensor]
     example: str
+    data: str
     sequence_length: int | None = None
 
 
-@contextmanager
-def readable_errors() -> Iterator[None]:
-    """Ends the script with one line where a file of this project raises an error that is meant for the user.
-
-    One from elsewhere is an error that nobody has thought of, and keeps its traceback.
-    """
-    try:
-        yield
-    except (ValueError, FloatingPointError) as error:
-        origin = Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve()
-        if not any(origin.is_relative_to(folder) for folder in OWN_FOLDERS):
-            raise
-        sys.exit(f"error: {error}")
-
-
-def start(settings: SearchArguments, resolved: dict) -> Accelerator:
-    """Checks the folder, sets the seed, and gives the accelerator.
+def start(settings: SearchArguments, hub: SearchHubArguments, resolved: dict) -> Accelerator:
+    """Checks the folder and where to publish, sets the seed, and gives the accelerator.
 
     Args:
         settings: The trainer's.
+        hub: Whether and where to publish.
         resolved: All settings of the run.
 
     Raises:
-        ValueError: As `check_run_folder`.
+        ValueError: As `check_run_folder` and `check_target`.
+        ConnectionError: As `check_target`.
     """
     accelerator = Accelerator(
         mixed_precision=settings.mixed_precision,
@@ -95,15 +87,33 @@ def start(settings: SearchArguments, resolved: dict) -> Accelerator:
     )
     if not settings.dry_run:
         check_run_folder(Path(settings.output_dir), resolved, settings.resume, FREE_ON_RESUME)
+        if hub.push_to_hub and accelerator.is_main_process:  # better now than after hours
+            for repo_id, supernet in targets(settings, hub):
+                kind = "supernet" if supernet else "subnet"
+                check_target(repo_id, kind, **hub_options(hub))
     set_seed(settings.seed)
     disable_progress_bar()  # of loading and saving; the search has its own
     return accelerator
 
 
+def targets(settings: SearchArguments, hub: SearchHubArguments) -> list[tuple[str, bool]]:
+    """(repository, whether it is for the supernet) of everything that is to be published.
+
+    A method that chooses nothing has only its supernet to show.
+    """
+    main = hub.hub_model_id or Path(settings.output_dir).resolve().name, sampler(settings.sampler).single_path
+    return [main] if hub.hub_supernet_model_id is None else [main, (hub.hub_supernet_model_id, True)]
+
+
 def run(
-    supernet: PreTrainedModel, task: SearchTask, settings: SearchArguments, accelerator: Accelerator, resolved: dict
+    supernet: PreTrainedModel,
+    task: SearchTask,
+    settings: SearchArguments,
+    hub: SearchHubArguments,
+    accelerator: Accelerator,
+    resolved: dict,
 ) -> None:
-    """Searches, and reports what was found, unless it is stopped before."""
+    """Searches, reports what was found, and publishes it if asked to, unless it is stopped before."""
     run_dir = Path(settings.output_dir)
     # What needs no latency is refused before it is measured.
     check_budgets(without_latency(settings), supernet, task.sequence_length)
@@ -113,6 +123,7 @@ def run(
         print(f"{supernet.space.size:,} architectures, the largest has {supernet.num_parameters():,} parameters")
     if settings.report_to != "none":
         accelerator.init_trackers("tangle_hf", config={k: str(v) for k, v in resolved.items()})
+    begin = time.perf_counter(), time.process_time()
     arch_parameters = search(
         supernet,
         task.train_data,
@@ -126,16 +137,52 @@ def run(
         if arch_parameters is None:
             print(f"stopped; continue with the same command and --resume (checkpoint in {run_dir / 'checkpoints'})")
         else:
-            report(supernet, arch_parameters, task, settings)
+            seconds, cpu_seconds = time.perf_counter() - begin[0], time.process_time() - begin[1]
+            used = {"device": device_name(accelerator)}
+            if not settings.resume:  # the time of a part would mislead
+                used |= {"seconds": seconds, "cpu_seconds": cpu_seconds}
+            report(supernet, arch_parameters, task, settings, used)
+            for folder in ("subnet", "supernet"):
+                if (run_dir / folder).is_dir():
+                    write_card(run_dir, run_dir / folder, license=hub.license)
+            if hub.push_to_hub:
+                for repo_id, of_supernet in targets(settings, hub):
+                    print(f"published: {push(run_dir, repo_id, supernet=of_supernet, **hub_options(hub))}")
     accelerator.end_training()
 
 
+def device_name(accelerator: Accelerator) -> str:
+    """What a search ran on, in words."""
+    kind, count = accelerator.device.type, accelerator.num_processes
+    name = (
+        f"CPU with {torch.get_num_threads()} torch thread(s)"
+        if kind == "cpu"
+        else torch.get_device_module().get_device_name()
+    )
+    return name if count == 1 else f"{count} processes, each {name}"
+
+
 def report(
-    supernet: PreTrainedModel, arch_parameters: ArchParameters, task: SearchTask, settings: SearchArguments
+    supernet: PreTrainedModel,
+    arch_parameters: ArchParameters,
+    task: SearchTask,
+    settings: SearchArguments,
+    used: Mapping[str, float | str],
 ) -> None:
-    """Leaves the supernet, the subnet, the plots and the results, and prints the table."""
+    """Leaves the supernet, the subnet, the plots and the results, and prints the table.
+
+    Args:
+        supernet: After the search.
+        arch_parameters: What `search` returned.
+        task: Data and scores.
+        settings: The trainer's.
+        used: On what device the search ran, and if known its seconds of wall clock and of this process on the CPU.
+    """
     run_dir, space, method = Path(settings.output_dir), supernet.space, sampler(settings.sampler)
-    arch_parameters.save(run_dir / "arch_parameters.safetensors")
+    header = {"sampler": settings.sampler}
+    if task.sequence_length is not None:
+        header["block_size"] = str(task.sequence_length)
+    arch_parameters.save(run_dir / "arch_parameters.safetensors", header)
     supernet.save_pretrained(run_dir / "supernet")
     task.processor.save_pretrained(run_dir / "supernet")
     metrics = read_metrics(run_dir / "metrics.jsonl")
@@ -146,7 +193,13 @@ def report(
         cost = {"parameters": num_params(space, arch, supernet.config), **task.compute(arch)}
         rows.append({"net": name, **cost, **scores})
 
-    results = {"largest": space.largest.to_dict()}
+    results = {
+        "command": command_line(),
+        "pipeline": task.pipeline,
+        "data": task.data,
+        "search": dict(used),
+        "largest": space.largest.to_dict(),
+    }
     if not method.single_path:
         budgets = budgets_of(settings, supernet, task.sequence_length)
         candidates = choose(

@@ -5,7 +5,7 @@ import copy
 import torch
 from transformers import PreTrainedModel
 
-from .axes import pad_parameters, slice_parameters
+from .axes import named_tensors, pad_parameters, slice_parameters
 from .space import Architecture
 
 
@@ -28,16 +28,16 @@ def extract(supernet: PreTrainedModel, arch: Architecture, form: str = "auto") -
     supernet.space.validate(arch)
     reasons = supernet.subnet_forms(supernet.config, arch)
     if form == "auto":
-        form = next(name for name, reason in reasons.items() if reason is None)
+        form = natural_form(supernet, arch)
     if form not in reasons:
         raise ValueError(f"form={form!r} is unknown; choose one of {['auto', *reasons]}")
     if reasons[form] is not None:
         raise ValueError(f"this architecture has no {form} form: {reasons[form]}")
     subnet_class, config = supernet.subnet_skeleton(supernet.config, arch, form)
     subnet = subnet_class(config).to(device=supernet.device, dtype=supernet.dtype).eval()
-    cut = slice_parameters({n: p.detach() for n, p in supernet.named_parameters()}, supernet.axes, arch)
     with torch.no_grad():
-        target = dict(subnet.named_parameters())
+        cut = slice_parameters(named_tensors(supernet, supernet.axes), supernet.axes, arch)
+        target = named_tensors(subnet, supernet.axes)
         if form == "padded":
             for tensor in target.values():
                 tensor.zero_()
@@ -49,3 +49,8 @@ def extract(supernet: PreTrainedModel, arch: Architecture, form: str = "auto") -
     if supernet.can_generate():
         subnet.generation_config = copy.deepcopy(supernet.generation_config)
     return subnet
+
+
+def natural_form(supernet: PreTrainedModel, arch: Architecture) -> str:
+    """The form that "auto" stands for: stock where the architecture has it, else compact."""
+    return next(name for name, reason in supernet.subnet_forms(supernet.config, arch).items() if reason is None)
