@@ -1,5 +1,6 @@
 """What every search recipe does around its data and its supernet: start, search, export, table."""
 
+import csv
 import json
 import sys
 import traceback
@@ -11,22 +12,25 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from run_folder import check_run_folder, write_config
+from run_folder import check_run_folder, write_config, write_json
 from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
 import tangle_hf
 from tangle_hf import ArchParameters, num_params, one_hot, sampler
-from tangle_hf.analysis import format_table, plot_losses, plot_shares, read_metrics
+from tangle_hf.analysis import format_table, plot_diagnostics, plot_front, plot_losses, plot_shares, read_metrics
+from tangle_hf.cost_table import exact
 from tangle_hf.export import export
-from tangle_hf.search import SearchArguments, choose, search
+from tangle_hf.search import SearchArguments, choose, search, trace_front
 from tangle_hf.search.choose import budgets_of, check_budgets, costs
+from tangle_hf.search.front import hypervolume
+from tangle_hf.search.pareto import ArchFront
 from tangle_hf.space import Architecture
 
 
 FREE_ON_RESUME = {
     "resume", "output_dir", "report_to", "logging_steps", "eval_steps", "eval_batches", "save_steps",
-    "dataloader_num_workers",
+    "dataloader_num_workers", "early_stop_evals", "undecided_entropy",
 }  # fmt: skip
 OWN_FOLDERS = (Path(__file__).resolve().parent, Path(tangle_hf.__file__).resolve().parent)
 
@@ -41,7 +45,7 @@ class SearchTask:
         train_data: Examples for the weights.
         arch_data: Examples for the architecture parameters.
         validation_data: Examples to follow the search by.
-        score: Examples, architecture -> scores with the supernet's current weights, "loss" among them.
+        score: Examples, and `arch=` or `mixture=` -> scores with the supernet's current weights, "loss" among them.
         test: Model, and `mixture=` or `arch=` for a supernet -> scores on test data, as columns of the table.
         compute: Architecture -> its FLOPs, as columns of the table.
         sample: Inputs of one forward pass, to compare an export with the supernet.
@@ -54,7 +58,7 @@ class SearchTask:
     train_data: torch.utils.data.Dataset
     arch_data: torch.utils.data.Dataset
     validation_data: torch.utils.data.Dataset
-    score: Callable[[torch.utils.data.Dataset, Architecture], Mapping[str, float]]
+    score: Callable[..., Mapping[str, float]]
     test: Callable[..., dict[str, float]]
     compute: Callable[[Architecture], dict[str, int]]
     sample: Mapping[str, torch.Tensor]
@@ -116,27 +120,36 @@ def run(
         task.arch_data,
         settings,
         accelerator,
-        lambda arch: task.score(task.validation_data, arch),
+        lambda arch: task.score(task.validation_data, arch=arch),
         task.sequence_length,
+        lambda mixture: task.score(task.validation_data, mixture=mixture)["loss"],
     )
     if accelerator.is_main_process:
         if arch_parameters is None:
             print(f"stopped; continue with the same command and --resume (checkpoint in {run_dir / 'checkpoints'})")
         else:
-            report(supernet, arch_parameters, task, settings)
+            save_search(supernet, arch_parameters, task, run_dir)
+            (report_front if settings.pareto else report)(supernet, arch_parameters, task, settings)
     accelerator.end_training()
 
 
-def report(
-    supernet: PreTrainedModel, arch_parameters: ArchParameters, task: SearchTask, settings: SearchArguments
+def save_search(
+    supernet: PreTrainedModel, arch_parameters: ArchParameters | ArchFront, task: SearchTask, run_dir: Path
 ) -> None:
-    """Leaves the supernet, the subnet, the plots and the results, and prints the table."""
-    run_dir, space, method = Path(settings.output_dir), supernet.space, sampler(settings.sampler)
+    """Leaves the supernet, the logits, and the plots of every search."""
     arch_parameters.save(run_dir / "arch_parameters.safetensors")
     supernet.save_pretrained(run_dir / "supernet")
     task.processor.save_pretrained(run_dir / "supernet")
     metrics = read_metrics(run_dir / "metrics.jsonl")
     plot_losses(metrics, run_dir / "losses.png")
+    plot_diagnostics(metrics, run_dir / "diagnostics.png")
+
+
+def report(
+    supernet: PreTrainedModel, arch_parameters: ArchParameters, task: SearchTask, settings: SearchArguments
+) -> None:
+    """Leaves the subnet, its shares and the results, and prints the table."""
+    run_dir, space, method = Path(settings.output_dir), supernet.space, sampler(settings.sampler)
     rows = []
 
     def row(name: str, arch: Architecture, scores: dict[str, float]) -> None:
@@ -150,11 +163,11 @@ def report(
             supernet,
             arch_parameters,
             settings,
-            lambda arch: task.score(task.arch_data, arch)["loss"],
+            lambda arch: task.score(task.arch_data, arch=arch)["loss"],
             task.sequence_length,
         )
         arch = candidates[0][0].arch
-        plot_shares(metrics, space.choices, run_dir / "shares.png")
+        plot_shares(read_metrics(run_dir / "metrics.jsonl"), space.choices, run_dir / "shares.png")
         (run_dir / "architecture.json").write_text(arch.to_json() + "\n")
         inputs = {name: values.to(supernet.device) for name, values in task.sample.items()}
         written = export(supernet, arch, run_dir / "subnet", inputs, processor=task.processor)
@@ -193,3 +206,39 @@ def report(
         f"reloaded files against the supernet: logits differ by {written.difference:.1e} of {written.scale:.1e} at most"
     )
     print(f'load it: pipeline("{task.pipeline}", model="{written.folder}"{loading})')
+
+
+def report_front(supernet: PreTrainedModel, front: ArchFront, task: SearchTask, settings: SearchArguments) -> None:
+    """Leaves the front as `pareto.json`, `pareto.csv` and `pareto.png`, and prints it."""
+    run_dir, space, cost = Path(settings.output_dir), supernet.space, settings.pareto
+
+    def loss(arch: Architecture) -> float:
+        return task.score(task.arch_data, arch=arch)["loss"]
+
+    traced = trace_front(supernet, front, settings, loss)
+    table = front.budgets[0][-1].table
+    largest, worst = exact(table, space.largest), loss(space.smallest)
+    points, rows = [], []
+    for number, point in enumerate(traced):
+        scores = task.test(supernet, mixture=one_hot(space, point.candidate.arch))
+        shown = {"limit": point.limit, "cost": point.cost, "share": point.cost / largest, "loss": point.loss, **scores}
+        arch = point.candidate.arch
+        points.append(
+            {**shown, "nondominated": point.nondominated, "costs": point.candidate.costs, "arch": arch.to_dict()}
+        )
+        rows.append({"point": number, **shown, "front": "yes" if point.nondominated else "no", "arch": str(arch)})
+    area = hypervolume([(point.cost / largest, point.loss) for point in traced], (1.0, worst))
+    result = {"cost": cost, "largest": largest, "anchors": list(front.limits), "max_steps": settings.max_steps}
+    result |= {"reference": [1.0, worst], "hypervolume": area, "points": points}
+    write_json(run_dir / "pareto.json", result)
+    with (run_dir / "pareto.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    plot_front(points, cost, run_dir / "pareto.png")
+    print("\n" + format_table(rows))
+    print(
+        f"\n{sum(p.nondominated for p in traced)} of {len(traced)} points are beaten by no other; hypervolume {area:.4f} in "
+        f"shares of the largest net's {cost} times nats, up to all of it and the smallest net's loss, {worst:.4f}"
+    )
+    print(f'export one: tangle_hf.resolve.extract_point("{run_dir}", POINT, FOLDER)')
