@@ -1,5 +1,6 @@
 """Pictures and tables of a run, from the numbers in its `metrics.jsonl`."""
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -60,13 +61,13 @@ def plot_diagnostics(metrics: Sequence[Mapping], path: str | Path) -> None:
     for axes, name in panels:
         for limit, points in _series(metrics, name).items():
             axes.plot(*zip(*points, strict=True), label=limit or None)
+    colors = (f"C{number}" for number in itertools.count())
     for cost in sorted({key.split("@")[0].removeprefix("max_") for key in metrics[0] if key.startswith("max_")}):
-        limits = _series(metrics, f"max_{cost}")
-        for kind, style in (("expected", "-"), ("arch", ":")):
-            for limit, points in _series(metrics, f"{kind}_{cost}").items():
-                shares = [value / most for (_, value), (_, most) in zip(points, limits[limit], strict=True)]
-                label = f"{cost} {limit} {kind}".replace("  ", " ")
-                budget.plot([step for step, _ in points], shares, style, label=label)
+        for limit, points in _series(metrics, f"max_{cost}").items():
+            color, most = next(colors), points[0][1]
+            for kind, style, name in (("expected", "-", "expected"), ("arch", ":", "discretised")):
+                shares = [line[f"{kind}_{cost}{limit}"] / most for line in metrics]
+                budget.plot(steps, shares, style, color=color, label=f"{cost}{limit}, {name}")
     gap.axhline(0, color="gray", lw=0.8)
     titles = ["entropy, 1 = uniform", "mixture - discretised, nats", "steps unchanged", "share of the budget"]
     for axes, title in zip((entropy, gap, stability, budget), titles, strict=True):
