@@ -138,8 +138,9 @@ def undecided_rows(
     """
     space, near = arch_parameters.space, {}
     for name, entropies in ({} if method.single_path else arch_parameters.entropies(method)).items():
-        alive = entropies[: len(getattr(arch, name))] if name in space.per_layer else entropies
-        rows = [row for row, entropy in enumerate(alive.tolist()) if entropy > threshold]
+        value = getattr(arch, name)
+        values = value if name in space.per_layer else (value,)  # None or missing where a layer does not exist
+        rows = [row for row, taken in enumerate(values) if taken is not None and entropies[row] > threshold]
         near |= {name: rows} if rows else {}
     return near
 
