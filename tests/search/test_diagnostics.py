@@ -8,7 +8,15 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from worker import SPACE, Blocks
 
-from tangle_hf import ArchParameters, ElasticGPT2Config, ElasticGPT2LMHeadModel, one_hot, sampler
+from tangle_hf import (
+    ArchParameters,
+    ElasticGPT2Config,
+    ElasticGPT2LMHeadModel,
+    PerLayer,
+    SearchSpace,
+    one_hot,
+    sampler,
+)
 from tangle_hf.analysis import plot_diagnostics, plot_losses, read_metrics
 from tangle_hf.search import SearchArguments, search
 from tangle_hf.search.diagnostics import undecided_rows
@@ -141,6 +149,9 @@ def test_rows_of_layers_that_the_net_lacks_do_not_count():
     with torch.no_grad():
         arch_parameters.logits["n_head"][1] += torch.tensor([0.0, 3.0])
     assert undecided_rows(arch_parameters, sampler("darts"), deep, 0.95)["n_head"] == [0]
+    stages = SearchSpace(depths=PerLayer([1, 2], rows=2), kernel=PerLayer([3, 5]))
+    shallow = stages.architecture(depths=[1, 2], kernel=3)
+    assert undecided_rows(ArchParameters(stages), sampler("darts"), shallow, 0.95)["kernel"] == [0, 2, 3]
 
 
 def test_plots_are_drawn_of_plain_searches_budgets_and_fronts(tmp_path):
