@@ -3,12 +3,13 @@
 from dataclasses import dataclass, field
 
 from ..budgets import parse_amount
+from ..latency_table import NANOSECONDS
 from ..samplers import SAMPLERS
 
 
 BUDGET_MODES = ("equal", "at_most")
 BUDGET_PARTS = ("start", "project", "return")
-LIMITS = ("max_params", "max_params_without_embeddings", "max_flops")
+LIMITS = ("max_params", "max_params_without_embeddings", "max_flops", "max_latency_ms")
 
 
 @dataclass
@@ -63,6 +64,22 @@ class SearchArguments:
     max_flops: str | None = field(
         default=None,
         metadata={"help": "most FLOPs of a forward pass over one example (a whole block of text): 1.5G, or 50%%"},
+    )
+    max_latency_ms: str | None = field(
+        default=None,
+        metadata={
+            "help": "most milliseconds of a forward pass over latency_batch_size examples, predicted from times measured on "
+            "this device: 12, or 60%% of the largest"
+        },
+    )
+    latency_batch_size: int = field(default=1, metadata={"help": "examples in a forward pass that is timed"})
+    latency_table: str | None = field(
+        default=None,
+        metadata={"help": "file of measured times, latency_table.json of another run; default: measured at the start"},
+    )
+    allow_other_latency_table: bool = field(
+        default=False,
+        metadata={"help": "take latency_table even if its device, type, batch, threads or space are others"},
     )
     standard_only: bool = field(
         default=False, metadata={"help": "find a net that is a stock transformers class: its layers are equal"}
@@ -138,14 +155,8 @@ class SearchArguments:
         if self.sampler not in SAMPLERS:
             raise ValueError(f"sampler={self.sampler!r} is unknown; choose one of {sorted(SAMPLERS)}")
         counts = ("max_steps", "per_device_batch_size", "gradient_accumulation_steps")
-        counts += (
-            "logging_steps",
-            "eval_steps",
-            "eval_batches",
-            "save_steps",
-            "budget_candidates",
-            "early_stop_evals",
-        )
+        counts += ("logging_steps", "eval_steps", "eval_batches", "save_steps", "budget_candidates", "latency_batch_size",
+                   "early_stop_evals")  # fmt: skip
         for name in counts:
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
@@ -177,13 +188,21 @@ class SearchArguments:
         given = [name for name in LIMITS if getattr(self, name) is not None]
         for name in given:
             try:
-                parse_amount(getattr(self, name), largest=10**12)
+                parse_amount(getattr(self, name), largest=10**12, unit=NANOSECONDS if name == "max_latency_ms" else 1)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
         if self.budget_mode not in BUDGET_MODES:
             raise ValueError(f"budget_mode={self.budget_mode!r} is unknown; choose one of {BUDGET_MODES}")
         if unknown := set(self.budget_parts) - set(BUDGET_PARTS):
             raise ValueError(f"budget_parts={sorted(unknown)} are unknown; choose from {BUDGET_PARTS}")
+        latency = self.limits_latency or self.latency_table is not None
+        if self.latency_batch_size != 1 and not latency:
+            raise ValueError(
+                f"latency_batch_size={self.latency_batch_size} would have no effect: no latency is measured; give "
+                "max_latency_ms, too"
+            )
+        if self.allow_other_latency_table and not latency:
+            raise ValueError("allow_other_latency_table would have no effect: give the latency_table, too")
         limits = given + ["standard_only"] * self.standard_only + ["pareto"] * (self.pareto is not None)
         limits += ["early_stop_evals"] * (self.early_stop_evals is not None)
         if limits and SAMPLERS[self.sampler].single_path:
@@ -211,9 +230,14 @@ class SearchArguments:
             raise ValueError(f"pareto_points={self.pareto_points} must be at least 2")
         for amount in self.pareto_anchors or ():
             try:
-                parse_amount(amount, largest=10**12)
+                parse_amount(amount, largest=10**12, unit=NANOSECONDS if self.pareto == "latency_ms" else 1)
             except ValueError as error:
                 raise ValueError(f"pareto_anchors: {error}") from None
+
+    @property
+    def limits_latency(self) -> bool:
+        """Whether a budget or a front is of latency."""
+        return self.max_latency_ms is not None or self.pareto == "latency_ms"
 
     @property
     def arch_warmup_steps(self) -> int:

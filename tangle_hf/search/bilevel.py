@@ -26,7 +26,7 @@ from ..space import Architecture
 from .arguments import SearchArguments
 from .budget import Surface
 from .checkpoints import latest_checkpoint, save_checkpoint
-from .choose import check_budgets
+from .choose import check_budgets, check_latency
 from .data import Batches
 from .diagnostics import Found, Stability, describe, undecided_message
 from .pareto import ArchFront, arch_front
@@ -94,7 +94,8 @@ def search(
         checkpoint was left).
 
     Raises:
-        ValueError: `resume` without a checkpoint, precision is fp16, or no architecture keeps to the budgets.
+        ValueError: `resume` without a checkpoint, precision is fp16, no architecture keeps to the budgets, or the
+            latency table is missing or was measured under other conditions.
         FloatingPointError: A loss is not finite; the last good checkpoint is kept.
     """
     if accelerator.mixed_precision == "fp16":
@@ -102,13 +103,17 @@ def search(
             "mixed_precision=fp16 is not supported: two losses cannot share its scaler; choose bf16 or no"
         )
     check_budgets(arguments, supernet, sequence_length)
+    for difference in check_latency(arguments, supernet, sequence_length, accelerator.device):
+        logger.warning(f"the latency table was measured under other conditions: {difference}")
     run_dir = Path(arguments.output_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     method = sampler(arguments.sampler)
     front = arch_front(arguments, supernet, sequence_length)
-    limits = dict.fromkeys(budget for budgets in front.budgets for budget in budgets)
-    for budget in limits.keys() - {b for budgets in front.budgets for b in Surface(method, budgets).budgets}:
-        logger.warning(f"max_{budget.cost} = {budget.limit:,} is no limit: even the largest architecture keeps to it")
+    for anchor in front.budgets:
+        for budget in set(anchor) - set(Surface(method, anchor).budgets):
+            logger.warning(
+                f"max_{budget.cost} = {budget.text(budget.limit)} is no limit: even the largest architecture keeps to it"
+            )
     optimizer = _weight_optimizer(supernet, arguments)
     batch_size, workers = arguments.per_device_batch_size, arguments.dataloader_num_workers
     state = SearchState(

@@ -11,6 +11,8 @@ from ..arch import ArchParameters
 from ..budgets import Budget, make_budgets, parse_amount
 from ..cost_table import exact, expected
 from ..discretise import Candidate, discretise
+from ..latency import conditions
+from ..latency_table import check_latency_table, load_latency_table
 from ..samplers import sampler
 from ..space import Architecture
 from .arguments import SearchArguments
@@ -18,11 +20,7 @@ from .budget import Surface, start_on_surface
 
 
 BAND = 0.95  # candidates use at least this share of a budget where there are any: what is left unused is lost
-ANCHORS = (
-    0.1,
-    0.5,
-    0.9,
-)  # of the way from the smallest to the largest net, where a front has logits unless told otherwise
+ANCHORS = (0.1, 0.5, 0.9)  # where a front has logits unless told otherwise, between the smallest and the largest net
 
 
 def budgets_of(
@@ -36,13 +34,16 @@ def budgets_of(
         sequence_length: Tokens of an example, for FLOPs of text.
 
     Raises:
-        ValueError: A budget cannot be read, or FLOPs of text have no length.
+        ValueError: A budget cannot be read, FLOPs of text have no length, or a latency has no table.
     """
+    path = arguments.latency_table if arguments.max_latency_ms is not None else None
     return make_budgets(
         supernet.config,
         max_params=arguments.max_params,
         max_params_without_embeddings=arguments.max_params_without_embeddings,
         max_flops=arguments.max_flops,
+        max_latency_ms=arguments.max_latency_ms,
+        latency_table=None if path is None else load_latency_table(path),
         sequence_length=sequence_length,
     )
 
@@ -72,9 +73,11 @@ def anchor_budgets(
     if arguments.pareto_anchors is None:
         limits = [round(smallest + share * (largest - smallest)) for share in ANCHORS]
     else:
-        limits = [parse_amount(amount, largest) for amount in arguments.pareto_anchors]
+        limits = [parse_amount(amount, largest, whole.unit) for amount in arguments.pareto_anchors]
     if any(low >= high for low, high in pairwise(limits)):
-        raise ValueError(f"the anchors of the front must ascend, but are {limits}; order --pareto_anchors")
+        raise ValueError(
+            f"the anchors of the front must ascend, but are {[whole.text(n) for n in limits]}; order --pareto_anchors"
+        )
     return [(*others, replace(whole, limit=limit)) for limit in limits]
 
 
@@ -93,6 +96,29 @@ def check_budgets(arguments: SearchArguments, supernet: PreTrainedModel, sequenc
             start_on_surface(
                 Surface(sampler(arguments.sampler), budgets), ArchParameters(space, arguments.seed).logits
             )
+
+
+def check_latency(
+    arguments: SearchArguments, supernet: PreTrainedModel, sequence_length: int | None, device: torch.device
+) -> list[str]:
+    """What differs between the latency table of the settings and this search, as far as it may.
+
+    Args:
+        arguments: Settings.
+        supernet: What is searched.
+        sequence_length: Tokens of an example.
+        device: Where the search runs, and its nets will.
+
+    Raises:
+        ValueError: As `check_latency_table`.
+    """
+    if arguments.latency_table is None:
+        return []
+    here = conditions(
+        supernet, batch_size=arguments.latency_batch_size, sequence_length=sequence_length, device=device
+    )
+    table, allow_other = load_latency_table(arguments.latency_table), arguments.allow_other_latency_table
+    return check_latency_table(table, supernet.space, here, allow_other=allow_other)
 
 
 def current_best(
@@ -145,7 +171,7 @@ def costs(
     shares = {n: s.double() for n, s in arch_parameters.probabilities(sampler(arguments.sampler)).items()}
     record = {}
     for budget in budgets:
-        record[f"max_{budget.cost}"] = budget.limit
-        record[f"expected_{budget.cost}"] = expected(budget.table, shares).item()
-        record[f"arch_{budget.cost}"] = exact(budget.table, arch)
+        record[f"max_{budget.cost}"] = budget.in_units(budget.limit)
+        record[f"expected_{budget.cost}"] = budget.in_units(expected(budget.table, shares).item())
+        record[f"arch_{budget.cost}"] = budget.in_units(exact(budget.table, arch))
     return record

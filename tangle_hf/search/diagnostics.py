@@ -29,7 +29,7 @@ class Found:
         undecided: Dimension -> its rows near uniform, as `undecided_rows`.
     """
 
-    limit: int | None
+    limit: float | None
     arch: Architecture
     numbers: dict[str, float]
     details: dict
@@ -72,11 +72,12 @@ def describe(
             if evaluate_mixture is not None and not method.single_path:
                 numbers["discretisation_gap"] = evaluate_mixture(shares) - scores["loss"]
         numbers |= costs(arch_parameters, best, arguments, budgets) | {"entropy": arch_parameters.entropy(method)}
-        details = {} if limit is None else {"limit": limit}
+        shown = None if limit is None else budgets[-1].in_units(limit)
+        details = {} if limit is None else {"limit": shown}
         details |= {"arch": best.to_dict(), "shares": {name: rows.tolist() for name, rows in shares.items()}}
         details["entropies"] = {name: rows.tolist() for name, rows in arch_parameters.entropies(method).items()}
         near = undecided_rows(arch_parameters, method, best, arguments.undecided_entropy)
-        found.append(Found(limit, best, numbers, details, near))
+        found.append(Found(shown, best, numbers, details, near))
     return found
 
 

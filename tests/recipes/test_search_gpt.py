@@ -129,7 +129,7 @@ def test_a_front_is_left_as_tables_and_compared_with_a_separate_search(tmp_path,
     assert done.returncode == 0, done.stderr
     left = {path.name for path in front.iterdir()}
     assert left == {"config.yaml", "metrics.jsonl", "checkpoints", "arch_parameters.safetensors", "supernet", "losses.png",
-                    "diagnostics.png", "pareto.json", "pareto.csv", "pareto.png"}  # fmt: skip
+                    "diagnostics.png", "pareto.json", "pareto.csv", "pareto.png", "results.json"}  # fmt: skip
     result = json.loads((front / "pareto.json").read_text())
     points = result["points"]
     assert [round(p["limit"] / result["largest"], 2) for p in points] == [0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
