@@ -216,7 +216,8 @@ def _search_facts(run_dir: Path, settings: Mapping[str, Any], results: Mapping[s
         "cpu_seconds": _clock(used["cpu_seconds"]) if "seconds" in used else None,
         "device": used["device"],
         "entropy": None if entropy is None else f"{entropy:.2f}",
-        "shares_picture": not sampler(settings["sampler"]).single_path,
+        # A front has shares for each of its anchors.
+        "shares_picture": not sampler(settings["sampler"]).single_path and settings.get("pareto") is None,
         "settings": _settings_text(settings),
         "budgets": _budget_rows(results.get("budgets") or {}),
     }
