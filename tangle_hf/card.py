@@ -332,7 +332,8 @@ def _budget_rows(budgets: Mapping[str, float]) -> list[dict[str, Any]]:
             "budget": name,
             "limit": budgets[f"max_{name}"],
             "this net": budgets[f"arch_{name}"],
-            "expected under the shares": round(budgets[f"expected_{name}"]),
+            # Latency is in milliseconds, all else counts whole things.
+            "expected under the shares": round(budgets[f"expected_{name}"], 3 if name == "latency_ms" else None),
         }
         for name in names
     ]
