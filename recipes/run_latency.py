@@ -19,8 +19,14 @@ from tangle_hf.space import Architecture
 
 def without_latency(settings: SearchArguments) -> SearchArguments:
     """The settings without what is asked of latency."""
+    front = {"pareto": None, "pareto_anchors": None} if settings.pareto == "latency_ms" else {}
     return replace(
-        settings, max_latency_ms=None, latency_table=None, latency_batch_size=1, allow_other_latency_table=False
+        settings,
+        max_latency_ms=None,
+        latency_table=None,
+        latency_batch_size=1,
+        allow_other_latency_table=False,
+        **front,
     )
 
 
@@ -41,7 +47,7 @@ def with_latency_table(
     Raises:
         ValueError: A table is missing or was measured under other conditions, or no architecture keeps to the budgets.
     """
-    if settings.max_latency_ms is None and settings.latency_table is None:
+    if not settings.limits_latency and settings.latency_table is None:
         return settings
     own = Path(settings.output_dir) / "latency_table.json"
     if settings.resume:

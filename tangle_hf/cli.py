@@ -72,10 +72,16 @@ def make_parser() -> argparse.ArgumentParser:
     added.add_argument("--max_params", help=f"most parameters, {AMOUNT}")
     added.add_argument("--max_params_without_embeddings", help="the same without embedding tables")
     added.add_argument("--max_flops", help="most FLOPs of one forward pass over a block of text or an image")
-    added.add_argument("--max_latency_ms", help="most milliseconds of one, by a table of measured times")
-    added.add_argument("--latency_table", metavar="FILE", help="that table; default: the run's own")
     added.add_argument(
-        "--allow_other_latency_table", action="store_true", help="take it even if it is of another machine or setting"
+        "--max_latency_ms", help="most milliseconds of a forward pass, as 12 or 60%% of the largest net"
+    )
+    added.add_argument(
+        "--latency_table",
+        metavar="FILE",
+        help="measured times for max_latency_ms; default: latency_table.json of the run",
+    )
+    added.add_argument(
+        "--allow_other_latency_table", action="store_true", help="take it even if it was measured on another machine"
     )
     added.add_argument("--standard_only", action="store_true", help="only nets with equal layers, which are stock")
     added.add_argument("--form", choices=("auto", "stock", "padded", "compact"), default="auto", help="as in export")
@@ -148,20 +154,15 @@ def run_resolve(arguments: argparse.Namespace) -> None:
         raise ValueError(f"resolve needs a budget: {', '.join(f'--{name}' for name in BUDGETS)}")
     name = "-".join(f"{name}-{amount}" for name, amount in budgets.items()).replace("%", "percent")
     output = arguments.output or _beside(arguments.source, source, folder_kind(source), name)
-    if "max_latency_ms" not in budgets and (arguments.latency_table or arguments.allow_other_latency_table):
-        raise ValueError("--latency_table and --allow_other_latency_table have no effect without --max_latency_ms")
-    options = ("standard_only", "form", "latency_table", "allow_other_latency_table")
-    done = resolve(source, budgets, output, **{name: getattr(arguments, name) for name in options})
+    if arguments.latency_table is not None and "max_latency_ms" not in budgets:
+        raise ValueError("--latency_table has no effect without --max_latency_ms")
+    names = ("standard_only", "form", "latency_table", "allow_other_latency_table")
+    done = resolve(source, budgets, output, **{name: getattr(arguments, name) for name in names})
     _report(done.export, done.candidate.arch)
-    used = {
-        cost: f"{done.candidate.costs[cost]:,} of {limit:,}"
-        for cost, limit in done.limits.items()
-        if cost != "latency_ms"
-    }
+    _print({cost: f"{done.candidate.costs[cost]:,} of {limit:,}" for cost, limit in done.limits.items()})
     if done.latency is not None:
-        predicted, measured = (done.latency[name] for name in ("predicted_ms", "measured_ms"))
-        used["latency_ms"] = f"{predicted:.4g} predicted of {done.limits['latency_ms']:.4g}; {measured:.4g} measured"
-    _print(used)
+        predicted, measured = done.latency["predicted_ms"], done.latency["measured_ms"]
+        _print({"latency": f"predicted {predicted:.4g} ms, measured {measured:.4g} ms ({done.latency['error']:+.1%})"})
 
 
 def run_card(arguments: argparse.Namespace) -> None:

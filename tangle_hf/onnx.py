@@ -125,8 +125,8 @@ def _write(graph: Logits, path: Path) -> None:
 
 def _inputs(model: PreTrainedModel, batch_size: int, length: int) -> dict[str, Tensor]:
     """Inputs of all kinds that the graph takes; the first sequence of several begins with padding."""
-    length = length if model.main_input_name == "input_ids" else None
-    inputs = example_inputs(model, batch_size=batch_size, sequence_length=length)
+    positions = getattr(model.config, "max_position_embeddings", length)
+    inputs = example_inputs(model, batch_size=batch_size, sequence_length=min(length, positions))
     if "input_ids" in inputs:
         mask = torch.ones_like(inputs["input_ids"])
         if batch_size > 1:

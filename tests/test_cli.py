@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoModelForImageClassification
 from tangle_hf import Architecture, ArchParameters, extract, latency, num_params
 from tangle_hf.cli import main
 from tangle_hf.latency_profile import profile
-from tangle_hf.latency_table import latency_ms, save_latency_table
+from tangle_hf.latency_table import save_latency_table
 from tangle_hf.resolve import resolve
 
 
@@ -105,7 +104,7 @@ def test_any_architecture_from_a_supernet_alone(run, capsys):
     assert not Path("out").exists() and not list(Path().glob(".partial*"))
 
 
-def test_by_budget_from_a_run_and_from_what_it_publishes(run, capsys):
+def test_by_budget_from_a_run_and_from_what_it_publishes(run, capsys, monkeypatch):
     folder, supernet, _ = run
     main(["resolve", "run", "--max_params", "70%", "--max_flops", "80%"])
     assert "subnet-max_params-70percent-max_flops-80percent" in capsys.readouterr().out
@@ -120,6 +119,15 @@ def test_by_budget_from_a_run_and_from_what_it_publishes(run, capsys):
         assert re.search(rf"^{cost} +{value:,} of ", said, flags=re.MULTILINE)
     main(["resolve", "published", "--max_params", "70%", "--standard_only", "--output", "equal"])
     assert "(stock)" in capsys.readouterr().out
+    length = 16 if supernet.main_input_name == "input_ids" else None
+    monkeypatch.setattr(latency, "forward_seconds", lambda net, inputs: 1e-7 * net.num_parameters())
+    save_latency_table(profile(supernet, sequence_length=length, rounds=1, progress=False), "table.json")
+    main(["resolve", "run", "--max_latency_ms", "70%", "--latency_table", "table.json", "--output", "fast"])
+    said = capsys.readouterr().out
+    assert re.search(r"^latency_ms +[\d.]+ of [\d.]+$", said, flags=re.MULTILINE)
+    assert re.search(r"^latency +predicted [\d.]+ ms, measured [\d.]+ ms \([+-]0.0%\)$", said, flags=re.MULTILINE)
+    assert "no latency table" in error_of("resolve", "run", "--max_latency_ms", "70%", "--output", "out")
+    assert "no effect" in error_of("resolve", "run", "--max_params", "70%", "--latency_table", "table.json")
     assert "resolve needs a budget" in error_of("resolve", "run")
     assert "below the smallest possible" in error_of("resolve", "run", "--max_params", "5", "--output", "out")
     logits = load_file(published / "arch_parameters.safetensors")
@@ -134,20 +142,6 @@ def test_by_budget_from_a_run_and_from_what_it_publishes(run, capsys):
     main(["info", "published"])
     said = capsys.readouterr().out
     assert type(supernet).__name__ in said and "no: arch_parameters" in said
-
-
-def test_by_latency(run, capsys, monkeypatch):
-    folder, supernet, _ = run
-    monkeypatch.setattr(latency, "forward_seconds", lambda net, inputs: 1e-7 * net.num_parameters())
-    length = 16 if supernet.main_input_name == "input_ids" else None
-    table = profile(supernet, batch_size=2, sequence_length=length, rounds=1, progress=False)
-    save_latency_table(replace(table, conditions={**table.conditions, "device_name": "another"}), "other.json")
-    options = ["resolve", "run", "--max_latency_ms", "90%", "--output", "fast", "--latency_table", "other.json"]
-    assert "device_name another there" in error_of(*options)
-    main([*options, "--allow_other_latency_table"])
-    found = Architecture.from_json(Path("fast/architecture.json").read_text())
-    assert f"{latency_ms(table, found):.4g} predicted of " in capsys.readouterr().out
-    assert "no effect without --max_latency_ms" in error_of("resolve", "run", "--max_params", "90%", *options[-2:])
 
 
 def test_what_a_folder_is(run, capsys):
