@@ -195,10 +195,10 @@ def _check(run_dir: Path) -> None:
 
 def _settings(run_dir: Path) -> dict:
     """The settings of a run; of a published supernet those in the header of its logits, as text."""
-    if (run_dir / "config.yaml").is_file():
-        return yaml.safe_load((run_dir / "config.yaml").read_text())
     with safe_open(run_dir / ARCH_PARAMETERS, "pt") as file:
         settings = file.metadata() or {}
+    if (run_dir / "config.yaml").is_file():
+        settings |= yaml.safe_load((run_dir / "config.yaml").read_text())
     if "sampler" not in settings:
         raise ValueError(f"{run_dir / ARCH_PARAMETERS} does not say which sampler trained it; resolve the run itself")
     return settings
