@@ -310,8 +310,13 @@ def report_front(
     for number, point in enumerate(trace_front(supernet, front, settings, loss)):
         arch = point.candidate.arch
         scores = task.test(supernet, mixture=one_hot(space, arch))
-        limit, paid = budget.in_units(point.limit), budget.in_units(point.cost)
-        numbers = {"limit": limit, "cost": paid, "share": paid / largest, "loss": point.loss, **scores}
+        numbers = {
+            "limit": point.limit,
+            "cost": point.cost,
+            "share": point.cost / largest,
+            "loss": point.loss,
+            **scores,
+        }
         points.append({**numbers, "nondominated": point.nondominated, "arch": arch.to_dict()})
         shown.append({"point": number, **numbers, "front": "yes" if point.nondominated else "no", "arch": str(arch)})
         rows.append(table_row(f"point {number} of the front", supernet, arch, task, scores))

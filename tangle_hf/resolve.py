@@ -180,6 +180,7 @@ def _arch_parameters(
         known["latency_table"] = str(run_dir / "latency_table.json")  # the one of the search
     front = arch_front(SearchArguments(**known), supernet, _block_size(settings))
     front.load(path)
+    discretise(supernet, front.anchors[0].probabilities(front.method), budgets)  # one that cannot be kept says so here
     return front.at(limits[0])
 
 

@@ -19,15 +19,15 @@ class FrontPoint:
     """What was found for one budget.
 
     Args:
-        limit: The limit of the front's cost.
+        limit: The limit of the front's cost, in its unit.
         cost: What the architecture has of it, at most the limit.
         loss: The loss that the architecture inherits.
         candidate: The architecture, with all its costs.
         nondominated: Whether no other point has at most its cost and its loss.
     """
 
-    limit: int
-    cost: int
+    limit: float
+    cost: float
     loss: float
     candidate: Candidate
     nondominated: bool
@@ -48,7 +48,7 @@ def trace_front(
         loss: Loss of an architecture with the supernet's weights, on data of the architecture steps.
     """
     losses: dict[Architecture, float] = {}
-    taken: list[tuple[int, Candidate]] = []
+    taken: list[tuple[float, Candidate]] = []
     for limit in np.linspace(front.limits[0], front.limits[-1], arguments.pareto_points).round().astype(int).tolist():
         shares, budgets = front.at(limit).probabilities(front.method), front.budgets_at(limit)
         candidates = discretise(
@@ -62,7 +62,7 @@ def trace_front(
         for candidate in candidates:
             if candidate.arch not in losses:
                 losses[candidate.arch] = loss(candidate.arch)
-        taken.append((limit, min(candidates, key=lambda candidate: losses[candidate.arch])))
+        taken.append((budgets[-1].in_units(limit), min(candidates, key=lambda candidate: losses[candidate.arch])))
     pairs = [(c.costs[arguments.pareto], losses[c.arch]) for _, c in taken]
     best = moocore.is_nondominated(np.array(pairs, dtype=float))
     return [

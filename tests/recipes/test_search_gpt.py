@@ -146,4 +146,4 @@ def test_a_front_is_left_as_tables_and_compared_with_a_separate_search(tmp_path,
     assert compared.returncode == 0, compared.stderr
     assert "one front, budgets of the others" in compared.stdout and "21,657" in compared.stdout
     refused = subprocess.run([*script, str(front)], capture_output=True, text=True, timeout=100)
-    assert refused.returncode != 0 and "error:" in refused.stderr and "results.json is missing" in refused.stderr
+    assert refused.returncode != 0 and "error:" in refused.stderr and "has no --max_params" in refused.stderr
