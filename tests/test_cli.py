@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from models.families import gpt2, vit
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForImageClassification
 
 from tangle_hf import Architecture, ArchParameters, extract, latency, num_params
@@ -129,6 +130,13 @@ def test_by_budget_from_a_run_and_from_what_it_publishes(run, capsys, monkeypatc
     assert "no effect" in error_of("resolve", "run", "--max_params", "70%", "--latency_table", "table.json")
     assert "resolve needs a budget" in error_of("resolve", "run")
     assert "below the smallest possible" in error_of("resolve", "run", "--max_params", "5", "--output", "out")
+    logits = load_file(published / "arch_parameters.safetensors")
+    for header, message in [
+        ({"sampler": "spos"}, "used spos, which trains weights"),
+        ({}, "does not say which sampler"),
+    ]:
+        save_file(logits, published / "arch_parameters.safetensors", header)
+        assert message in error_of("resolve", "published", "--max_params", "70%")
     (published / "arch_parameters.safetensors").unlink()
     assert "arch_parameters.safetensors missing" in error_of("resolve", "published", "--max_params", "70%")
     main(["info", "published"])

@@ -37,6 +37,7 @@ def test_a_published_supernet_is_sliced_by_others(hub, run, tmp_path, monkeypatc
     assert f'{CLASSES[family].__name__}.from_pretrained("me/{family}-supernet")' in said
     main(["export", f"me/{family}-supernet", "--form", "compact", "--output", "found"])
     main(["export", f"me/{family}-supernet", "--form", "compact", "--revision", "v1"])
+    assert ("GET", f"/api/models/me/{family}-supernet/revision/v1") in hub.requests
     found = Architecture.from_json((run / "architecture.json").read_text())
     expected = dict(extract(load_supernet(run / "supernet"), found, "compact").named_parameters())
     for folder in ("found", f"{family}-supernet-compact"):
