@@ -1,4 +1,4 @@
-"""Pictures and tables of a run, from the numbers in its `metrics.jsonl`."""
+"""Losses and shares of a run over its steps, from the numbers in its `metrics.jsonl`."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -42,22 +42,3 @@ def plot_shares(metrics: Sequence[Mapping], choices: Mapping[str, Sequence], pat
         axes.legend(frameon=False, fontsize="small")
     panels[0].set_ylabel("share")
     figure.savefig(path, dpi=150)
-
-
-def format_table(rows: Sequence[Mapping[str, str | int | float]]) -> str:
-    """Rows with the same keys as an aligned text table; numbers are right-aligned, integers with thousands separators."""
-    header = list(rows[0])
-    cells = [header, *[[_cell(row[key]) for key in header] for row in rows]]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(header))]
-    numeric = [not isinstance(rows[0][key], str) for key in header]
-    lines = [
-        "  ".join(
-            c.rjust(w) if right else c.ljust(w) for c, w, right in zip(line, widths, numeric, strict=True)
-        ).rstrip()
-        for line in cells
-    ]
-    return "\n".join([lines[0], "  ".join("-" * w for w in widths), *lines[1:]])
-
-
-def _cell(value: str | int | float) -> str:
-    return value if isinstance(value, str) else f"{value:,}" if isinstance(value, int) else f"{value:.4g}"

@@ -1,0 +1,23 @@
+"""Pictures, tables and statistics of runs. `statistics` needs scipy (extra `compare`) and is imported by its own name."""
+
+from .anytime import AnytimeCurve, plot_anytime
+from .architectures import plot_architectures
+from .cka import layer_cka, linear_cka, plot_cka
+from .tables import format_table
+from .timing import in_turns
+from .trajectories import plot_losses, plot_shares, read_metrics
+
+
+__all__ = [
+    "AnytimeCurve",
+    "format_table",
+    "in_turns",
+    "layer_cka",
+    "linear_cka",
+    "plot_anytime",
+    "plot_architectures",
+    "plot_cka",
+    "plot_losses",
+    "plot_shares",
+    "read_metrics",
+]

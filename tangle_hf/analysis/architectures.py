@@ -1,0 +1,37 @@
+"""Architectures as pictures: the values of every layer, one panel per dimension (arXiv:2312.10440, figure 5)."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import matplotlib.figure
+from matplotlib.ticker import MaxNLocator
+
+from ..space import Architecture, SearchSpace
+
+
+def plot_architectures(archs: Mapping[str, Architecture], space: SearchSpace, path: str | Path) -> None:
+    """Per-layer values of several architectures as a PNG, a line for each; values of the whole net are in the legend.
+
+    Args:
+        archs: Name -> architecture.
+        space: Their space.
+        path: Where to write.
+    """
+    per_layer = [name for name in space.choices if name in space.per_layer]
+    shared = [name for name in space.choices if name not in space.per_layer]
+    figure = matplotlib.figure.Figure(figsize=(4 * max(1, len(per_layer)) + 2, 3.2), layout="constrained")
+    panels = figure.subplots(1, max(1, len(per_layer)), squeeze=False)[0]
+    for number, (name, arch) in enumerate(archs.items()):
+        label = " ".join([f"{name}:", *(f"{dimension}={getattr(arch, dimension)}" for dimension in shared)])
+        shift = 0.04 * (number - (len(archs) - 1) / 2)  # equal lines stay visible
+        for axes, dimension in zip(panels, per_layer, strict=False):
+            values = getattr(arch, dimension)
+            layers = [layer + 1 + shift for layer in range(len(values))]
+            axes.plot(layers, values, marker="o", ms=4, color=f"C{number % 10}", label=label)
+        if not per_layer:
+            panels[0].plot([], [], color=f"C{number % 10}", label=label)
+    for axes, dimension in zip(panels, per_layer, strict=False):
+        axes.set(title=dimension, xlabel="layer", yticks=space.choices[dimension])
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", frameon=False, fontsize="small")
+    figure.savefig(path, dpi=150)
