@@ -5,7 +5,7 @@ import copy
 import torch
 from transformers import PreTrainedModel
 
-from .axes import pad_parameters, slice_parameters
+from .axes import named_tensors, pad_parameters, slice_parameters
 from .space import Architecture
 
 
@@ -26,9 +26,9 @@ def extract(supernet: PreTrainedModel, arch: Architecture, form: str = "auto") -
         ValueError: The architecture is not of this space, the form is unknown, or the architecture does not have it.
     """
     subnet = new_subnet(supernet, arch, form)
-    cut = slice_parameters({n: p.detach() for n, p in supernet.named_parameters()}, supernet.axes, arch)
     with torch.no_grad():
-        target = dict(subnet.named_parameters())
+        cut = slice_parameters(named_tensors(supernet, supernet.axes), supernet.axes, arch)
+        target = named_tensors(subnet, supernet.axes)
         if form == "padded":
             for tensor in target.values():
                 tensor.zero_()

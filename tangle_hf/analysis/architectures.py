@@ -25,13 +25,21 @@ def plot_architectures(archs: Mapping[str, Architecture], space: SearchSpace, pa
         label = " ".join([f"{name}:", *(f"{dimension}={getattr(arch, dimension)}" for dimension in shared)])
         shift = 0.04 * (number - (len(archs) - 1) / 2)  # equal lines stay visible
         for axes, dimension in zip(panels, per_layer, strict=False):
-            values = getattr(arch, dimension)
-            layers = [layer + 1 + shift for layer in range(len(values))]
-            axes.plot(layers, values, marker="o", ms=4, color=f"C{number % 10}", label=label)
+            choices = space.choices[dimension]  # which may be names; a layer that is not there has None
+            values = [(n, choices.index(v)) for n, v in enumerate(getattr(arch, dimension), 1) if v is not None]
+            axes.plot(
+                [n + shift for n, _ in values],
+                [v for _, v in values],
+                marker="o",
+                ms=4,
+                color=f"C{number % 10}",
+                label=label,
+            )
         if not per_layer:
             panels[0].plot([], [], color=f"C{number % 10}", label=label)
     for axes, dimension in zip(panels, per_layer, strict=False):
-        axes.set(title=dimension, xlabel="layer", yticks=space.choices[dimension])
+        axes.set(title=dimension, xlabel="layer")
+        axes.set_yticks(range(len(space.choices[dimension])), [str(choice) for choice in space.choices[dimension]])
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", frameon=False, fontsize="small")
     figure.savefig(path, dpi=150)

@@ -123,7 +123,16 @@ def test_every_row_is_there_and_equal_nets_are_trained_once(whole, folder):
         results["missing"] == [] and not (whole / "checkpoints").exists() and not (whole / "rows" / ".locks").exists()
     )
     nets = {net["net"]: net for net in results["nets"]}
-    assert {"drnas-0", "drnas-1", "gdas-0", "largest", "random-0", "random-1", "most_parameters", "uniform-0"} <= nets.keys()
+    assert {
+        "drnas-0",
+        "drnas-1",
+        "gdas-0",
+        "largest",
+        "random-0",
+        "random-1",
+        "most_parameters",
+        "uniform-0",
+    } <= nets.keys()
     archs = {name: Architecture(net["architecture"]) for name, net in nets.items()}
     trained = {(name, seed) for name, arch in archs.items()
                for seed in ((0, 1) if name[0] in "dg" else (0,))}  # fmt: skip
