@@ -224,18 +224,17 @@ def baseline_nets(settings: CompareArguments, supernet: PreTrainedModel, budgets
 
 
 def planned(settings: CompareArguments, nets: list[Net], runs: list[Run]) -> list[Row]:
-    """All rows, short ones first, then seed by seed, so that a comparison that is stopped has seen every net."""
-    rows: dict[str, Row] = {}
-    if settings.rank_batches:
-        rows |= {row.name: row for run in runs for net in nets if (row := Row("rank", net.arch, run.name))}
-    rows |= {row.name: row for net in nets for row in net.rows("inherit") if "inherit" in settings.modes}
+    """All rows, seed by seed, so that a comparison that is stopped has seen every net; what only correlations need is last."""
+    rows = [row for net in nets for row in net.rows("inherit") if "inherit" in settings.modes]
     for horizon in settings.horizons:
         for turn in range(max(len(settings.seeds), len(settings.baseline_seeds))):
             for mode in ("retrain", "finetune"):
                 for net in nets if mode in settings.modes else ():
                     seeds = settings.baseline_seeds if net.baseline else settings.seeds
-                    rows |= {row.name: row for row in net.rows(mode, horizon, seeds[turn : turn + 1])}
-    return list(rows.values())
+                    rows += net.rows(mode, horizon, seeds[turn : turn + 1])
+    if settings.rank_batches and "retrain" in settings.modes:
+        rows += [Row("rank", net.arch, run.name) for run in runs for net in nets]
+    return list({row.name: row for row in rows}.values())
 
 
 if __name__ == "__main__":

@@ -56,17 +56,7 @@ class Row:
 
 def arch_id(arch: Architecture) -> str:
     """A short name of an architecture: the start of a checksum of its values."""
-
-    def plain(value):  # 4 and 4.0 are one choice
-        return (
-            [plain(item) for item in value]
-            if isinstance(value, list)
-            else float(value)
-            if isinstance(value, int)
-            else value
-        )
-
-    values = {name: plain(value) for name, value in arch.to_dict().items()}
+    values = json.loads(arch.to_json(), parse_int=float)  # 4 and 4.0 are one choice
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]
 
 
