@@ -22,14 +22,12 @@ from tangle_hf.analysis import (
 from tangle_hf.analysis.anytime import read_curve
 from tangle_hf.analysis.statistics import plot_rank_correlation, rank_correlation, to_dict, welch
 from tangle_hf.extract import new_subnet
+from tangle_hf.latency import measure
 
 
 @torch.inference_mode()
 def timings(comparison: Comparison) -> tuple[dict[str, float], dict[str, float]]:
-    """Milliseconds of a forward pass over one example, and seconds of a generation, of every net, timed in turns.
-
-    The fastest of all rounds: what else the machine does makes a pass slower, never faster.
-    """
+    """Milliseconds of a forward pass over one example, and seconds of the fastest generation, of all nets in turns."""
     settings, (inputs,) = comparison.settings, comparison.data.sample(1, 1)
     milliseconds, seconds = {}, {}
     if not settings.latency_rounds and not settings.generate_tokens:
@@ -41,15 +39,9 @@ def timings(comparison: Comparison) -> tuple[dict[str, float], dict[str, float]]
         start = inputs["input_ids"][:, :1]
         model.generate(start, attention_mask=torch.ones_like(start))
 
-    def forward(model: PreTrainedModel):
-        model(**inputs)
-        if torch.accelerator.is_available():
-            torch.accelerator.synchronize()
-
     if settings.latency_rounds:
-        calls = {name: lambda model=model: forward(model) for name, model in models.items()}
-        times = in_turns(calls, settings.latency_rounds)
-        milliseconds = {name: 1000 * min(values) for name, values in times.items()}
+        times = measure(list(models.values()), inputs, rounds=settings.latency_rounds, progress=False)
+        milliseconds = dict(zip(models, times, strict=True))
     if settings.generate_tokens:
         length = {"min_new_tokens": settings.generate_tokens, "max_new_tokens": settings.generate_tokens}
         for model in models.values():

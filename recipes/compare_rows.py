@@ -19,11 +19,12 @@ from compare_runs import Data, Run, supernet_of
 from filelock import FileLock, Timeout
 from image_transforms import use_soft_targets
 from run_folder import write_json
-from training import TrainingSettings, save_whole, train, training_arguments
+from training import TrainingSettings, train, training_arguments
 from transformers import PreTrainedModel
 
 from tangle_hf import extract
 from tangle_hf.extract import new_subnet
+from tangle_hf.files import replacing
 from tangle_hf.space import Architecture
 
 
@@ -145,7 +146,9 @@ def work(
         model = train(model.train(), data.train_data(row.seed), arguments)
         stored |= {split: data.score(model, split, batch_size) for split in ("validation", "test")}
         if keep_models:
-            save_whole(model, data.processor, folder / "models" / row.name)
+            with replacing(folder / "models" / row.name, "config.json") as whole:
+                model.save_pretrained(whole)
+                data.processor.save_pretrained(whole)
     stored["cpu_seconds"] = time.process_time() - start
     write_json(folder / "rows" / f"{row.name}.json", stored)
     shutil.rmtree(folder / "checkpoints" / row.name, ignore_errors=True)

@@ -27,12 +27,12 @@ class Candidate:
     Args:
         arch: The architecture.
         log_probability: Sum of its rows' log-shares; rows of layers that it lacks count with their largest one.
-        costs: Its cost for each budget.
+        costs: Its cost for each budget, latency in milliseconds.
     """
 
     arch: Architecture
     log_probability: float
-    costs: dict[str, int]
+    costs: dict[str, int | float]
 
 
 def discretise(
@@ -85,7 +85,7 @@ def discretise(
     if not any(inside for inside, *_ in found):
         found, *_ = search(band * most)
     found = sorted((entry for entry in found if entry[0]), key=lambda entry: -entry[1])[:count]
-    costs = ({budget.cost: exact(budget.table, arch) for budget in budgets} for *_, arch in found)
+    costs = ({b.cost: b.in_units(exact(b.table, arch)) for b in budgets} for *_, arch in found)
     return [Candidate(arch, score, cost) for (_, score, arch), cost in zip(found, costs, strict=True)]
 
 
@@ -278,13 +278,14 @@ def _infeasible(budgets: Sequence[Budget], least: np.ndarray, standard_only: boo
     if (least == np.iinfo(np.int64).max).any() or not budgets:
         return f"no {kind} exists in this space; leave standard_only out"
     missed = [
-        f"max_{budget.cost} = {budget.limit:,} is below the smallest possible, {cost:,}"
+        f"max_{budget.cost} = {budget.text(budget.limit)} is below the smallest possible, {budget.text(cost)}"
         for budget, cost in zip(budgets, least.tolist(), strict=True)
         if cost > budget.limit
     ]
     if missed:
         return f"no {kind} keeps to the budget: {'; '.join(missed)}. Raise it, or add smaller choices to the space"
     each = ", ".join(
-        f"max_{b.cost} = {b.limit:,} (smallest {c:,})" for b, c in zip(budgets, least.tolist(), strict=True)
+        f"max_{b.cost} = {b.text(b.limit)} (smallest {b.text(c)})"
+        for b, c in zip(budgets, least.tolist(), strict=True)
     )
     return f"no {kind} keeps to all budgets at once, though to each alone: {each}. Raise one of them"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 def format_table(rows: Sequence[Mapping[str, str | int | float]]) -> str:
     """Rows with the same keys as an aligned text table; numbers are right-aligned, integers with thousands separators."""
     header = list(rows[0])
-    cells = [header, *[[_cell(row[key]) for key in header] for row in rows]]
+    cells = [header, *[[format_cell(row[key]) for key in header] for row in rows]]
     widths = [max(len(line[i]) for line in cells) for i in range(len(header))]
     numeric = [not isinstance(rows[0][key], str) for key in header]
     lines = [
@@ -18,5 +18,6 @@ def format_table(rows: Sequence[Mapping[str, str | int | float]]) -> str:
     return "\n".join([lines[0], "  ".join("-" * w for w in widths), *lines[1:]])
 
 
-def _cell(value: str | int | float) -> str:
+def format_cell(value: str | int | float) -> str:
+    """A number for reading: thousands separators, or four significant digits."""
     return value if isinstance(value, str) else f"{value:,}" if isinstance(value, int) else f"{value:.4g}"

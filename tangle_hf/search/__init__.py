@@ -3,6 +3,7 @@
 from .arguments import SearchArguments
 from .bilevel import search
 from .choose import choose
+from .front import trace_front
 
 
-__all__ = ["SearchArguments", "choose", "search"]
+__all__ = ["SearchArguments", "choose", "search", "trace_front"]

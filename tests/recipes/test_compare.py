@@ -226,11 +226,13 @@ def test_a_row_is_one_process_s_until_it_dies(tmp_path):
         with claim(tmp_path, row) as mine:
             os.write(told, b"1" if mine else b"0")
             signal.pause()
-    assert os.read(ready, 1) == b"1"
-    with claim(tmp_path, row) as mine:
-        assert not mine
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+    try:
+        assert os.read(ready, 1) == b"1"
+        with claim(tmp_path, row) as mine:
+            assert not mine
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
     with claim(tmp_path, row) as mine:
         assert mine
         (tmp_path / "rows" / f"{row.name}.json").write_text(json.dumps({"arch": {"n": 1}}))

@@ -12,6 +12,7 @@ import search_run
 import search_vit
 import torch
 from arguments import parse
+from hub_arguments import SearchHubArguments
 from image_data import DataArguments, load_images, open_image
 from image_transforms import EvaluationImages, TrainingImages, evaluation_images, image_processor
 from search_run import readable_errors
@@ -23,7 +24,7 @@ from tangle_hf import ElasticViTForImageClassification, extract, num_params
 from tangle_hf.space import Architecture
 
 
-KINDS = (ViTSpaceArguments, DataArguments, SmallAugmentationArguments, ImageSearchArguments)
+KINDS = (ViTSpaceArguments, DataArguments, SmallAugmentationArguments, ImageSearchArguments, SearchHubArguments)
 TINY = ["--hidden_size", "16", "32", "--num_hidden_layers", "1", "2", "--patch_size", "4", "--samples_per_class", "20",
         "--max_steps", "8", "--per_device_batch_size", "8", "--save_steps", "3", "--eval_steps", "2",
         "--eval_batches", "2", "--warmup_steps", "1", "--logging_steps", "1"]  # fmt: skip
@@ -50,7 +51,7 @@ def finished(tmp_path_factory):
 def test_a_run_leaves_a_checkpoint_that_equals_the_supernet(finished):
     assert {path.name for path in finished.iterdir()} == {
         "config.yaml", "metrics.jsonl", "checkpoints", "arch_parameters.safetensors", "architecture.json", "supernet",
-        "subnet", "results.json", "shares.png", "losses.png"}  # fmt: skip
+        "subnet", "results.json", "shares.png", "losses.png", "diagnostics.png"}  # fmt: skip
     results = json.loads((finished / "results.json").read_text())
     inside, exported, largest = results["table"]
     assert 0 < results["logit_difference"] < 1e-5 * results["logit_scale"]
