@@ -86,7 +86,7 @@ def test_a_budget_holds_and_is_reported(tmp_path, capsys, monkeypatch):
     assert best["loss"] <= other["loss"] and best["arch"] == results["found"]
     (task,), found = tasks, Architecture.from_json((tmp_path / "run" / "architecture.json").read_text())
     on_architecture, on_validation = (
-        task.score(part, found)["loss"] for part in (task.arch_data, task.validation_data)
+        task.score(part, arch=found)["loss"] for part in (task.arch_data, task.validation_data)
     )
     assert best["loss"] == on_architecture != on_validation
 
@@ -114,10 +114,11 @@ def test_the_printed_line_loads_the_result_without_the_library(tmp_path, capsys)
 
 
 def test_interrupted_runs_continue_bit_by_bit(finished, tmp_path, capsys, monkeypatch):
-    folder, scored = tmp_path / "run", search_vit.accuracy
+    folder, scored, asked = tmp_path / "run", search_vit.accuracy, []
 
     def interrupt(*args, **chosen):
-        signal.raise_signal(signal.SIGINT)
+        if not asked:  # a second one would end the search at once
+            asked.append(signal.raise_signal(signal.SIGINT))
         return scored(*args, **chosen)
 
     with monkeypatch.context() as patch:
