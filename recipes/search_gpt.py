@@ -55,7 +55,7 @@ def main(space: SpaceArguments, data: DataArguments, settings: SearchArguments) 
         train_data,
         arch_data,
         blocks["validation"],
-        lambda data, arch: perplexity(supernet, data, batch_size, settings.eval_batches, arch=arch),
+        lambda data, batches, arch: perplexity(supernet, data, batch_size, batches, arch=arch),
         test,
         lambda arch: {
             "FLOPs/token": flops(supernet.space, arch, supernet.config, sequence_length=block_size) // block_size

@@ -36,7 +36,7 @@ from image_transforms import (
 from search_run import SearchTask, readable_errors, run, start
 from space_arguments import ViTSpaceArguments, search_space
 
-from tangle_hf import ElasticViTConfig, ElasticViTForImageClassification, flops, sampler
+from tangle_hf import ElasticViTConfig, ElasticViTForImageClassification, flops
 from tangle_hf.search import SearchArguments
 
 
@@ -67,9 +67,9 @@ def main(
     space: ViTSpaceArguments, data: DataArguments, augmentation: AugmentationArguments, settings: SearchArguments
 ) -> None:
     """The whole run: data, supernet, search, export, table."""
-    if space.drop_path_rate and sampler(settings.sampler).hard:
+    if space.drop_path_rate and settings.resolved_method.single_paths:
         raise ValueError(
-            f"drop_path_rate={space.drop_path_rate} is for mixtures, sampler={settings.sampler} trains weights on single "
+            f"drop_path_rate={space.drop_path_rate} is for mixtures, method={settings.method} trains weights on single "
             "paths, which are plain nets without stochastic depth; use --drop_path_rate 0"
         )
     resolved = {**asdict(space), **asdict(data), **asdict(augmentation), **asdict(settings)}
@@ -107,7 +107,7 @@ def main(
         training_images(weights, data, augmentation, processor, image_size, seed),
         evaluation_images(architecture, data, processor),
         held_out["validation"],
-        lambda images, arch: accuracy(supernet, images, batch_size, settings.eval_batches, arch=arch),
+        lambda images, batches, arch: accuracy(supernet, images, batch_size, batches, arch=arch),
         test,
         lambda arch: {"FLOPs/image": flops(supernet.space, arch, supernet.config)},
         {"pixel_values": torch.stack([row["pixel_values"] for row in islice(held_out["test"], 8)])},

@@ -104,3 +104,8 @@ def one_hot(space: SearchSpace, arch: Architecture, dtype: torch.dtype | None = 
         index = torch.tensor([choices.index(v) for v in values])
         mixture[name] = nn.functional.one_hot(index, len(choices)).to(dtype or torch.get_default_dtype())
     return mixture
+
+
+def uniform_mixture(space: SearchSpace) -> Mixture:
+    """The mixture that gives every choice the same share."""
+    return {name: torch.full((space.rows(name), len(c)), 1 / len(c)) for name, c in space.choices.items()}

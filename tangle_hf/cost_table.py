@@ -5,10 +5,11 @@ of the same layer and dimensions are one array of integers, so that an expectati
 and a discretisation reads what every layer's choices cost.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -108,3 +109,59 @@ def expected(table: CostTable, mixture: Mapping[str, Tensor]) -> Tensor:
             sums = sums * (torch.tensor(alive, device=like.device) * mixture[space.depth_name]).sum(-1)
         total = total + sums.sum()
     return total
+
+
+def outside(table: CostTable, index: Mapping[str, int]) -> int:
+    """The cost outside the layers.
+
+    Args:
+        table: The cost.
+        index: Choice, by number, of every dimension of the whole net but the depth.
+    """
+    terms = (term for term in table.terms if term.layers == (None,))
+    return sum(term.values[(0, *(index[name] for name in term.dimensions))].item() for term in terms)
+
+
+# ((dimension, layer), choice) of every dimension that is decided together, one such list per option; their costs, int64 of
+# shape (options, tables).
+Decision = tuple[list[list[tuple[tuple[str, int], int]]], np.ndarray]
+
+
+def decisions(space: SearchSpace, tables: Sequence[CostTable], index: Mapping[str, int], layer: int) -> list[Decision]:
+    """The decisions of one layer: groups of its per-layer dimensions such that no cost multiplies two groups.
+
+    Args:
+        space: The search space.
+        tables: The costs.
+        index: As in `outside`.
+        layer: Which layer.
+
+    Returns:
+        For each decision its options and what they cost; costs of the layer are sums over its decisions.
+    """
+    terms = []  # (table, per-layer dimensions, cost of their choices)
+    for number, table in enumerate(tables):
+        for term in table.terms:
+            if layer in term.layers:
+                names = [name for name in term.dimensions if name in space.per_layer]
+                at = tuple(slice(None) if name in names else index[name] for name in term.dimensions)
+                terms.append((number, names, term.values[(term.layers.index(layer), *at)].numpy()))
+    groups = [{name} for name in space.choices if name in space.per_layer] or [set()]
+    for _, names, _ in terms:
+        together = [group for group in groups if group & set(names)]
+        if len(together) > 1:
+            groups = [group for group in groups if group not in together] + [set().union(*together)]
+    decided = []
+    for number, group in enumerate(groups):
+        order = [name for name in space.choices if name in group]
+        options, costs = [], []
+        for chosen in product(*(range(len(space.choices[name])) for name in order)):
+            picked = dict(zip(order, chosen, strict=True))
+            cost = np.zeros(len(tables), dtype=np.int64)
+            for which, names, values in terms:
+                if group.issuperset(names) and (names or number == 0):  # what no choice changes belongs to the first
+                    cost[which] += values[tuple(picked[name] for name in names)]
+            options.append([((name, layer), k) for name, k in picked.items()])
+            costs.append(cost)
+        decided.append((options, np.array(costs)))
+    return decided

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from .budgets import Budget
-from .cost_table import exact
+from .cost_table import decisions, exact, outside
 from .space import Architecture, SearchSpace
 
 
@@ -108,18 +108,19 @@ def _all(space: SearchSpace, log_shares, budgets, limits, lower, count) -> Found
     shared = [name for name in space.choices if name not in space.per_layer and name != space.depth_name]
     best = {layer: sum(log_shares[n][layer].max() for n in space.per_layer) for layer in range(space.max_depth)}
     found, least = [], np.full(len(budgets), np.iinfo(np.int64).max)
+    tables = [budget.table for budget in budgets]
     for chosen in product(*(range(len(space.choices[name])) for name in shared)):
         index = dict(zip(shared, chosen, strict=True))
-        base = np.array([_outside(budget, index) for budget in budgets], dtype=np.int64)
-        layers = [_decisions(space, log_shares, budgets, index, layer) for layer in range(space.max_depth)]
-        cheapest = np.array([sum(costs.min(0) for _, costs, _ in decisions) for decisions in layers]).reshape(
-            len(layers), len(budgets)
-        )
+        base = np.array([outside(table, index) for table in tables], dtype=np.int64)
+        layers = [decisions(space, tables, index, layer) for layer in range(space.max_depth)]
+        cheapest = np.array([sum(costs.min(0) for _, costs in decided) for decided in layers])
+        cheapest = cheapest.reshape(len(layers), len(tables))
         least = np.minimum(least, base + cheapest[: depths[0]].sum(0))
         states = _States(base, sum(log_shares[name][0, k] for name, k in index.items()))
-        for layer, decisions in enumerate(layers):
+        for layer, decided in enumerate(layers):
             rest = cheapest[layer + 1 : depths[0]].sum(0)  # what the layers cost that every architecture has
-            for options, costs, scores in decisions:
+            for options, costs in decided:
+                scores = np.array([sum(log_shares[n][row, k] for (n, row), k in option) for option in options], float)
                 states.extend(options, costs, scores, limits - rest, count)
             if layer + 1 not in depths:
                 continue
@@ -169,43 +170,6 @@ class _States:
         for options, parents, picks in reversed(self.steps):
             yield from options[picks[state]]
             state = parents[state]
-
-
-def _outside(budget: Budget, index: Mapping[str, int]) -> int:
-    """The cost outside the layers for choices of the whole net."""
-    terms = (term for term in budget.table.terms if term.layers == (None,))
-    return sum(term.values[(0, *(index[name] for name in term.dimensions))].item() for term in terms)
-
-
-def _decisions(space: SearchSpace, log_shares, budgets, index: Mapping[str, int], layer: int) -> list[tuple]:
-    """The decisions of one layer: options as ((dimension, layer), choice) lists, their costs (options, budgets), scores."""
-    terms = []  # (budget, per-layer dimensions, cost of their choices)
-    for number, budget in enumerate(budgets):
-        for term in budget.table.terms:
-            if layer in term.layers:
-                names = [name for name in term.dimensions if name in space.per_layer]
-                at = tuple(slice(None) if name in names else index[name] for name in term.dimensions)
-                terms.append((number, names, term.values[(term.layers.index(layer), *at)].numpy()))
-    groups = [{name} for name in space.choices if name in space.per_layer] or [set()]
-    for _, names, _ in terms:
-        together = [group for group in groups if group & set(names)]
-        if len(together) > 1:
-            groups = [group for group in groups if group not in together] + [set().union(*together)]
-    decisions = []
-    for number, group in enumerate(groups):
-        order = [name for name in space.choices if name in group]
-        options, costs, scores = [], [], []
-        for chosen in product(*(range(len(space.choices[name])) for name in order)):
-            picked = dict(zip(order, chosen, strict=True))
-            cost = np.zeros(len(budgets), dtype=np.int64)
-            for which, names, values in terms:
-                if group.issuperset(names) and (names or number == 0):  # what no choice changes belongs to the first
-                    cost[which] += values[tuple(picked[name] for name in names)]
-            options.append([((name, layer), k) for name, k in picked.items()])
-            costs.append(cost)
-            scores.append(sum(log_shares[name][layer, k] for name, k in picked.items()))
-        decisions.append((options, np.array(costs), np.array(scores, dtype=float)))
-    return decisions
 
 
 def _log_probability(space: SearchSpace, log_shares, arch: Architecture) -> float:

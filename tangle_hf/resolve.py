@@ -16,6 +16,7 @@ from .export import Export, export
 from .models.loading import load_supernet
 from .samplers import sampler
 from .search.choose import BAND
+from .search.methods import METHODS
 from .space import Architecture
 
 
@@ -59,7 +60,7 @@ def resolve(
         form: As in `tangle_hf.extract`.
 
     Raises:
-        ValueError: The run is not finished or chose nothing, a budget is unknown or cannot be kept, or the folder holds
+        ValueError: The run is not finished or of two stages, a budget is unknown or cannot be kept, or the folder holds
             something else than an earlier export.
     """
     run_dir, folder = Path(run_dir), Path(folder)
@@ -68,9 +69,12 @@ def resolve(
     if unknown := budgets.keys() - set(kinds):
         raise ValueError(f"{sorted(unknown)} are not budgets; choose from {kinds}")
     settings = yaml.safe_load((run_dir / "config.yaml").read_text())
-    method = sampler(settings["sampler"])
-    if method.single_path:
-        raise ValueError(f"the run in {run_dir} used {settings['sampler']}, which trains weights and chooses nothing")
+    if METHODS[settings["method"]].two_stage:
+        raise ValueError(
+            f"the run in {run_dir} used {settings['method']}, which trains no architecture parameters; search again with the "
+            "budget, or read the candidates within it from candidates.jsonl"
+        )
+    method = sampler(settings["method"])
     supernet = load_supernet(run_dir / "supernet").eval()
     arch_parameters = ArchParameters(supernet.space)
     arch_parameters.load(run_dir / "arch_parameters.safetensors")

@@ -1,17 +1,19 @@
-"""Settings of the bi-level trainer, with the help texts that recipes show."""
+"""Settings of a search, with the help texts that recipes show."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from importlib.util import find_spec
 
 from ..budgets import parse_amount
-from ..samplers import SAMPLERS
+from .methods import METHODS, Method
+from .two_stage_arguments import TwoStageArguments
 
 
 BUDGET_MODES = ("equal", "at_most")
 
 
 @dataclass
-class SearchArguments:
-    """First-order bi-level search (arXiv:1806.09055, section 2.3; TangleNAS, arXiv:2312.10440, algorithm 1).
+class SearchArguments(TwoStageArguments):
+    """First-order bi-level search (arXiv:1806.09055, section 2.3; TangleNAS, arXiv:2312.10440, algorithm 1), or two stages.
 
     Raises:
         ValueError: A value is out of its range; the message says which values are allowed.
@@ -23,9 +25,9 @@ class SearchArguments:
     seed: int = field(
         default=0, metadata={"help": "seed of weights, architecture parameters, data order and sampling"}
     )
-    sampler: str = field(
+    method: str = field(
         default="drnas",
-        metadata={"help": f"how logits become shares: {', '.join(sorted(SAMPLERS))} (spos trains weights only)"},
+        metadata={"help": "how weights are trained and the architecture is chosen: " + ", ".join(METHODS)},
     )
     max_steps: int = field(default=400, metadata={"help": "weight steps; each has an architecture step before it"})
     per_device_batch_size: int = field(default=16, metadata={"help": "examples per process and micro-batch"})
@@ -98,8 +100,11 @@ class SearchArguments:
     )
 
     def __post_init__(self):
-        if self.sampler not in SAMPLERS:
-            raise ValueError(f"sampler={self.sampler!r} is unknown; choose one of {sorted(SAMPLERS)}")
+        if self.method not in METHODS:
+            raise ValueError(f"method={self.method!r} is unknown; choose one of {list(METHODS)}")
+        if METHODS[self.method].choice == "nsga2" and find_spec("pymoo") is None:
+            raise ValueError(f"method={self.method} needs pymoo; install it with: pip install 'tangle_hf[search]'")
+        super().__post_init__()
         counts = ("max_steps", "per_device_batch_size", "gradient_accumulation_steps")
         for name in (*counts, "logging_steps", "eval_steps", "eval_batches", "save_steps", "budget_candidates"):
             if getattr(self, name) < 1:
@@ -134,12 +139,40 @@ class SearchArguments:
                 raise ValueError(f"{name}: {error}") from None
         if self.budget_mode not in BUDGET_MODES:
             raise ValueError(f"budget_mode={self.budget_mode!r} is unknown; choose one of {BUDGET_MODES}")
-        limits = given + ["standard_only"] * self.standard_only
-        if limits and SAMPLERS[self.sampler].single_path:
+        if self.path_sampling == "budget" and not given:
             raise ValueError(
-                f"{', '.join(limits)} would have no effect: sampler={self.sampler} trains weights and chooses nothing; "
-                "choose another sampler or leave it out"
+                "path_sampling=budget needs a budget; give max_params, max_flops or another, or use uniform"
             )
+
+    @property
+    def resolved_method(self) -> Method:
+        """What `method` stands for."""
+        return METHODS[self.method]
+
+    @property
+    def sampler(self) -> str:
+        """The sampler of a one-stage method."""
+        if self.resolved_method.two_stage:
+            raise ValueError(f"method={self.method} trains weights on single paths and has no sampler of mixtures")
+        return self.resolved_method.weights
+
+    def settings_without_effect(self) -> list[str]:
+        """Settings that differ from their defaults and that the method does not read."""
+        method, names = self.resolved_method, []
+        if method.two_stage:
+            names += [f.name for f in fields(self) if f.name.startswith("arch_")] + ["budget_candidates"]
+        else:
+            names += [f.name for f in fields(TwoStageArguments) if f.name != "candidate_batches"]
+        if method.weights == "spos":
+            names.append("sandwich_paths")
+        if method.two_stage and method.choice != "es":
+            names += ["num_parents", "num_mutations", "num_crossovers"]
+        if method.choice == "rs":
+            names += ["mutation_prob", "whole_mutation_prob"]
+        if method.two_stage and method.choice != "nsga2":
+            names.append("nsga2_cost")
+        defaults = {f.name: f.default for f in fields(self)}
+        return [name for name in names if getattr(self, name) != defaults[name]]
 
     @property
     def arch_warmup_steps(self) -> int:

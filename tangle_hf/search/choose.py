@@ -2,10 +2,9 @@
 
 from collections.abc import Callable
 
-import torch
 from transformers import PreTrainedModel
 
-from ..arch import ArchParameters
+from ..arch import ArchParameters, uniform_mixture
 from ..budgets import Budget, make_budgets
 from ..cost_table import exact, expected
 from ..discretise import Candidate, discretise
@@ -49,9 +48,11 @@ def check_budgets(arguments: SearchArguments, supernet: PreTrainedModel, sequenc
     """
     space, budgets = supernet.space, budgets_of(arguments, supernet, sequence_length)
     if budgets or arguments.standard_only:
-        even = {name: torch.full((space.rows(name), len(c)), 1 / len(c)) for name, c in space.choices.items()}
-        discretise(supernet, even, budgets, standard_only=arguments.standard_only)
-        start_on_surface(Surface(sampler(arguments.sampler), budgets), ArchParameters(space, arguments.seed).logits)
+        discretise(supernet, uniform_mixture(space), budgets, standard_only=arguments.standard_only)
+        if not arguments.resolved_method.two_stage:
+            start_on_surface(
+                Surface(sampler(arguments.sampler), budgets), ArchParameters(space, arguments.seed).logits
+            )
 
 
 def current_best(

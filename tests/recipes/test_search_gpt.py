@@ -114,7 +114,7 @@ def test_bf16_training_exports_exactly(tmp_path, text):
 
 
 def test_single_path_training_leaves_a_supernet(tmp_path, text):
-    done = run(tmp_path / "run", text, "--sampler", "spos")
+    done = run(tmp_path / "run", text, "--method", "spos")
     assert done.returncode == 0, done.stderr
     assert "chooses nothing" in done.stdout and (tmp_path / "run" / "supernet").is_dir()
     assert not (tmp_path / "run" / "subnet").exists()

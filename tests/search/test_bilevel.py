@@ -51,7 +51,7 @@ def test_a_killed_and_resumed_search_is_the_same_to_the_last_digit(tmp_path, pro
 def test_two_processes_make_the_steps_of_one_with_the_same_global_batch(tmp_path, method):
     """Soft mixtures give every parameter a gradient; single paths (weight steps of gdas) do not."""
     one, two = tmp_path / "one", tmp_path / "two"
-    options = {"dropout": 0.0, "max_steps": 5, "sampler": method}
+    options = {"dropout": 0.0, "max_steps": 5, "method": method}
     for folder, processes in ((one, 1), (two, 2)):
         done = launch(folder, processes, batch_size=4 // processes, **options)
         assert done.returncode == 0, done.stderr
@@ -74,7 +74,7 @@ def tiny(folder: Path, **settings):
 
 @pytest.mark.parametrize("method", ["darts", "drnas", "gdas", "reinmax"])
 def test_every_sampler_moves_every_row_of_logits(tmp_path, method):
-    supernet, settings = tiny(tmp_path, sampler=method, arch_warmup_ratio=0.0, max_steps=6)
+    supernet, settings = tiny(tmp_path, method=method, arch_warmup_ratio=0.0, max_steps=6)
     trained = search(supernet, Blocks(), Blocks(30), settings, Accelerator(cpu=True))
     fresh = type(trained)(SPACE, seed=settings.seed)
     for name, logits in trained.logits.items():
@@ -82,7 +82,7 @@ def test_every_sampler_moves_every_row_of_logits(tmp_path, method):
 
 
 def test_single_path_trains_weights_and_leaves_the_logits(tmp_path):
-    supernet, settings = tiny(tmp_path, sampler="spos")
+    supernet, settings = tiny(tmp_path, method="spos")
     before = supernet.transformer.wte.weight.detach().clone()
     trained = search(supernet, Blocks(), Blocks(30), settings, Accelerator(cpu=True))
     fresh = type(trained)(SPACE, seed=settings.seed)
@@ -97,7 +97,7 @@ def test_hard_samplers_train_the_sampled_subnet(tmp_path, monkeypatch):
     dropouts, trained = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0), []
     for method in ("darts", "gdas"):
         torch.manual_seed(0)
-        _, settings = tiny(tmp_path / method, sampler=method, arch_warmup_ratio=0.9, max_steps=2)
+        _, settings = tiny(tmp_path / method, method=method, arch_warmup_ratio=0.9, max_steps=2)
         config = ElasticGPT2Config(space=SPACE, vocab_size=40, n_positions=8, **dropouts)
         torch.manual_seed(0)
         supernet = ElasticGPT2LMHeadModel(config).double()  # Adam scales up the rounding of float32
@@ -171,7 +171,7 @@ def test_data_smaller_than_a_batch_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("sampler", "adam"),
+        ("method", "adam"),
         ("learning_rate", 0.0),
         ("max_steps", 0),
         ("train_portion", 1.0),

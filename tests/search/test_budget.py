@@ -177,7 +177,7 @@ def tiny(folder, **settings):
     "limits", [{"max_params": "90%"}, {"max_flops": "80%", "max_params_without_embeddings": "85%"}]
 )
 def test_a_search_stays_on_its_budget_and_its_result_keeps_to_it(tmp_path, method, limits):
-    supernet, settings = tiny(tmp_path, sampler=method, budget_candidates=3, arch_warmup_ratio=0.5, **limits)
+    supernet, settings = tiny(tmp_path, method=method, budget_candidates=3, arch_warmup_ratio=0.5, **limits)
     evaluated = []
     trained = search(supernet, Blocks(), Blocks(30), settings, Accelerator(cpu=True),
                      lambda arch: evaluated.append(arch) or 0.0, sequence_length=8)  # fmt: skip
@@ -206,7 +206,7 @@ def test_the_loss_still_moves_the_logits_under_a_budget(tmp_path):
 
 
 def test_adam_sees_nothing_of_the_cost(tmp_path):
-    supernet, settings = tiny(tmp_path, sampler="darts", max_params="50%", max_steps=1)
+    supernet, settings = tiny(tmp_path, method="darts", max_params="50%", max_steps=1)
     search(supernet, Blocks(), Blocks(30), settings, Accelerator(cpu=True))
     (stored,) = (tmp_path / "checkpoints").glob("step-*/custom_checkpoint_0.pkl")
     optimizer = torch.load(stored, weights_only=False)["parts"][1]

@@ -1,0 +1,138 @@
+"""What both trainers, of mixtures (`bilevel`) and of single paths (`single_paths`), do around their steps."""
+
+import json
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.logging import get_logger
+from torch import Tensor
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel, get_scheduler
+
+from .arguments import SearchArguments
+from .checkpoints import latest_checkpoint
+
+
+logger = get_logger(__name__)
+
+
+def check_settings(arguments: SearchArguments, accelerator: Accelerator) -> None:
+    """Warns of settings that the method does not read.
+
+    Raises:
+        ValueError: Precision is fp16.
+    """
+    if accelerator.mixed_precision == "fp16":
+        raise ValueError(
+            "mixed_precision=fp16 is not supported: two losses cannot share its scaler; choose bf16 or no"
+        )
+    if names := arguments.settings_without_effect():
+        logger.warning(f"method={arguments.method} does not read {', '.join(names)}: no effect")
+
+
+def weight_optimizer(supernet: PreTrainedModel, arguments: SearchArguments) -> torch.optim.Optimizer:
+    """AdamW; weight decay on matrices only."""
+    parameters = list(supernet.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": arguments.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=arguments.learning_rate, betas=(arguments.adam_beta1, arguments.adam_beta2))
+
+
+def weight_scheduler(
+    optimizer: torch.optim.Optimizer, arguments: SearchArguments
+) -> torch.optim.lr_scheduler.LRScheduler:
+    """Linear warm-up, then a cosine to the smallest learning rate."""
+    return get_scheduler(
+        "cosine_with_min_lr",
+        optimizer,
+        num_warmup_steps=arguments.warmup_steps,
+        num_training_steps=arguments.max_steps,
+        scheduler_specific_kwargs={"min_lr": arguments.min_learning_rate},
+    )
+
+
+def resume(accelerator: Accelerator, run_dir: Path) -> None:
+    """Loads the newest whole checkpoint of a run.
+
+    Raises:
+        ValueError: There is none.
+    """
+    found = latest_checkpoint(run_dir)
+    if found is None:
+        raise ValueError(f"{run_dir}/checkpoints has no whole checkpoint to resume from; start without --resume")
+    folder, step = found
+    accelerator.load_state(str(folder))
+    logger.info(f"resumed from {folder} after step {step}")
+
+
+def finite(loss: Tensor, which: str, step: int) -> float:
+    """The loss as a number.
+
+    Raises:
+        FloatingPointError: It is not finite.
+    """
+    if not torch.isfinite(loss):
+        raise FloatingPointError(
+            f"the {which} loss is {loss.item()} at step {step}; the last good checkpoint is kept. Try a smaller "
+            "--learning_rate, more --warmup_steps, a smaller --max_grad_norm, or --mixed_precision no"
+        )
+    return loss.item()
+
+
+def progress_bar(accelerator: Accelerator, total: int, done: int, name: str) -> tqdm:
+    """A bar that the main process shows and leaves."""
+    return tqdm(total=total, initial=done, desc=name, disable=not accelerator.is_main_process, leave=True)
+
+
+class Metrics:
+    """`metrics.jsonl`, and its numbers to accelerate's trackers. Lines after a resumed step are dropped."""
+
+    def __init__(self, path: Path, accelerator: Accelerator, step: int):
+        self.path, self.accelerator = path, accelerator
+        if accelerator.is_main_process:
+            keep_records(path, lambda record: record["step"] <= step)
+
+    def write(self, step: int, numbers: Mapping[str, float], details: Mapping) -> None:
+        """One line: the step, numbers, which trackers get, too, and details, which they do not."""
+        self.accelerator.log(dict(numbers), step=step)
+        if self.accelerator.is_main_process:
+            append_record(self.path, {"step": step, **numbers, **details})
+
+
+def append_record(path: Path, record: Mapping) -> None:
+    """Adds a line of JSON."""
+    with path.open("a") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def keep_records(path: Path, wanted) -> list[dict]:
+    """Drops all lines of JSON that are not wanted, and half a line that a killed process left; returns what is kept."""
+    lines = path.read_text().split("\n")[:-1] if path.exists() else []
+    kept = [(line, json.loads(line)) for line in lines if line]
+    kept = [(line, record) for line, record in kept if wanted(record)]
+    partial = path.with_suffix(".partial")
+    partial.write_text("".join(line + "\n" for line, _ in kept))
+    partial.rename(path)
+    return [record for _, record in kept]
+
+
+@contextmanager
+def stop_on_signal(accelerator: Accelerator) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the search after the current step, with a checkpoint; a second Ctrl-C ends it at once."""
+
+    def request(signum, frame):
+        accelerator.set_trigger()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
