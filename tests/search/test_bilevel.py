@@ -81,15 +81,6 @@ def test_every_sampler_moves_every_row_of_logits(tmp_path, method):
         assert (logits - fresh.logits[name]).abs().amax(-1).min() > 0, name
 
 
-def test_single_path_trains_weights_and_leaves_the_logits(tmp_path):
-    supernet, settings = tiny(tmp_path, method="spos")
-    before = supernet.transformer.wte.weight.detach().clone()
-    trained = search(supernet, Blocks(), Blocks(30), settings, Accelerator(cpu=True))
-    fresh = type(trained)(SPACE, seed=settings.seed)
-    assert all(torch.equal(logits, fresh.logits[name]) for name, logits in trained.logits.items())
-    assert not torch.equal(before, supernet.transformer.wte.weight)
-
-
 def test_hard_samplers_train_the_sampled_subnet(tmp_path, monkeypatch):
     """Their weight step runs a single path; it must be the step of the superposition under the same one-hot shares."""
     arch = SPACE.architecture(n_embd=16, n_layer=2, n_head=[4, 2], mlp_ratio=[1, 2])

@@ -252,8 +252,7 @@ def test_budgets_that_cannot_be_kept_are_refused_before_anything_is_written(tmp_
         ({"max_flops": "120%"}, "max_flops: 120% is more than the largest"),
         ({"budget_mode": "soft"}, "budget_mode='soft'"),
         ({"budget_candidates": 0}, "budget_candidates"),
-        ({"sampler": "spos", "max_params": "50%"}, "max_params would have no effect.*spos"),
-        ({"sampler": "spos", "standard_only": True}, "standard_only would have no effect"),
+        ({"method": "spos+rs", "path_sampling": "budget"}, "path_sampling=budget needs a budget"),
     ],
 )
 def test_settings_of_budgets_are_checked(settings, message):
