@@ -33,6 +33,9 @@ class ConstrainedSampler:
         strata: (cost, number of strata) draws the stratum first, evenly among those that are not empty: strata cut the
             range of that cost into equal parts. None: w = 1.
 
+    Attributes:
+        band: The same, None if it gave way.
+
     Raises:
         ValueError: No architecture with a share above zero keeps to the budgets.
     """
@@ -74,10 +77,13 @@ class ConstrainedSampler:
                     masses.append(steps[-1].masses[kept] * share)
             self._steps.append(steps)
         costs, masses = np.concatenate(costs), np.concatenate(masses)
-        masses = _in_band(costs[:, : len(budgets)], masses, band, budgets)
         if not masses.sum() > 0:
             limit = ", ".join(f"max_{budget.cost} = {budget.limit:,}" for budget in budgets)
             raise ValueError(f"no architecture that these shares can give keeps to {limit}; raise the budget")
+        if band is not None and budgets:
+            inside = masses * (costs[:, : len(budgets)] >= [band * budget.limit for budget in budgets]).any(1)
+            masses, band = (inside, band) if inside.any() else (masses, None)
+        self.band = band if budgets else None
         if strata:
             masses = _stratified(costs[:, -1], masses, strata[1])
         alive = np.flatnonzero(masses)
@@ -95,6 +101,23 @@ class ConstrainedSampler:
         values = {name: choices[name][k] for name, k in index.items()}
         values |= {self.space.depth_name: depth} if self.space.depth_name else {}
         return self.space.architecture(**values, **per_layer)
+
+
+def sample_independently(
+    space: SearchSpace, shares: Mapping[str, Sequence[Sequence[float]]], rng: random.Random
+) -> Architecture:
+    """The same without budgets.
+
+    Args:
+        space: The search space.
+        shares: Dimension -> rows of shares, as lists.
+        rng: Source of randomness.
+    """
+    values = {}
+    for name, choices in space.choices.items():
+        drawn = [rng.choices(choices, row)[0] for row in shares[name]]
+        values[name] = drawn if name in space.per_layer else drawn[0]
+    return space.architecture(**values)
 
 
 class _Step:
@@ -124,13 +147,6 @@ class _Step:
         weights = [0.0 if n is None else before.masses[n] * p for n, p in zip(found, self.scores, strict=True)]
         picked = rng.choices(range(len(found)), weights)[0]
         return self.options[picked], found[picked]
-
-
-def _in_band(costs: np.ndarray, masses: np.ndarray, band: float | None, budgets: Sequence[Budget]) -> np.ndarray:
-    if band is None or not budgets:
-        return masses
-    inside = masses * (costs >= [band * budget.limit for budget in budgets]).any(1)
-    return inside if inside.any() else masses
 
 
 def _stratified(costs: np.ndarray, masses: np.ndarray, count: int) -> np.ndarray:

@@ -14,6 +14,9 @@ from .evolution import MOST_MISSES, Strategy, draw_new
 from .proposals import Proposals
 
 
+MOST_FAILED_MATINGS = 10  # rounds of mating to fill a generation with new candidates; it may stay smaller
+
+
 def nsga2(proposals: Proposals, arguments: SearchArguments, cost: Callable[[Architecture], float]) -> Strategy:
     """A strategy as in `evolution` that minimises loss and cost together.
 
@@ -26,13 +29,15 @@ def nsga2(proposals: Proposals, arguments: SearchArguments, cost: Callable[[Arch
         ValueError: pymoo is not installed.
     """
     try:
-        from pymoo.algorithms.moo.nsga2 import NSGA2
+        from pymoo.algorithms.moo.nsga2 import NSGA2, binary_tournament
         from pymoo.core.crossover import Crossover
         from pymoo.core.duplicate import ElementwiseDuplicateElimination
         from pymoo.core.evaluator import Evaluator
+        from pymoo.core.mating import Mating
         from pymoo.core.mutation import Mutation
         from pymoo.core.problem import Problem
         from pymoo.core.sampling import Sampling
+        from pymoo.operators.selection.tournament import TournamentSelection
         from pymoo.problems.static import StaticProblem
     except ImportError:
         raise ValueError("NSGA-II needs pymoo; install it with: pip install 'tangle_hf[search]'") from None
@@ -58,8 +63,13 @@ def nsga2(proposals: Proposals, arguments: SearchArguments, cost: Callable[[Arch
     algorithm = NSGA2(
         pop_size=arguments.population_size,
         sampling=Random(),
-        crossover=Cross(n_parents=2, n_offsprings=1),
-        mutation=Mutate(),
+        mating=Mating(
+            TournamentSelection(func_comp=binary_tournament),
+            Cross(n_parents=2, n_offsprings=1),
+            Mutate(),
+            eliminate_duplicates=Same(),
+            n_max_iterations=MOST_FAILED_MATINGS,
+        ),
         eliminate_duplicates=Same(),
     )
     problem = Problem(n_var=1, n_obj=2, vtype=object)

@@ -11,11 +11,15 @@ from itertools import product
 from transformers import PreTrainedModel
 
 from ..arch import Mixture, one_hot, uniform_mixture
-from ..constrained_sampling import ConstrainedSampler
+from ..budgets import Budget
+from ..constrained_sampling import ConstrainedSampler, sample_independently
 from ..cost_table import exact
 from ..space import Architecture, SearchSpace
 from .arguments import SearchArguments
 from .choose import BAND, budgets_of
+
+
+TRIES = 20  # independent draws before the exact sampler is set up
 
 
 class Proposals:
@@ -33,10 +37,11 @@ class Proposals:
     def __init__(self, arguments: SearchArguments, supernet: PreTrainedModel, sequence_length: int | None = None):
         self.space, self._budgets = supernet.space, budgets_of(arguments, supernet, sequence_length)
         whole_front = arguments.budget_mode == "at_most" or arguments.resolved_method.choice == "nsga2"
-        self._band = None if whole_front else BAND
+        even = uniform_mixture(self.space)
+        self._band = ConstrainedSampler(self.space, even, self._budgets, None if whole_front else BAND).band
         self._probabilities = arguments.mutation_prob, arguments.whole_mutation_prob
         self._stock = _stock(supernet, self._budgets, self._band) if arguments.standard_only else None
-        self.random = self._sampler(uniform_mixture(self.space))
+        self.random = self._sampler(even)
 
     def mutation(self, arch: Architecture, rng: random.Random) -> Architecture:
         """Draws each value anew with a probability; layers that are added are random (arXiv:2107.00651, section 3.4)."""
@@ -47,10 +52,23 @@ class Proposals:
         return self._sampler(crossover_mixture(self.space, first, second))(rng)
 
     def _sampler(self, mixture: Mixture) -> Callable[[random.Random], Architecture]:
-        if self._stock is None:
-            return ConstrainedSampler(self.space, mixture, self._budgets, self._band).sample
-        weights = [_equal_layers_probability(self.space, mixture, arch) for arch in self._stock]
-        return lambda rng: rng.choices(self._stock, weights)[0]
+        if self._stock is not None:
+            weights = [_equal_layers_probability(self.space, mixture, arch) for arch in self._stock]
+            return lambda rng: rng.choices(self._stock, weights)[0]
+        shares, constrained = {name: rows.tolist() for name, rows in mixture.items()}, None
+
+        def draw(rng: random.Random) -> Architecture:
+            nonlocal constrained
+            # The first of many draws that fits has the wanted distribution, too, and is often found sooner.
+            for _ in range(0 if constrained else TRIES):
+                arch = sample_independently(self.space, shares, rng)
+                if _fits(arch, self._budgets, self._band):
+                    return arch
+            if constrained is None:
+                constrained = ConstrainedSampler(self.space, mixture, self._budgets, self._band)
+            return constrained.sample(rng)
+
+        return draw
 
 
 def mutation_mixture(space: SearchSpace, arch: Architecture, per_layer: float, whole: float) -> Mixture:
@@ -82,19 +100,23 @@ def crossover_mixture(space: SearchSpace, first: Architecture, second: Architect
     return mixture
 
 
-def _stock(supernet: PreTrainedModel, budgets, band: float | None) -> list[Architecture]:
+def _stock(supernet: PreTrainedModel, budgets: tuple[Budget, ...], band: float | None) -> list[Architecture]:
     """All architectures with the stock form within the limits: only such with equal layers can have it."""
     space, within, inside = supernet.space, [], []
     for values in product(*space.choices.values()):
         arch = space.architecture(**dict(zip(space.choices, values, strict=True)))
-        costs = [exact(budget.table, arch) for budget in budgets]
-        if supernet.subnet_forms(supernet.config, arch)["stock"] is None and all(
-            cost <= budget.limit for cost, budget in zip(costs, budgets, strict=True)
-        ):
+        if supernet.subnet_forms(supernet.config, arch)["stock"] is None and _fits(arch, budgets):
             within.append(arch)
-            if band is not None and any(c >= band * b.limit for c, b in zip(costs, budgets, strict=True)):
+            if _fits(arch, budgets, band):
                 inside.append(arch)
     return inside or within
+
+
+def _fits(arch: Architecture, budgets: tuple[Budget, ...], band: float | None = None) -> bool:
+    costs = [(exact(budget.table, arch), budget.limit) for budget in budgets]
+    return all(cost <= limit for cost, limit in costs) and (
+        band is None or not costs or any(cost >= band * limit for cost, limit in costs)
+    )
 
 
 def _equal_layers_probability(space: SearchSpace, mixture: Mixture, arch: Architecture) -> float:

@@ -59,8 +59,8 @@ def search_candidates(
     def show(record: dict) -> None:
         nonlocal best
         best = min(best, record["loss"])
+        bar.set_postfix_str(f"best loss {best:.3f}", refresh=False)
         bar.update()
-        bar.set_postfix_str(f"best loss {best:.3f}")
 
     with stop_on_signal(accelerator), bar:
         archs, generation = next(strategy), 0

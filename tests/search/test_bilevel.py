@@ -19,12 +19,12 @@ from tangle_hf.search.checkpoints import latest_checkpoint
 WORKER = Path(__file__).with_name("worker.py")
 
 
-def launch(folder: Path, processes: int = 1, **options) -> subprocess.CompletedProcess:
+def launch(folder: Path, processes: int = 1, worker: Path = WORKER, **options) -> subprocess.CompletedProcess:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     start = [sys.executable]
     if processes > 1:
         start += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    command = [*start, str(WORKER), str(folder), json.dumps(options)]
+    command = [*start, str(worker), str(folder), json.dumps(options)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
 
 

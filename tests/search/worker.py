@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from tangle_hf import ElasticGPT2Config, ElasticGPT2LMHeadModel, PerLayer, SearchSpace
-from tangle_hf.search import SearchArguments, search, search_candidates, train_single_paths
+from tangle_hf.search import SearchArguments, search
 
 
 SPACE = SearchSpace(n_embd=[16, 32], n_layer=[1, 2], n_head=PerLayer([2, 4]), mlp_ratio=PerLayer([1, 2]))
@@ -30,14 +30,8 @@ class Blocks(torch.utils.data.Dataset):
         return {"input_ids": self.tokens[index], "labels": self.tokens[index]}
 
 
-def run(
-    folder: str, kill_at: int | None = None, kill_at_candidate: int | None = None, batch_size: int = 4, **settings
-) -> None:
-    """Runs a search.
-
-    With `kill_at` the process kills itself inside the saving of that step's checkpoint, with `kill_at_candidate` inside the
-    evaluation of so many candidates and half a line later.
-    """
+def run(folder: str, kill_at: int | None = None, batch_size: int = 4, **settings) -> None:
+    """Runs a search; with `kill_at` the process kills itself inside the saving of that step's checkpoint."""
     accelerator = Accelerator(cpu=True)
     set_seed(0)
     dropout = settings.pop("dropout", 0.1)
@@ -54,38 +48,13 @@ def run(
                 os.kill(os.getpid(), signal.SIGKILL)
 
         accelerator.save_state = save_half
-    if arguments.resolved_method.two_stage:
-        end = two_stages(supernet, arguments, accelerator, kill_at_candidate)
-    else:
-        arch_parameters = search(supernet, Blocks(), Blocks(30), arguments, accelerator)
-        logits = {name: rows.tolist() for name, rows in arch_parameters.logits.items()}
-        end = {"logits": logits, "arch": arch_parameters.argmax().to_dict()}
+    arch_parameters = search(supernet, Blocks(), Blocks(30), arguments, accelerator)
     if accelerator.is_main_process:
-        end["weights"] = {name: p.double().flatten().tolist() for name, p in supernet.named_parameters()}
+        logits = {name: rows.tolist() for name, rows in arch_parameters.logits.items()}
+        weights = {name: p.double().flatten().tolist() for name, p in supernet.named_parameters()}
         with open(os.path.join(folder, "end.json"), "w") as file:
-            json.dump(end, file)
+            json.dump({"logits": logits, "weights": weights, "arch": arch_parameters.argmax().to_dict()}, file)
     accelerator.end_training()
-
-
-@torch.no_grad()
-def two_stages(supernet, arguments, accelerator, kill_at_candidate) -> dict:
-    with torch.enable_grad():
-        cost = train_single_paths(supernet, Blocks(), arguments, accelerator)
-    supernet.eval()
-    batch = {name: values[None] for name, values in Blocks(30)[0].items()}
-    count = 0
-
-    def evaluate(arch):
-        nonlocal count
-        count += 1
-        if count == kill_at_candidate and accelerator.is_main_process:
-            with open(os.path.join(arguments.output_dir, "candidates.jsonl"), "a") as file:
-                file.write('{"number": ')
-            os.kill(os.getpid(), signal.SIGKILL)
-        return {"loss": supernet(**batch, arch=arch).loss.item()}
-
-    log = search_candidates(supernet, evaluate, 1, arguments, accelerator, cost)
-    return {"logits": {}, "candidates": log.best(), "cost": cost.spent, "evaluated": count}
 
 
 if __name__ == "__main__":
