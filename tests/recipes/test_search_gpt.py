@@ -115,7 +115,7 @@ def test_bf16_training_exports_exactly(tmp_path, text):
 
 def test_two_stages_leave_what_one_leaves_and_the_candidates(tmp_path, text):
     few = ["--population_size", "4", "--generations", "2", "--num_parents", "2", "--num_mutations", "2",
-           "--num_crossovers", "1", "--candidate_batches", "2", "--max_params", "80%"]  # fmt: skip
+           "--num_crossovers", "1", "--candidate_batches", "2", "--max_params", "80%", "--budget_mode", "at_most"]  # fmt: skip
     done = run(tmp_path / "run", text, "--method", "sandwich+es", *few)
     assert done.returncode == 0, done.stderr
     assert "warn" not in (done.stdout + done.stderr).lower(), done.stdout + done.stderr
