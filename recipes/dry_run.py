@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 from accelerate import Accelerator
+from run_latency import without_latency
 from transformers import PreTrainedModel
 
 from tangle_hf import num_params
@@ -38,6 +39,8 @@ def dry_run(
 ) -> None:
     """Two steps of one micro-batch per level; prints parameters, memory, time per step and projected hours.
 
+    No latency is measured for it.
+
     Args:
         supernet: Of the search.
         settings: Of the search.
@@ -51,7 +54,8 @@ def dry_run(
     marks = []
     with TemporaryDirectory() as folder:
         two_steps = replace(
-            settings, output_dir=folder, max_steps=2, gradient_accumulation_steps=1, arch_warmup_ratio=0.0, logging_steps=1,
+            without_latency(settings), output_dir=folder, max_steps=2, gradient_accumulation_steps=1,
+            arch_warmup_ratio=0.0, logging_steps=1,
             eval_steps=1, save_steps=2, warmup_steps=0, resume=False, report_to="none",
         )  # fmt: skip
         start = time.perf_counter()
@@ -95,6 +99,8 @@ def dry_run(
         hours = evaluation * count / accelerator.num_processes / 3600
         rows.append({"what": f"projected for {count:,} candidates, at most", "value": f"{hours:.2f} h"})
     print(format_table(rows))
+    if settings.max_latency_ms is not None:
+        print("max_latency_ms is left out: a dry run measures no latency")
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ import json
 import shutil
 import statistics
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import image_data
@@ -22,16 +22,20 @@ from accelerate import PartialState
 from accelerate.utils import set_seed
 from arguments import parse
 from finetune_tasks import Task, language_task, vision_task
+from hub_arguments import HubArguments, command_line, hub_options
 from image_transforms import AugmentationArguments
 from run_folder import check_run_folder, write_config, write_json
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 from transformers.utils.logging import disable_progress_bar
 
 from tangle_hf.analysis import format_table
+from tangle_hf.card import write_finetuned_card
+from tangle_hf.hub import check_target, folder_files, publish
 
 
 MODES = ("inherit", "finetune", "retrain")
 FREE_ON_RESUME = {"resume", "output_dir", "mode", "seeds", "logging_steps", "save_steps", "dataloader_num_workers"}
+FREE_ON_RESUME |= {item.name for item in fields(HubArguments)}
 
 
 @dataclass
@@ -113,14 +117,30 @@ class FinetuneArguments:
             raise ValueError(f"mixed_precision={self.mixed_precision!r} is not supported; choose no or bf16")
 
 
-def main(settings: FinetuneArguments, data: text_data.DataArguments | image_data.DataArguments, *augmentation) -> None:
+def main(
+    settings: FinetuneArguments,
+    hub: HubArguments,
+    data: text_data.DataArguments | image_data.DataArguments,
+    *augmentation: AugmentationArguments,
+) -> None:
     """All modes and seeds, one after another, and the table."""
     if data.streaming:
         raise ValueError("a downstream data set is read several times; leave out --streaming")
     # As Trainer will have it: without `cpu`, processes without a GPU would not see each other and all be the main one.
     state, run_dir = PartialState(cpu=not torch.accelerator.is_available()), Path(settings.output_dir)
-    resolved = {name: value for part in (settings, data, *augmentation) for name, value in asdict(part).items()}
+    resolved = {name: value for part in (settings, hub, data, *augmentation) for name, value in asdict(part).items()}
     check_run_folder(run_dir, resolved, settings.resume, FREE_ON_RESUME)
+    # Evaluating draws no random numbers, so that one seed is enough.
+    runs = [(mode, seed) for mode in MODES if mode in settings.mode for seed in settings.seeds]
+    runs = [(mode, seed) for mode, seed in runs if mode != "inherit" or seed == settings.seeds[0]]
+    names = {run: run[0] if run[0] == "inherit" else f"{run[0]}-{run[1]}" for run in runs}
+    trained = [name for (mode, _), name in names.items() if mode != "inherit"]
+    repo_id, options = hub.hub_model_id or run_dir.resolve().name, hub_options(hub)
+    if hub.push_to_hub:
+        if len(trained) != 1:
+            raise ValueError(f"--push_to_hub publishes one net, these are {trained}; give one mode and one seed")
+        if state.is_main_process:  # better now than after hours
+            check_target(repo_id, "finetuned", **options)
     disable_progress_bar()  # of loading and saving; training has its own
     with state.main_process_first():
         if augmentation:
@@ -130,11 +150,7 @@ def main(settings: FinetuneArguments, data: text_data.DataArguments | image_data
     if state.is_main_process:
         write_config(run_dir, resolved)
     state.wait_for_everyone()
-    # Evaluating draws no random numbers, so that one seed is enough.
-    runs = [(mode, seed) for mode in MODES if mode in settings.mode for seed in settings.seeds]
-    runs = [(mode, seed) for mode, seed in runs if mode != "inherit" or seed == settings.seeds[0]]
-    for mode, seed in runs:
-        name = mode if mode == "inherit" else f"{mode}-{seed}"
+    for (mode, seed), name in names.items():
         if (run_dir / "rows" / f"{name}.json").is_file():
             state.print(f"{name} is finished already")
             continue
@@ -148,6 +164,20 @@ def main(settings: FinetuneArguments, data: text_data.DataArguments | image_data
         state.wait_for_everyone()
     if state.is_main_process:
         print("\n" + report(task.metric, settings.checkpoint, run_dir))
+        for name in trained:
+            write_card(run_dir, name, task, resolved, hub.license)
+        if hub.push_to_hub:
+            files, message = folder_files(run_dir / trained[0]), f"{trained[0]} of {run_dir.name}"
+            print(f"published: {publish(files, repo_id, commit_message=message, **options)}")
+
+
+def write_card(run_dir: Path, name: str, task: Task, resolved: dict, license: str | None) -> None:
+    """The model card of a trained net, from its row."""
+    row = json.loads((run_dir / "rows" / f"{name}.json").read_text())
+    facts = {"pipeline": task.pipeline, "data": task.data, "command": command_line()}
+    columns = {"loss": ("test loss", 1), "perplexity": ("perplexity", 1), "accuracy": ("accuracy in %", 100)}
+    scores = {columns[key][0]: columns[key][1] * value for key, value in row["test"].items()}
+    write_finetuned_card(run_dir / name, resolved, {**row, **facts}, scores, license=license)
 
 
 class TellEpoch(TrainerCallback):
@@ -289,7 +319,7 @@ def arguments(argv: list[str]) -> tuple:
             print(__doc__)
             raise SystemExit(0)
         raise ValueError(f"the first argument must be vision or language, got {argv[:1]}; as in `finetune.py vision`")
-    return parse(FinetuneArguments, *kinds[argv[0]], argv=argv[1:], description=__doc__)
+    return parse(FinetuneArguments, HubArguments, *kinds[argv[0]], argv=argv[1:], description=__doc__)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.figure
+import matplotlib.ticker
+
+from .space import Architecture, SearchSpace
 
 
 def read_metrics(path: str | Path) -> list[dict]:
@@ -44,10 +47,45 @@ def plot_shares(metrics: Sequence[Mapping], choices: Mapping[str, Sequence], pat
     figure.savefig(path, dpi=150)
 
 
+def plot_architecture(arch: Architecture, space: SearchSpace, path: str | Path) -> None:
+    """An architecture among its choices, as a PNG: a panel per dimension, a grey line per choice.
+
+    What every layer chooses for itself is a bar per layer; layers that the architecture does not have stay empty. Choices
+    that are names stand in their order.
+
+    Args:
+        arch: The architecture.
+        space: Its space.
+        path: Where to write.
+    """
+    names = sorted(space.choices, key=lambda name: name in space.per_layer)
+    widths = [3 + space.rows(name) for name in names]
+    figure = matplotlib.figure.Figure(figsize=(0.4 * sum(widths), 3), layout="constrained")
+    panels = figure.subplots(1, len(names), squeeze=False, width_ratios=widths)[0]
+    for axes, name in zip(panels, names, strict=True):
+        choices, value = space.choices[name], getattr(arch, name)
+        values = value if isinstance(value, tuple) else (value,)
+        heights = range(1, len(choices) + 1) if isinstance(choices[0], str) else choices
+        height = dict(zip(choices, heights, strict=True))
+        for line in heights:
+            axes.axhline(line, color="0.85", lw=0.8, zorder=0)
+        bars = {row: value for row, value in enumerate(values, 1) if value is not None}
+        drawn = axes.bar(bars.keys(), [height[value] for value in bars.values()], color="C0", width=0.7)
+        if len(bars) <= 16:
+            axes.bar_label(drawn, [str(value) for value in bars.values()], fontsize="small")
+        axes.set(title=name, ylim=(0, 1.15 * heights[-1]), xlim=(0.4, space.rows(name) + 0.6))
+        axes.set_yticks(heights, [str(choice) for choice in choices])
+        axes.set_xticks([])
+        if name in space.per_layer:
+            axes.set_xlabel("stage" if name == space.depth_name else "layer")
+            axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    figure.savefig(path, dpi=150)
+
+
 def format_table(rows: Sequence[Mapping[str, str | int | float]]) -> str:
     """Rows with the same keys as an aligned text table; numbers are right-aligned, integers with thousands separators."""
     header = list(rows[0])
-    cells = [header, *[[_cell(row[key]) for key in header] for row in rows]]
+    cells = [header, *[[format_cell(row[key]) for key in header] for row in rows]]
     widths = [max(len(line[i]) for line in cells) for i in range(len(header))]
     numeric = [not isinstance(rows[0][key], str) for key in header]
     lines = [
@@ -59,5 +97,6 @@ def format_table(rows: Sequence[Mapping[str, str | int | float]]) -> str:
     return "\n".join([lines[0], "  ".join("-" * w for w in widths), *lines[1:]])
 
 
-def _cell(value: str | int | float) -> str:
+def format_cell(value: str | int | float) -> str:
+    """A number for reading: thousands separators, or four significant digits."""
     return value if isinstance(value, str) else f"{value:,}" if isinstance(value, int) else f"{value:.4g}"

@@ -22,19 +22,19 @@ class ConstrainedSampler:
 
         P(arch) ~ w(cost) * [cost_b(arch) <= limit_b for all b] * prod over its rows of share[choice]
 
-    The depth and the dimensions of the whole net are rows, too; rows of layers that an architecture lacks do not count.
-    Under even shares and without budgets this is uniform path sampling (SPOS, arXiv:1904.00420, section 3.2).
+    Depths and dimensions of the whole net are rows, too; rows of layers that an architecture lacks do not count. Under
+    even shares and without budgets this is uniform path sampling (SPOS, arXiv:1904.00420, section 3.2).
 
     Args:
         space: The search space.
         mixture: Dimension -> shares (rows, K).
         budgets: Limits, all of which hold.
-        band: Only architectures that use at least this share of one of the budgets, unless there are none.
+        lower: Least costs, one for each budget, of which at least one must be reached.
         strata: (cost, number of strata) draws the stratum first, evenly among those that are not empty: strata cut the
             range of that cost into equal parts. None: w = 1.
 
     Attributes:
-        band: The same, None if it gave way.
+        costs: What each budget's cost may be, int64 of shape (possible costs, budgets).
 
     Raises:
         ValueError: No architecture with a share above zero keeps to the budgets.
@@ -45,7 +45,7 @@ class ConstrainedSampler:
         space: SearchSpace,
         mixture: Mapping[str, Tensor],
         budgets: Sequence[Budget] = (),
-        band: float | None = None,
+        lower: Sequence[float] | None = None,
         strata: tuple[CostTable, int] | None = None,
     ):
         self.space = space
@@ -53,54 +53,32 @@ class ConstrainedSampler:
         tables = [budget.table for budget in budgets] + ([strata[0]] if strata else [])
         limits = np.full(len(tables), np.iinfo(np.int64).max)
         limits[: len(budgets)] = [budget.limit for budget in budgets]
-        depths = space.choices[space.depth_name] if space.depth_name else (space.max_depth,)
         whole = [name for name in space.choices if name not in space.per_layer and name != space.depth_name]
-        self._steps: list[list[_Step]] = []  # for every choice of the whole net
-        ends, costs, masses = [], [], []  # (choice of the whole net, number of the step, depth), its states
-        for chosen in product(*(range(len(space.choices[name])) for name in whole)):
-            index = dict(zip(whole, chosen, strict=True))
-            probability = np.prod([shares[name][0, k] for name, k in index.items()])
-            if probability == 0:
-                continue
-            base = np.array([[outside(table, index) for table in tables]], dtype=np.int64)
-            steps = [_Step([], base, np.array([probability]))]
-            for layer in range(space.max_depth):
-                for options, added in decisions(space, tables, index, layer):
-                    scores = [np.prod([shares[name][row, k] for (name, row), k in option]) for option in options]
-                    steps.append(steps[-1].extended(options, added, np.array(scores), limits))
-                if layer + 1 in depths:
-                    share = shares[space.depth_name][0, depths.index(layer + 1)] if space.depth_name else 1.0
-                    kept = (steps[-1].costs <= limits).all(1)
-                    number = np.flatnonzero(kept).tolist()
-                    ends += [(len(self._steps), index, len(steps) - 1, layer + 1, state) for state in number]
-                    costs.append(steps[-1].costs[kept])
-                    masses.append(steps[-1].masses[kept] * share)
-            self._steps.append(steps)
-        costs, masses = np.concatenate(costs), np.concatenate(masses)
+        starts = [_start(space, shares, tables, dict(zip(whole, chosen, strict=True)))
+                  for chosen in product(*(range(len(space.choices[name])) for name in whole))]  # fmt: skip
+        self._end = _merged([_through_layers(space, shares, tables, limits, *start) for start in starts], limits)
+        costs, masses = self._end.costs, self._end.masses
+        if lower is not None and budgets:
+            masses = masses * (costs[:, : len(budgets)] >= lower).any(1)
         if not masses.sum() > 0:
-            limit = ", ".join(f"max_{budget.cost} = {budget.limit:,}" for budget in budgets)
+            limit = ", ".join(f"max_{budget.cost} = {budget.text(budget.limit)}" for budget in budgets)
             raise ValueError(f"no architecture that these shares can give keeps to {limit}; raise the budget")
-        if band is not None and budgets:
-            inside = masses * (costs[:, : len(budgets)] >= [band * budget.limit for budget in budgets]).any(1)
-            masses, band = (inside, band) if inside.any() else (masses, None)
-        self.band = band if budgets else None
+        self.costs = costs[masses > 0, : len(budgets)]
         if strata:
             masses = _stratified(costs[:, -1], masses, strata[1])
-        alive = np.flatnonzero(masses)
-        self._ends, self._cumulative = [ends[n] for n in alive], list(accumulate(masses[alive].tolist()))
+        self._states = np.flatnonzero(masses).tolist()
+        self._cumulative = list(accumulate(masses[self._states].tolist()))
 
     def sample(self, rng: random.Random) -> Architecture:
         """Draws one architecture."""
-        chosen, index, number, depth, state = rng.choices(self._ends, cum_weights=self._cumulative)[0]
-        steps, choices = self._steps[chosen], self.space.choices
-        per_layer = {name: [None] * depth for name in self.space.per_layer}
-        for step, before in zip(steps[number:0:-1], steps[number - 1 :: -1], strict=False):
-            option, state = step.undone(state, before, rng)
-            for (name, layer), k in option:
-                per_layer[name][layer] = choices[name][k]
-        values = {name: choices[name][k] for name, k in index.items()}
-        values |= {self.space.depth_name: depth} if self.space.depth_name else {}
-        return self.space.architecture(**values, **per_layer)
+        values = {name: [None] * self.space.rows(name) for name in self.space.choices}
+        sums, state = self._end, rng.choices(self._states, cum_weights=self._cumulative)[0]
+        while sums is not None:
+            sums, state, option = sums.undone(state, rng)
+            for (name, row), k in option:
+                values[name][row] = self.space.choices[name][k]
+        per_layer = self.space.per_layer
+        return self.space.architecture(**{name: v if name in per_layer else v[0] for name, v in values.items()})
 
 
 def sample_independently(
@@ -113,40 +91,90 @@ def sample_independently(
         shares: Dimension -> rows of shares, as lists.
         rng: Source of randomness.
     """
-    values = {}
-    for name, choices in space.choices.items():
-        drawn = [rng.choices(choices, row)[0] for row in shares[name]]
-        values[name] = drawn if name in space.per_layer else drawn[0]
-    return space.architecture(**values)
+    values = {name: [rng.choices(choices, row)[0] for row in shares[name]] for name, choices in space.choices.items()}
+    return space.architecture(**{name: v if name in space.per_layer else v[0] for name, v in values.items()})
 
 
-class _Step:
-    """The attained costs after a decision, ascending, and the probability of each."""
+class _Sums:
+    """The costs attained after a decision, and the probability of each.
 
-    def __init__(self, options: list, costs: np.ndarray, masses: np.ndarray, added=None, scores=None):
-        self.options, self.costs, self.masses, self.added, self.scores = options, costs, masses, added, scores
+    Args:
+        costs: (states, tables), all different.
+        masses: (states,).
+        branches: What was decided: (sums before, or None at the start; options; their costs (options, tables); their
+            probabilities). Any of them may have led to a state.
+    """
+
+    def __init__(self, costs: np.ndarray, masses: np.ndarray, branches: Sequence[tuple]):
+        self.costs, self.masses, self.branches = costs, masses, branches
         self._index: dict[tuple[int, ...], int] | None = None
 
-    def extended(self, options: list, added: np.ndarray, scores: np.ndarray, limits: np.ndarray) -> "_Step":
-        possible = np.flatnonzero(scores)
-        options, added, scores = [options[n] for n in possible], added[possible], scores[possible]
-        costs = (self.costs[:, None] + added[None]).reshape(len(self.costs) * len(added), added.shape[1])
-        masses = (self.masses[:, None] * scores[None]).reshape(-1)
-        kept = (costs <= limits).all(1)
-        costs, masses = costs[kept], masses[kept]
-        if not costs.shape[1]:  # without costs all are alike
-            return _Step(options, costs[:1], masses.sum(keepdims=True), added, scores)
-        costs, group = np.unique(costs, axis=0, return_inverse=True)
-        return _Step(options, costs, np.bincount(group.reshape(-1), masses, len(costs)), added, scores)
+    def state(self, cost: list[int]) -> int | None:
+        """Where a cost is, if it is attained."""
+        if self._index is None:
+            self._index = {tuple(cost): number for number, cost in enumerate(self.costs.tolist())}
+        return self._index.get(tuple(cost))
 
-    def undone(self, state: int, before: "_Step", rng: random.Random) -> tuple[list, int]:
-        """Draws the option that led to a state, and the state before it."""
-        if before._index is None:
-            before._index = {tuple(cost): n for n, cost in enumerate(before.costs.tolist())}
-        found = [before._index.get(tuple(cost)) for cost in (self.costs[state] - self.added).tolist()]
-        weights = [0.0 if n is None else before.masses[n] * p for n, p in zip(found, self.scores, strict=True)]
-        picked = rng.choices(range(len(found)), weights)[0]
-        return self.options[picked], found[picked]
+    def undone(self, state: int, rng: random.Random) -> tuple["_Sums | None", int, list]:
+        """Draws what led to a state: the sums before, which of their states, and the option."""
+        origins, weights = [], []
+        for before, options, added, probabilities in self.branches:
+            for option, cost, p in zip(options, (self.costs[state] - added).tolist(), probabilities, strict=True):
+                if before is None:
+                    if not any(cost):
+                        origins.append((None, 0, option))
+                        weights.append(p)
+                elif (parent := before.state(cost)) is not None:
+                    origins.append((before, parent, option))
+                    weights.append(before.masses[parent] * p)
+        return rng.choices(origins, weights)[0]
+
+
+def _start(space: SearchSpace, shares, tables, index: Mapping[str, int]) -> tuple[_Sums, Mapping[str, int]]:
+    """The choices of the whole net but the depth."""
+    costs = np.array([[outside(table, index) for table in tables]], dtype=np.int64)
+    mass = np.array([np.prod([shares[name][0, k] for name, k in index.items()])])
+    return _Sums(costs, mass, [(None, [[((name, 0), k) for name, k in index.items()]], costs, mass)]), index
+
+
+def _through_layers(space: SearchSpace, shares, tables, limits, sums: _Sums, index: Mapping[str, int]) -> _Sums:
+    """Adds up the layers of every stage, and its depths."""
+    nothing = np.zeros((1, len(tables)), dtype=np.int64)
+    for stage in range(space.stages):
+        ends = []
+        for number in range(1, space.max_depth + 1):
+            for options, costs in decisions(space, tables, index, stage * space.max_depth + number - 1):
+                products = [np.prod([shares[n][row, k] for (n, row), k in option]) for option in options]
+                sums = _added([(sums, options, costs, np.array(products))], limits)
+            if space.depth_name and number in space.depths:
+                choice = space.depths.index(number)
+                share = shares[space.depth_name][stage, choice]
+                ends.append((sums, [[((space.depth_name, stage), choice)]], nothing, np.array([share])))
+        sums = _added(ends, limits) if ends else sums
+    return sums
+
+
+def _merged(ends: Sequence[_Sums], limits: np.ndarray) -> _Sums:
+    nothing = np.zeros((1, len(limits)), dtype=np.int64)
+    return _added([(sums, [[]], nothing, np.ones(1)) for sums in ends], limits)
+
+
+def _added(branches: Sequence[tuple], limits: np.ndarray) -> _Sums:
+    """The costs within the limits that any branch attains, and the sum of their probabilities."""
+    costs, masses = [np.zeros((0, len(limits)), dtype=np.int64)], [np.zeros(0)]
+    for before, options, added, probabilities in branches:
+        costs.append((before.costs[:, None] + added).reshape(len(before.costs) * len(options), len(limits)))
+        masses.append((before.masses[:, None] * probabilities).reshape(-1))
+    costs, masses = np.concatenate(costs), np.concatenate(masses)
+    kept = (costs <= limits).all(1) & (masses > 0)
+    costs, masses = costs[kept], masses[kept]
+    if not len(limits):  # without costs all are alike
+        return _Sums(costs[:1], masses.sum(keepdims=True)[: len(costs)], branches)
+    order = np.lexsort(costs.T)
+    costs = costs[order]
+    first = np.ones(len(costs), dtype=bool)
+    first[1:] = (costs[1:] != costs[:-1]).any(1)
+    return _Sums(costs[first], np.bincount(np.cumsum(first) - 1, masses[order], int(first.sum())), branches)
 
 
 def _stratified(costs: np.ndarray, masses: np.ndarray, count: int) -> np.ndarray:

@@ -1,12 +1,13 @@
 """Exact discretisation: the most likely architectures within budgets, found by dynamic programming and not by repair.
 
 For fixed choices of the whole net, costs and log-probabilities add up over *decisions*: per-layer dimensions of one layer
-that no cost multiplies with each other. After each decision the best `k` partial architectures of every attained cost are
-kept, in whole numbers, so that nothing better can have been dropped.
+that no cost multiplies with each other, and the depth of a stage. After each decision the best `k` partial architectures
+of every attained cost are kept, in whole numbers, so that nothing better can have been dropped.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -26,12 +27,12 @@ class Candidate:
     Args:
         arch: The architecture.
         log_probability: Sum of its rows' log-shares; rows of layers that it lacks count with their largest one.
-        costs: Its cost for each budget.
+        costs: Its cost for each budget, latency in milliseconds.
     """
 
     arch: Architecture
     log_probability: float
-    costs: dict[str, int]
+    costs: dict[str, int | float]
 
 
 def discretise(
@@ -46,7 +47,7 @@ def discretise(
     """The most likely architectures among all that keep to every budget::
 
         argmax over arch with cost_b(arch) <= limit_b of
-            sum over rows of layers < depth of log share[choice] + sum over rows of layers >= depth of max log share
+            sum over rows of its layers of log share[choice] + sum over rows of layers that it lacks of max log share
 
     The second sum makes shallow nets no more likely than deep ones for having fewer decisions.
 
@@ -55,7 +56,8 @@ def discretise(
         mixture: Dimension -> shares (rows, K), e.g. `ArchParameters.probabilities`. A share of zero counts as 2e-308.
         budgets: Limits, all of which hold; none: the most likely architectures of the space.
         count: How many architectures to return at most.
-        band: Prefer architectures that use at least this share of one of the budgets; others only if there are none.
+        band: Prefer architectures that use at least this share of one of the budgets or, if there are none, of the largest
+            cost within it.
         standard_only: Only architectures that have the stock form.
 
     Returns:
@@ -74,91 +76,93 @@ def discretise(
     limits = np.array([budget.limit for budget in budgets], dtype=np.int64)
     lower = None if band is None or not budgets else np.array([band * budget.limit for budget in budgets])
     if standard_only:
-        found, least = _equal_layers(supernet, log_shares, budgets, limits, lower)
+        search = partial(_equal_layers, supernet, log_shares, budgets, limits)
     else:
-        found, least = _all(space, log_shares, budgets, limits, lower, count)
+        search = partial(_all, space, log_shares, budgets, limits, count)
+    found, least, most = search(lower)
     if not found:
         raise ValueError(_infeasible(budgets, least, standard_only))
-    inside = [entry for entry in found if entry[0]]
-    found = sorted(inside or found, key=lambda entry: -entry[1])[:count]
-    costs = ({budget.cost: exact(budget.table, arch) for budget in budgets} for *_, arch in found)
+    if not any(inside for inside, *_ in found):
+        found, *_ = search(band * most)
+    found = sorted((entry for entry in found if entry[0]), key=lambda entry: -entry[1])[:count]
+    costs = ({b.cost: b.in_units(exact(b.table, arch)) for b in budgets} for *_, arch in found)
     return [Candidate(arch, score, cost) for (_, score, arch), cost in zip(found, costs, strict=True)]
 
 
 # What both ways of searching return: (in the band, log-probability, architecture) of those within the limits, among which
-# the best `count` in and out of the band are, and the smallest possible value of each cost.
-Found = tuple[list[tuple[bool, float, Architecture]], np.ndarray]
+# the best `count` in and out of the band are, the smallest possible value of each cost, and the largest within the limits.
+Found = tuple[list[tuple[bool, float, Architecture]], np.ndarray, np.ndarray]
 
 
 def _equal_layers(supernet, log_shares, budgets, limits, lower) -> Found:
     """A stock class has one value of each size, so only architectures with equal layers can be stock."""
-    space, found, least = supernet.space, [], np.full(len(budgets), np.iinfo(np.int64).max)
+    space, found = supernet.space, []
+    least, most = np.full(len(budgets), np.iinfo(np.int64).max), np.zeros(len(budgets), dtype=np.int64)
     for values in product(*space.choices.values()):
         arch = space.architecture(**dict(zip(space.choices, values, strict=True)))
         if supernet.subnet_forms(supernet.config, arch)["stock"] is None:
             costs = np.array([exact(budget.table, arch) for budget in budgets], dtype=np.int64)
             least = np.minimum(least, costs)
             if (costs <= limits).all():
+                most = np.maximum(most, costs)
                 found.append((_in_band(costs[None], lower)[0], _log_probability(space, log_shares, arch), arch))
-    return found, least
+    return found, least, most
 
 
-def _all(space: SearchSpace, log_shares, budgets, limits, lower, count) -> Found:
-    depths = space.choices[space.depth_name] if space.depth_name else (space.max_depth,)
+def _all(space: SearchSpace, log_shares, budgets, limits, count, lower) -> Found:
     shared = [name for name in space.choices if name not in space.per_layer and name != space.depth_name]
-    best = {layer: sum(log_shares[n][layer].max() for n in space.per_layer) for layer in range(space.max_depth)}
-    found, least = [], np.full(len(budgets), np.iinfo(np.int64).max)
-    tables = [budget.table for budget in budgets]
+    found, tables = [], [budget.table for budget in budgets]
+    least, most = np.full(len(budgets), np.iinfo(np.int64).max), np.zeros(len(budgets), dtype=np.int64)
     for chosen in product(*(range(len(space.choices[name])) for name in shared)):
         index = dict(zip(shared, chosen, strict=True))
+        layers = (decisions(space, tables, index, layer) for layer in range(space.stages * space.max_depth))
+        stages = [list(stage) for stage in zip(*[layers] * space.max_depth, strict=True)]
+        cheapest = np.array([_least(stage[: space.depths[0]], len(budgets)) for stage in stages])
         base = np.array([outside(table, index) for table in tables], dtype=np.int64)
-        layers = [decisions(space, tables, index, layer) for layer in range(space.max_depth)]
-        cheapest = np.array([sum(costs.min(0) for _, costs in decided) for decided in layers])
-        cheapest = cheapest.reshape(len(layers), len(tables))
-        least = np.minimum(least, base + cheapest[: depths[0]].sum(0))
-        states = _States(base, sum(log_shares[name][0, k] for name, k in index.items()))
-        for layer, decided in enumerate(layers):
-            rest = cheapest[layer + 1 : depths[0]].sum(0)  # what the layers cost that every architecture has
-            for options, costs in decided:
-                scores = np.array([sum(log_shares[n][row, k] for (n, row), k in option) for option in options], float)
-                states.extend(options, costs, scores, limits - rest, count)
-            if layer + 1 not in depths:
-                continue
-            choice = depths.index(layer + 1)
-            tail = sum(best[dead] for dead in range(layer + 1, space.max_depth))
-            tail += log_shares[space.depth_name][0, choice] if space.depth_name else 0.0
-            inside = _in_band(states.costs, lower)
-            for group in (inside, ~inside):
-                for state in states.best(group, count):
-                    values = {name: space.choices[name][k] for name, k in index.items()}
-                    values |= {space.depth_name: layer + 1} if space.depth_name else {}
-                    per_layer = {name: [None] * (layer + 1) for name in space.per_layer}
-                    for (name, row), k in states.history(state):
-                        per_layer[name][row] = space.choices[name][k]
-                    arch = space.architecture(**values, **per_layer)
-                    found.append((bool(inside[state]), float(states.scores[state] + tail), arch))
-    return found, least
+        least = np.minimum(least, base + cheapest.sum(0))
+        scores = np.array([sum(log_shares[name][0, k] for name, k in index.items())], dtype=float)
+        states = _States(base[None], scores, [((name, 0), k) for name, k in index.items()])
+        for stage, decided in enumerate(stages):
+            states = _stage(space, log_shares, states, stage, decided, limits - cheapest[stage + 1 :].sum(0), count)
+        most = np.maximum(most, states.costs.max(0, initial=0))
+        inside = _in_band(states.costs, lower)
+        for group in (inside, ~inside):
+            for state in states.best(group, count):
+                arch = _architecture(space, states.history(state))
+                found.append((bool(inside[state]), float(states.scores[state]), arch))
+    return found, least, most
+
+
+def _stage(space: SearchSpace, log_shares, states: "_States", stage: int, layers, limits, count) -> "_States":
+    """The states behind a stage of any depth, from those in front of it."""
+    rows = range(stage * space.max_depth, (stage + 1) * space.max_depth)
+    names, ends = space.per_layer - {space.depth_name}, []
+    for number, decided in enumerate(layers, 1):
+        rest = _least(layers[number : space.depths[0]], len(limits))  # of the layers that every architecture has
+        for options, costs in decided:
+            scores = np.array([sum(log_shares[n][row, k] for (n, row), k in option) for option in options], float)
+            states = _extended([(states, options, costs, scores)], limits - rest, count)
+        if space.depth_name and number in space.depths:
+            choice = space.depths.index(number)
+            tail = sum(log_shares[name][row].max() for name in names for row in rows[number:])
+            score = np.array([log_shares[space.depth_name][stage, choice] + tail])
+            ends.append((states, [[((space.depth_name, stage), choice)]], np.zeros((1, len(limits)), int), score))
+    return _extended(ends, limits, count) if ends else states
 
 
 class _States:
-    """The best partial architectures of every cost, and how each of them came about."""
+    """The best partial architectures of every cost, and how each of them came about.
 
-    def __init__(self, costs: np.ndarray, score: float):
-        self.costs, self.scores = costs[None], np.array([score], dtype=float)
-        self.steps: list[tuple[list, np.ndarray, np.ndarray]] = []
+    Args:
+        costs: (states, budgets).
+        scores: (states,).
+        start: ((dimension, row), choice) that all of them have, if they extend no others.
+        origins: What the states extend: others and their options; and for each state which of these, which state of it,
+            and which option.
+    """
 
-    def extend(self, options: list, costs: np.ndarray, scores: np.ndarray, limits: np.ndarray, count: int) -> None:
-        """Every state with every option of a decision; keeps the best `count` of each cost within the limits."""
-        all_costs = (self.costs[:, None] + costs[None]).reshape(len(self.costs) * len(options), len(limits))
-        all_scores = (self.scores[:, None] + scores[None]).reshape(-1)
-        kept = np.flatnonzero((all_costs <= limits).all(1))
-        kept = kept[np.lexsort((-all_scores[kept], *all_costs[kept].T))]  # by cost, the best first
-        number = np.arange(len(kept))
-        starts = np.ones(len(kept), dtype=bool)
-        starts[1:] = (all_costs[kept[1:]] != all_costs[kept[:-1]]).any(1)
-        kept = kept[number - np.maximum.accumulate(np.where(starts, number, 0)) < count]
-        self.steps.append((options, *np.divmod(kept, len(options))))
-        self.costs, self.scores = all_costs[kept], all_scores[kept]
+    def __init__(self, costs: np.ndarray, scores: np.ndarray, start: Sequence = (), origins: tuple | None = None):
+        self.costs, self.scores, self.start, self.origins = costs, scores, start, origins
 
     def best(self, mask: np.ndarray, count: int) -> np.ndarray:
         """Indices of the best states among those of a mask."""
@@ -166,18 +170,63 @@ class _States:
         return chosen[np.argsort(-self.scores[chosen], kind="stable")[:count]]
 
     def history(self, state: int):
-        """((dimension, layer), choice) of every decision that led to a state."""
-        for options, parents, picks in reversed(self.steps):
+        """((dimension, row), choice) of every decision that led to a state."""
+        states = self
+        while states.origins:
+            sources, which, parents, picks = states.origins
+            source, options = sources[which[state]]
             yield from options[picks[state]]
-            state = parents[state]
+            states, state = source, parents[state]
+        yield from states.start
+
+
+def _extended(branches: Sequence[tuple], limits: np.ndarray, count: int) -> _States:
+    """The states of all branches, each with every option of a decision; the best `count` of each cost within the limits.
+
+    Args:
+        branches: (states, options, their costs (options, budgets), their scores).
+        limits: Of what is kept.
+        count: How many of the same cost are kept.
+    """
+    sizes = [len(states.costs) * len(options) for states, options, *_ in branches]
+    costs = np.concatenate(
+        [(states.costs[:, None] + added).reshape(size, len(limits)) for (states, _, added, _), size in
+         zip(branches, sizes, strict=True)]
+    )  # fmt: skip
+    scores = np.concatenate([(states.scores[:, None] + added).reshape(-1) for states, _, _, added in branches])
+    kept = np.flatnonzero((costs <= limits).all(1))
+    kept = kept[np.lexsort((-scores[kept], *costs[kept].T))]  # by cost, the best first
+    number = np.arange(len(kept))
+    starts = np.ones(len(kept), dtype=bool)
+    starts[1:] = (costs[kept[1:]] != costs[kept[:-1]]).any(1)
+    kept = kept[number - np.maximum.accumulate(np.where(starts, number, 0)) < count]
+    ends = np.cumsum(sizes)
+    which = np.searchsorted(ends, kept, side="right")
+    options = np.array([len(options) for _, options, *_ in branches])
+    parents, picks = np.divmod(kept - (ends - sizes)[which], options[which])
+    sources = [(states, options) for states, options, *_ in branches]
+    return _States(costs[kept], scores[kept], origins=(sources, which, parents, picks))
+
+
+def _least(layers: Sequence[Sequence[tuple]], budgets: int) -> np.ndarray:
+    """What some layers cost at least, for each budget."""
+    return sum((costs.min(0) for decided in layers for _, costs in decided), np.zeros(budgets, dtype=np.int64))
+
+
+def _architecture(space: SearchSpace, history) -> Architecture:
+    values = {name: [None] * space.rows(name) for name in space.choices}
+    for (name, row), k in history:
+        values[name][row] = space.choices[name][k]
+    return space.architecture(**{name: v if name in space.per_layer else v[0] for name, v in values.items()})
 
 
 def _log_probability(space: SearchSpace, log_shares, arch: Architecture) -> float:
     total = 0.0
     for name, choices in space.choices.items():
         values = getattr(arch, name) if name in space.per_layer else (getattr(arch, name),)
-        total += sum(log_shares[name][row, choices.index(value)] for row, value in enumerate(values))
-        total += log_shares[name][len(values) :].max(-1).sum()
+        for row, shares in enumerate(log_shares[name]):
+            value = values[row] if row < len(values) else None
+            total += shares.max() if value is None else shares[choices.index(value)]
     return float(total)
 
 
@@ -190,13 +239,14 @@ def _infeasible(budgets: Sequence[Budget], least: np.ndarray, standard_only: boo
     if (least == np.iinfo(np.int64).max).any() or not budgets:
         return f"no {kind} exists in this space; leave standard_only out"
     missed = [
-        f"max_{budget.cost} = {budget.limit:,} is below the smallest possible, {cost:,}"
+        f"max_{budget.cost} = {budget.text(budget.limit)} is below the smallest possible, {budget.text(cost)}"
         for budget, cost in zip(budgets, least.tolist(), strict=True)
         if cost > budget.limit
     ]
     if missed:
         return f"no {kind} keeps to the budget: {'; '.join(missed)}. Raise it, or add smaller choices to the space"
     each = ", ".join(
-        f"max_{b.cost} = {b.limit:,} (smallest {c:,})" for b, c in zip(budgets, least.tolist(), strict=True)
+        f"max_{b.cost} = {b.text(b.limit)} (smallest {b.text(c)})"
+        for b, c in zip(budgets, least.tolist(), strict=True)
     )
     return f"no {kind} keeps to all budgets at once, though to each alone: {each}. Raise one of them"

@@ -12,7 +12,11 @@ from transformers import AutoImageProcessor, AutoTokenizer, PreTrainedModel
 from .arch import ArchParameters
 from .budgets import make_budgets
 from .discretise import Candidate, discretise
+from .example_inputs import example_inputs
 from .export import Export, export
+from .latency import build_nets, conditions, measure
+from .latency_profile import compare
+from .latency_table import check_latency_table, load_latency_table
 from .models.loading import load_supernet
 from .samplers import sampler
 from .search.choose import BAND
@@ -26,13 +30,15 @@ class Resolved:
 
     Args:
         candidate: The architecture, its log-probability and its costs.
-        limits: The budgets in whole numbers, by cost.
+        limits: The budgets in whole numbers, latency in milliseconds, by cost.
         export: The exported model.
+        latency: Its predicted and its measured milliseconds, where latency has a budget.
     """
 
     candidate: Candidate
-    limits: dict[str, int]
+    limits: dict[str, int | float]
     export: Export
+    latency: dict[str, float] | None = None
 
 
 def resolve(
@@ -45,27 +51,32 @@ def resolve(
     loss: Callable[[PreTrainedModel, Architecture], float] | None = None,
     inputs: Mapping[str, Tensor] | None = None,
     form: str = "auto",
+    latency_table: str | Path | None = None,
+    allow_other_latency_table: bool = False,
 ) -> Resolved:
     """Finds the best architecture of a finished run within other budgets, and exports it.
 
     Args:
         run_dir: Folder of the run, with `config.yaml`, `arch_parameters.safetensors` and `supernet/`.
-        budgets: "max_params", "max_params_without_embeddings" or "max_flops" -> amount, as in `make_budgets`. FLOPs of
-            text are those of a block of the run.
+        budgets: "max_params", "max_params_without_embeddings", "max_flops" or "max_latency_ms" -> amount, as in
+            `make_budgets`. FLOPs of text are those of a block of the run.
         folder: Where to write the model.
         standard_only: Only architectures that have the stock form.
         count: How many candidates to rank by `loss`.
         loss: Loss of an architecture in the supernet that it is given; None takes the most likely architecture.
         inputs: Arguments of one forward pass to compare the export by; made up if None.
         form: As in `tangle_hf.extract`.
+        latency_table: File of measured times for "max_latency_ms"; the run's own if None. What is found is timed with its
+            batch size and length.
+        allow_other_latency_table: Take it even if it was measured under other conditions than those here.
 
     Raises:
-        ValueError: The run is not finished or of two stages, a budget is unknown or cannot be kept, or the folder holds
-            something else than an earlier export.
+        ValueError: The run is not finished or of two stages, a budget is unknown or cannot be kept, the latency table is
+            missing or was measured under other conditions, or the folder holds something else than an earlier export.
     """
     run_dir, folder = Path(run_dir), Path(folder)
     _check_folders(run_dir, folder)
-    kinds = ("max_params", "max_params_without_embeddings", "max_flops")
+    kinds = ("max_params", "max_params_without_embeddings", "max_flops", "max_latency_ms")
     if unknown := budgets.keys() - set(kinds):
         raise ValueError(f"{sorted(unknown)} are not budgets; choose from {kinds}")
     settings = yaml.safe_load((run_dir / "config.yaml").read_text())
@@ -78,14 +89,33 @@ def resolve(
     supernet = load_supernet(run_dir / "supernet").eval()
     arch_parameters = ArchParameters(supernet.space)
     arch_parameters.load(run_dir / "arch_parameters.safetensors")
-    limits = make_budgets(supernet.config, **budgets, sequence_length=settings.get("block_size"))
+    table = None
+    if "max_latency_ms" in budgets:
+        table = load_latency_table(latency_table or run_dir / "latency_table.json")
+        timed = {name: table.conditions[name] for name in ("batch_size", "sequence_length")}
+        if table.conditions["device"] == _accelerator():
+            supernet.to(_accelerator())
+        check_latency_table(
+            table, supernet.space, conditions(supernet, **timed), allow_other=allow_other_latency_table
+        )
+    limits = make_budgets(supernet.config, **budgets, latency_table=table, sequence_length=settings.get("block_size"))
     shares, count = arch_parameters.probabilities(method), 1 if loss is None else count
     candidates = discretise(supernet, shares, limits, count=count, band=BAND, standard_only=standard_only)
     if loss is not None:
         candidates = sorted(candidates, key=lambda candidate: loss(supernet, candidate.arch))
-    inputs = _example(supernet) if inputs is None else inputs
-    written = export(supernet, candidates[0].arch, folder, inputs, form, _processor(run_dir / "supernet"))
-    return Resolved(candidates[0], {budget.cost: budget.limit for budget in limits}, written)
+    arch = candidates[0].arch
+    inputs = {n: v.to(supernet.device) for n, v in (inputs or example_inputs(supernet)).items()}
+    written = export(supernet, arch, folder, inputs, form, _processor(run_dir / "supernet"))
+    latency = None
+    if table is not None:
+        (ms,) = measure(build_nets(supernet, [arch], written.form), example_inputs(supernet, **timed), progress=False)
+        latency = compare(table, arch, ms)
+    return Resolved(candidates[0], {b.cost: b.in_units(b.limit) for b in limits}, written, latency)
+
+
+def _accelerator() -> str | None:
+    """The kind of accelerator at hand, as a table names it."""
+    return torch.accelerator.current_accelerator().type if torch.accelerator.is_available() else None
 
 
 def _check_folders(run_dir: Path, folder: Path) -> None:
@@ -104,14 +134,3 @@ def _processor(folder: Path):
         if (folder / name).is_file():
             return auto.from_pretrained(folder)
     return None
-
-
-def _example(supernet: PreTrainedModel) -> dict[str, Tensor]:
-    """Inputs of the right shape: counting tokens, or a random image."""
-    config = supernet.config
-    if supernet.main_input_name == "pixel_values":
-        size = config.image_size
-        height, width = (size, size) if isinstance(size, int) else size
-        generator = torch.Generator().manual_seed(0)
-        return {"pixel_values": torch.randn(1, config.num_channels, height, width, generator=generator)}
-    return {"input_ids": torch.arange(min(64, config.max_position_embeddings))[None] % config.vocab_size}

@@ -8,8 +8,8 @@ from transformers import PreTrainedModel
 from .supernet import SupernetMixin
 
 
-def load_supernet(folder: str | Path) -> PreTrainedModel:
-    """Loads a saved supernet with the `Elastic*` class whose stock class its config names.
+def supernet_class(folder: str | Path) -> type[PreTrainedModel]:
+    """The `Elastic*` class of a saved supernet: the one whose stock class its config names.
 
     Args:
         folder: What `save_pretrained` of a supernet wrote.
@@ -29,4 +29,13 @@ def load_supernet(folder: str | Path) -> PreTrainedModel:
         raise ValueError(
             f"the model in {folder} is a {config.get('architectures')}; there are supernets of {sorted(families)}"
         )
-    return known[0].from_pretrained(folder)
+    return known[0]
+
+
+def load_supernet(folder: str | Path) -> PreTrainedModel:
+    """Loads a saved supernet.
+
+    Raises:
+        ValueError: As `supernet_class`.
+    """
+    return supernet_class(folder).from_pretrained(folder)

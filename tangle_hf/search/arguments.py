@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, fields
 from importlib.util import find_spec
 
 from ..budgets import parse_amount
+from ..latency_table import NANOSECONDS
 from .methods import METHODS, Method
 from .two_stage_arguments import TwoStageArguments
 
@@ -64,6 +65,22 @@ class SearchArguments(TwoStageArguments):
         default=None,
         metadata={"help": "most FLOPs of a forward pass over one example (a whole block of text): 1.5G, or 50%%"},
     )
+    max_latency_ms: str | None = field(
+        default=None,
+        metadata={
+            "help": "most milliseconds of a forward pass over latency_batch_size examples, predicted from times measured on "
+            "this device: 12, or 60%% of the largest"
+        },
+    )
+    latency_batch_size: int = field(default=1, metadata={"help": "examples in a forward pass that is timed"})
+    latency_table: str | None = field(
+        default=None,
+        metadata={"help": "file of measured times, latency_table.json of another run; default: measured at the start"},
+    )
+    allow_other_latency_table: bool = field(
+        default=False,
+        metadata={"help": "take latency_table even if its device, type, batch, threads or space are others"},
+    )
     standard_only: bool = field(
         default=False, metadata={"help": "find a net that is a stock transformers class: its layers are equal"}
     )
@@ -106,7 +123,8 @@ class SearchArguments(TwoStageArguments):
             raise ValueError(f"method={self.method} needs pymoo; install it with: pip install 'tangle_hf[search]'")
         super().__post_init__()
         counts = ("max_steps", "per_device_batch_size", "gradient_accumulation_steps")
-        for name in (*counts, "logging_steps", "eval_steps", "eval_batches", "save_steps", "budget_candidates"):
+        for name in (*counts, "logging_steps", "eval_steps", "eval_batches", "save_steps", "budget_candidates",
+                     "latency_batch_size"):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
         if self.learning_rate <= 0:
@@ -129,20 +147,32 @@ class SearchArguments(TwoStageArguments):
         self._check_limits()
 
     def _check_limits(self) -> None:
-        given = [
-            n for n in ("max_params", "max_params_without_embeddings", "max_flops") if getattr(self, n) is not None
-        ]
+        given = self.given_limits()
         for name in given:
             try:
-                parse_amount(getattr(self, name), largest=10**12)
+                parse_amount(getattr(self, name), largest=10**12, unit=NANOSECONDS if name == "max_latency_ms" else 1)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
         if self.budget_mode not in BUDGET_MODES:
             raise ValueError(f"budget_mode={self.budget_mode!r} is unknown; choose one of {BUDGET_MODES}")
+        if self.latency_batch_size != 1 and self.max_latency_ms is None and self.latency_table is None:
+            raise ValueError(
+                f"latency_batch_size={self.latency_batch_size} would have no effect: no latency is measured; give "
+                "max_latency_ms, too"
+            )
+        if self.allow_other_latency_table and self.max_latency_ms is None and self.latency_table is None:
+            raise ValueError("allow_other_latency_table would have no effect: give the latency_table, too")
+        if self.nsga2_cost == "latency_ms" and self.max_latency_ms is None and self.latency_table is None:
+            raise ValueError("nsga2_cost=latency_ms needs times of this device; give max_latency_ms or latency_table")
         if self.path_sampling == "budget" and not given:
             raise ValueError(
                 "path_sampling=budget needs a budget; give max_params, max_flops or another, or use uniform"
             )
+
+    def given_limits(self) -> list[str]:
+        """The budgets that are set, by name."""
+        names = ("max_params", "max_params_without_embeddings", "max_flops", "max_latency_ms")
+        return [name for name in names if getattr(self, name) is not None]
 
     @property
     def resolved_method(self) -> Method:

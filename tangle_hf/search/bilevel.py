@@ -22,7 +22,7 @@ from ..space import Architecture
 from .arguments import SearchArguments
 from .budget import Surface, project_gradient, return_to_surface, start_on_surface
 from .checkpoints import save_checkpoint
-from .choose import budgets_of, check_budgets, costs, current_best
+from .choose import budgets_of, costs, current_best
 from .data import Batches
 from .search_cost import SearchCost
 from .training import (
@@ -91,11 +91,10 @@ def search(
         The trained architecture parameters; None if the run was interrupted (a checkpoint was left).
 
     Raises:
-        ValueError: `resume` without a checkpoint, precision is fp16, or no architecture keeps to the budgets.
+        ValueError: `resume` without a checkpoint, or as `check_settings`.
         FloatingPointError: A loss is not finite; the last good checkpoint is kept.
     """
-    check_settings(arguments, accelerator)
-    check_budgets(arguments, supernet, sequence_length)
+    check_settings(arguments, supernet, accelerator, sequence_length)
     run_dir = Path(arguments.output_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     method = sampler(arguments.sampler)
@@ -103,7 +102,9 @@ def search(
     budgets = budgets_of(arguments, supernet, sequence_length)
     surface = Surface(method, budgets, at_most=arguments.budget_mode == "at_most")
     for budget in set(budgets) - set(surface.budgets):
-        logger.warning(f"max_{budget.cost} = {budget.limit:,} is no limit: even the largest architecture keeps to it")
+        logger.warning(
+            f"max_{budget.cost} = {budget.text(budget.limit)} is no limit: even the largest architecture keeps to it"
+        )
     _assign(arch_parameters.logits, start_on_surface(surface, arch_parameters.logits))
     optimizer = weight_optimizer(supernet, arguments)
     batch_size, workers = arguments.per_device_batch_size, arguments.dataloader_num_workers

@@ -127,7 +127,7 @@ def _to_surface(surface: Surface, logits: Mapping[str, Tensor], at_most: bool) -
             middle = (low + high) / 2
             low, high = (middle, high) if (gap(at + middle * step) < 0) == (share < 1) else (low, middle)
         at = at + high * step
-    limits = ", ".join(f"max_{b.cost} = {b.limit:,}" for b in surface.budgets)
+    limits = ", ".join(f"max_{b.cost} = {b.text(b.limit)}" for b in surface.budgets)
     raise ValueError(
         f"the expected cost cannot be brought to {limits}: it stays at {share:.4f} of the budget, because a sampler gives no "
         "choice all of the shares. Move the budget away from the smallest or largest possible cost"

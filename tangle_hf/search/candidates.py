@@ -7,7 +7,6 @@ from pathlib import Path
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, broadcast_object_list, gather_object
 
-from ..cost_table import CostTable, exact
 from ..space import Architecture
 from .search_cost import SearchCost
 from .training import append_record, keep_records
@@ -26,7 +25,7 @@ class CandidateLog:
         evaluate: Architecture -> its scores with the trained weights.
         examples: How many examples that takes.
         cost: What was spent so far.
-        tables: Name -> cost that is noted for each candidate.
+        costs: Name -> cost of an architecture, noted for each candidate.
         resume: Whether what the file holds is known; else it starts empty.
 
     Raises:
@@ -40,7 +39,7 @@ class CandidateLog:
         evaluate: Callable[[Architecture], Mapping[str, float]],
         examples: int,
         cost: SearchCost,
-        tables: Mapping[str, CostTable],
+        costs: Mapping[str, Callable[[Architecture], int | float]],
         resume: bool = False,
     ):
         if accelerator.distributed_type == DistributedType.FSDP:
@@ -48,7 +47,7 @@ class CandidateLog:
                 "candidates are evaluated by single processes, which needs whole weights; use DDP or one process"
             )
         self.path, self.accelerator, self._evaluate = path, accelerator, evaluate
-        self._examples, self._tables, self.cost = examples, tables, cost
+        self._examples, self._costs, self.cost = examples, costs, cost
         stored = [keep_records(path, lambda record: resume) if accelerator.is_main_process else None]
         self.records: dict[Architecture, dict] = {}
         for record in broadcast_object_list(stored)[0]:
@@ -102,7 +101,7 @@ class CandidateLog:
             )
         self.cost.add_evaluation(arch, self._examples)
         record = {"number": len(self.records), "generation": generation, "arch": arch.to_dict(), **scores}
-        record |= {name: exact(table, arch) for name, table in self._tables.items()}
+        record |= {name: count(arch) for name, count in self._costs.items()}
         record["search_cost"] = self.cost.spent
         self.records[arch] = record
         if self.accelerator.is_main_process:

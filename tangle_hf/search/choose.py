@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 
+import torch
 from transformers import PreTrainedModel
 
 from ..arch import ArchParameters, uniform_mixture
 from ..budgets import Budget, make_budgets
 from ..cost_table import exact, expected
 from ..discretise import Candidate, discretise
+from ..latency import conditions
+from ..latency_table import check_latency_table, load_latency_table
 from ..samplers import sampler
 from ..space import Architecture
 from .arguments import SearchArguments
@@ -28,13 +31,16 @@ def budgets_of(
         sequence_length: Tokens of an example, for FLOPs of text.
 
     Raises:
-        ValueError: A budget cannot be read, or FLOPs of text have no length.
+        ValueError: A budget cannot be read, FLOPs of text have no length, or a latency has no table.
     """
+    path = arguments.latency_table if arguments.max_latency_ms is not None else None
     return make_budgets(
         supernet.config,
         max_params=arguments.max_params,
         max_params_without_embeddings=arguments.max_params_without_embeddings,
         max_flops=arguments.max_flops,
+        max_latency_ms=arguments.max_latency_ms,
+        latency_table=None if path is None else load_latency_table(path),
         sequence_length=sequence_length,
     )
 
@@ -53,6 +59,29 @@ def check_budgets(arguments: SearchArguments, supernet: PreTrainedModel, sequenc
             start_on_surface(
                 Surface(sampler(arguments.sampler), budgets), ArchParameters(space, arguments.seed).logits
             )
+
+
+def check_latency(
+    arguments: SearchArguments, supernet: PreTrainedModel, sequence_length: int | None, device: torch.device
+) -> list[str]:
+    """What differs between the latency table of the settings and this search, as far as it may.
+
+    Args:
+        arguments: Settings.
+        supernet: What is searched.
+        sequence_length: Tokens of an example.
+        device: Where the search runs, and its nets will.
+
+    Raises:
+        ValueError: As `check_latency_table`.
+    """
+    if arguments.latency_table is None:
+        return []
+    here = conditions(
+        supernet, batch_size=arguments.latency_batch_size, sequence_length=sequence_length, device=device
+    )
+    table, allow_other = load_latency_table(arguments.latency_table), arguments.allow_other_latency_table
+    return check_latency_table(table, supernet.space, here, allow_other=allow_other)
 
 
 def current_best(
@@ -103,9 +132,14 @@ def costs(
 ) -> dict[str, int | float]:
     """For `metrics.jsonl`: of each cost its limit, its expectation under the sampler's mean, and what an architecture has."""
     shares = {n: s.double() for n, s in arch_parameters.probabilities(sampler(arguments.sampler)).items()}
+    expectations = {f"expected_{b.cost}": b.in_units(expected(b.table, shares).item()) for b in budgets}
+    return budget_use(arch, budgets) | expectations
+
+
+def budget_use(arch: Architecture, budgets: tuple[Budget, ...]) -> dict[str, int | float]:
+    """Of each cost its limit and what an architecture has."""
     record = {}
     for budget in budgets:
-        record[f"max_{budget.cost}"] = budget.limit
-        record[f"expected_{budget.cost}"] = expected(budget.table, shares).item()
-        record[f"arch_{budget.cost}"] = exact(budget.table, arch)
+        record[f"max_{budget.cost}"] = budget.in_units(budget.limit)
+        record[f"arch_{budget.cost}"] = budget.in_units(exact(budget.table, arch))
     return record

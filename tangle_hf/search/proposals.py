@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable
 from itertools import product
 
+import numpy as np
 from transformers import PreTrainedModel
 
 from ..arch import Mixture, one_hot, uniform_mixture
@@ -25,8 +26,8 @@ TRIES = 20  # independent draws before the exact sampler is set up
 class Proposals:
     """Draws architectures that keep to the limits of the settings.
 
-    With `budget_mode="equal"` they use at least `BAND` of one of the budgets, where there are such; a search for the front
-    of loss and cost has no use for that and takes what is below the limits.
+    With `budget_mode="equal"` they use at least `BAND` of one of the budgets or, if there are none, of the largest cost
+    within it, as in `discretise`. A search for the front of loss and cost takes what is below the limits.
 
     Args:
         arguments: Settings.
@@ -36,11 +37,19 @@ class Proposals:
 
     def __init__(self, arguments: SearchArguments, supernet: PreTrainedModel, sequence_length: int | None = None):
         self.space, self._budgets = supernet.space, budgets_of(arguments, supernet, sequence_length)
-        whole_front = arguments.budget_mode == "at_most" or arguments.resolved_method.choice == "nsga2"
-        even = uniform_mixture(self.space)
-        self._band = ConstrainedSampler(self.space, even, self._budgets, None if whole_front else BAND).band
         self._probabilities = arguments.mutation_prob, arguments.whole_mutation_prob
-        self._stock = _stock(supernet, self._budgets, self._band) if arguments.standard_only else None
+        even, self._stock, self._lower = uniform_mixture(self.space), None, None
+        if arguments.standard_only:
+            self._stock = _stock(supernet, self._budgets)
+        whole_front = arguments.budget_mode == "at_most" or arguments.resolved_method.choice == "nsga2"
+        if self._budgets and not whole_front:
+            if self._stock is None:
+                costs = ConstrainedSampler(self.space, even, self._budgets).costs
+            else:
+                costs = np.array([[exact(b.table, arch) for b in self._budgets] for arch in self._stock])
+            self._lower = _band(costs, self._budgets)
+            if self._stock is not None:
+                self._stock = [arch for arch in self._stock if _fits(arch, self._budgets, self._lower)]
         self.random = self._sampler(even)
 
     def mutation(self, arch: Architecture, rng: random.Random) -> Architecture:
@@ -62,10 +71,10 @@ class Proposals:
             # The first of many draws that fits has the wanted distribution, too, and is often found sooner.
             for _ in range(0 if constrained else TRIES):
                 arch = sample_independently(self.space, shares, rng)
-                if _fits(arch, self._budgets, self._band):
+                if _fits(arch, self._budgets, self._lower):
                     return arch
             if constrained is None:
-                constrained = ConstrainedSampler(self.space, mixture, self._budgets, self._band)
+                constrained = ConstrainedSampler(self.space, mixture, self._budgets, self._lower)
             return constrained.sample(rng)
 
         return draw
@@ -77,46 +86,49 @@ def mutation_mixture(space: SearchSpace, arch: Architecture, per_layer: float, w
     Args:
         space: The search space.
         arch: The parent.
-        per_layer: p of per-layer dimensions.
-        whole: p of the others, the depth among them.
+        per_layer: p of values of a layer.
+        whole: p of the others, depths among them.
     """
-    mixture, even, same = {}, uniform_mixture(space), one_hot(space, arch)
-    for name, rows in even.items():
-        p = per_layer if name in space.per_layer else whole
-        mixture[name] = (1 - p) * same[name] + p * rows
-        if name in space.per_layer:
-            mixture[name][arch.depth :] = rows[arch.depth :]
+    mixture, same = uniform_mixture(space), one_hot(space, arch)
+    for name, rows in mixture.items():
+        of_layers = name in space.per_layer - {space.depth_name}
+        p = per_layer if of_layers else whole
+        kept = [row for row in range(len(rows)) if not of_layers or arch.has_layer(row)]
+        rows[kept] = (1 - p) * same[name][kept] + p * rows[kept]
     return mixture
 
 
 def crossover_mixture(space: SearchSpace, first: Architecture, second: Architecture) -> Mixture:
     """Shares under which each value is that of one of two parents, or of the one that has the layer."""
-    mixture, parents = {}, [one_hot(space, first), one_hot(space, second)]
+    mixture, parents = {}, [(arch, one_hot(space, arch)) for arch in (first, second)]
     for name in space.choices:
-        mixture[name] = (parents[0][name] + parents[1][name]) / 2
-        if name in space.per_layer:
-            deeper, shallower = (1, first) if second.depth > first.depth else (0, second)
-            mixture[name][shallower.depth :] = parents[deeper][name][shallower.depth :]
+        of_layers = name in space.per_layer - {space.depth_name}
+        mixture[name] = sum(shares[name] for _, shares in parents) / 2
+        for row in range(space.rows(name)):
+            having = [shares[name][row] for arch, shares in parents if not of_layers or arch.has_layer(row)]
+            if len(having) == 1:
+                mixture[name][row] = having[0]
     return mixture
 
 
-def _stock(supernet: PreTrainedModel, budgets: tuple[Budget, ...], band: float | None) -> list[Architecture]:
+def _stock(supernet: PreTrainedModel, budgets: tuple[Budget, ...]) -> list[Architecture]:
     """All architectures with the stock form within the limits: only such with equal layers can have it."""
-    space, within, inside = supernet.space, [], []
-    for values in product(*space.choices.values()):
-        arch = space.architecture(**dict(zip(space.choices, values, strict=True)))
-        if supernet.subnet_forms(supernet.config, arch)["stock"] is None and _fits(arch, budgets):
-            within.append(arch)
-            if _fits(arch, budgets, band):
-                inside.append(arch)
-    return inside or within
+    space = supernet.space
+    values = product(*space.choices.values())
+    archs = (space.architecture(**dict(zip(space.choices, chosen, strict=True))) for chosen in values)
+    forms = ((arch, supernet.subnet_forms(supernet.config, arch)["stock"]) for arch in archs)
+    return [arch for arch, reason in forms if reason is None and _fits(arch, budgets)]
 
 
-def _fits(arch: Architecture, budgets: tuple[Budget, ...], band: float | None = None) -> bool:
-    costs = [(exact(budget.table, arch), budget.limit) for budget in budgets]
-    return all(cost <= limit for cost, limit in costs) and (
-        band is None or not costs or any(cost >= band * limit for cost, limit in costs)
-    )
+def _band(costs: np.ndarray, budgets: tuple[Budget, ...]) -> np.ndarray:
+    """Least costs, one for each budget, of which one must be reached; there are such among the possible costs."""
+    lower = np.array([BAND * budget.limit for budget in budgets])
+    return lower if (costs >= lower).any() else BAND * costs.max(0)
+
+
+def _fits(arch: Architecture, budgets: tuple[Budget, ...], lower: np.ndarray | None = None) -> bool:
+    costs = np.array([exact(budget.table, arch) for budget in budgets])
+    return all(costs <= [budget.limit for budget in budgets]) and (lower is None or any(costs >= lower))
 
 
 def _equal_layers_probability(space: SearchSpace, mixture: Mixture, arch: Architecture) -> float:

@@ -20,7 +20,6 @@ from transformers import PreTrainedModel
 from ..space import Architecture
 from .arguments import SearchArguments
 from .checkpoints import save_checkpoint
-from .choose import check_budgets
 from .data import Batches
 from .paths import path_rule
 from .search_cost import SearchCost
@@ -78,11 +77,10 @@ def train_single_paths(
         What the training cost; None if it was interrupted (a checkpoint was left).
 
     Raises:
-        ValueError: `resume` without a checkpoint, precision is fp16, or no architecture keeps to the budgets.
+        ValueError: `resume` without a checkpoint, or as `check_settings`.
         FloatingPointError: A loss is not finite; the last good checkpoint is kept.
     """
-    check_settings(arguments, accelerator)
-    check_budgets(arguments, supernet, sequence_length)
+    check_settings(arguments, supernet, accelerator, sequence_length)
     run_dir, largest = Path(arguments.output_dir), supernet.space.largest
     run_dir.mkdir(parents=True, exist_ok=True)
     paths = path_rule(arguments, supernet, sequence_length)

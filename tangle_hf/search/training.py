@@ -15,16 +15,20 @@ from transformers import PreTrainedModel, get_scheduler
 
 from .arguments import SearchArguments
 from .checkpoints import latest_checkpoint
+from .choose import check_budgets, check_latency
 
 
 logger = get_logger(__name__)
 
 
-def check_settings(arguments: SearchArguments, accelerator: Accelerator) -> None:
-    """Warns of settings that the method does not read.
+def check_settings(
+    arguments: SearchArguments, supernet: PreTrainedModel, accelerator: Accelerator, sequence_length: int | None
+) -> None:
+    """Warns of settings that the method does not read, and of a latency table of another machine.
 
     Raises:
-        ValueError: Precision is fp16.
+        ValueError: Precision is fp16, no architecture keeps to the budgets, or the latency table is missing or was measured
+            under other conditions.
     """
     if accelerator.mixed_precision == "fp16":
         raise ValueError(
@@ -32,6 +36,9 @@ def check_settings(arguments: SearchArguments, accelerator: Accelerator) -> None
         )
     if names := arguments.settings_without_effect():
         logger.warning(f"method={arguments.method} does not read {', '.join(names)}: no effect")
+    check_budgets(arguments, supernet, sequence_length)
+    for difference in check_latency(arguments, supernet, sequence_length, accelerator.device):
+        logger.warning(f"the latency table was measured under other conditions: {difference}")
 
 
 def weight_optimizer(supernet: PreTrainedModel, arguments: SearchArguments) -> torch.optim.Optimizer:

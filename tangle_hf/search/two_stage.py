@@ -1,13 +1,15 @@
 """The second stage of two-stage methods: which candidate inherits the smallest loss from the trained supernet."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from accelerate import Accelerator
 from transformers import PreTrainedModel
 
 from ..cost import parameter_entries
-from ..cost_table import CostTable, exact, tabulate
+from ..cost_table import exact, tabulate
+from ..latency_table import NANOSECONDS, latency_cost, load_latency_table
 from ..space import Architecture
 from .arguments import SearchArguments
 from .candidates import CandidateLog
@@ -16,6 +18,9 @@ from .nsga2 import nsga2
 from .proposals import Proposals
 from .search_cost import SearchCost, flops_table
 from .training import progress_bar, stop_on_signal
+
+
+Costs = dict[str, Callable[[Architecture], int | float]]
 
 
 def search_candidates(
@@ -48,11 +53,11 @@ def search_candidates(
         ValueError: As `Proposals` and `CandidateLog`.
         FloatingPointError: A candidate's loss is not finite.
     """
-    tables = _tables(supernet, sequence_length)
+    costs = _costs(arguments, supernet, sequence_length)
     path = Path(arguments.output_dir) / "candidates.jsonl"
-    log = CandidateLog(path, accelerator, evaluate, examples, cost, tables, arguments.resume)
+    log = CandidateLog(path, accelerator, evaluate, examples, cost, costs, arguments.resume)
     proposals = Proposals(arguments, supernet, sequence_length)
-    strategy = _strategy(proposals, arguments, tables)
+    strategy = _strategy(proposals, arguments, costs)
     bar = progress_bar(accelerator, arguments.population_size * arguments.generations, len(log.records), "candidates")
     best = min((record["loss"] for record in log.records.values()), default=float("inf"))
 
@@ -74,18 +79,24 @@ def search_candidates(
                 return log
 
 
-def _strategy(proposals: Proposals, arguments: SearchArguments, tables: Mapping[str, CostTable]) -> Strategy:
+def _strategy(proposals: Proposals, arguments: SearchArguments, costs: Costs) -> Strategy:
     if arguments.resolved_method.choice == "rs":
         return random_search(proposals, arguments)
     if arguments.resolved_method.choice == "es":
         return evolution(proposals, arguments)
-    return nsga2(proposals, arguments, lambda arch: exact(tables[arguments.nsga2_cost], arch))
+    return nsga2(proposals, arguments, costs[arguments.nsga2_cost])
 
 
-def _tables(supernet: PreTrainedModel, sequence_length: int | None) -> dict[str, CostTable]:
-    parameters = {
-        "params": parameter_entries(supernet.config),
-        "params_without_embeddings": parameter_entries(supernet.config, embeddings=False),
+def _costs(arguments: SearchArguments, supernet: PreTrainedModel, sequence_length: int | None) -> Costs:
+    """What there is to know of a candidate without running it; milliseconds where there is a latency table."""
+    space, config = supernet.space, supernet.config
+    tables = {
+        "params": tabulate(space, parameter_entries(config)),
+        "params_without_embeddings": tabulate(space, parameter_entries(config, embeddings=False)),
+        "flops": flops_table(supernet, sequence_length),
     }
-    tables = {name: tabulate(supernet.space, entries) for name, entries in parameters.items()}
-    return tables | {"flops": flops_table(supernet, sequence_length)}
+    costs = {name: partial(exact, table) for name, table in tables.items()}
+    if arguments.latency_table is not None:
+        table = latency_cost(load_latency_table(arguments.latency_table), space)
+        costs["latency_ms"] = lambda arch: exact(table, arch) / NANOSECONDS
+    return costs

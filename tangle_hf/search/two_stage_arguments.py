@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 
 PATH_SAMPLINGS = ("uniform", "stratified", "budget")
-COSTS = ("params", "params_without_embeddings", "flops")
+COSTS = ("params", "params_without_embeddings", "flops", "latency_ms")
 
 
 @dataclass

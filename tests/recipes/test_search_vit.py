@@ -12,6 +12,7 @@ import search_run
 import search_vit
 import torch
 from arguments import parse
+from hub_arguments import SearchHubArguments
 from image_data import DataArguments, load_images, open_image
 from image_transforms import EvaluationImages, TrainingImages, evaluation_images, image_processor
 from search_run import readable_errors
@@ -23,7 +24,7 @@ from tangle_hf import ElasticViTForImageClassification, extract, num_params
 from tangle_hf.space import Architecture
 
 
-KINDS = (ViTSpaceArguments, DataArguments, SmallAugmentationArguments, ImageSearchArguments)
+KINDS = (ViTSpaceArguments, DataArguments, SmallAugmentationArguments, ImageSearchArguments, SearchHubArguments)
 TINY = ["--hidden_size", "16", "32", "--num_hidden_layers", "1", "2", "--patch_size", "4", "--samples_per_class", "20",
         "--max_steps", "8", "--per_device_batch_size", "8", "--save_steps", "3", "--eval_steps", "2",
         "--eval_batches", "2", "--warmup_steps", "1", "--logging_steps", "1"]  # fmt: skip

@@ -17,6 +17,8 @@ from tangle_hf import (
     sampler,
 )
 from tangle_hf.budgets import Budget, make_budgets
+from tangle_hf.latency import conditions
+from tangle_hf.latency_table import LatencyTable, Part, save_latency_table
 from tangle_hf.search import SearchArguments, choose, search
 from tangle_hf.search.budget import Surface, project_gradient, return_to_surface, start_on_surface, used
 
@@ -245,11 +247,44 @@ def test_budgets_that_cannot_be_kept_are_refused_before_anything_is_written(tmp_
     assert not (tmp_path / "run").exists()
 
 
+def test_a_latency_is_a_budget_in_milliseconds_by_a_table_of_this_machine(tmp_path, caplog):
+    file = tmp_path / "table.json"
+    supernet, settings = tiny(tmp_path / "run", max_steps=3, max_latency_ms="80%", latency_table=str(file))
+    with pytest.raises(ValueError, match="there is no latency table"):
+        search(supernet, Blocks(), Blocks(30), settings, Accelerator(cpu=True), sequence_length=8)
+    times = {"n_embd": [0.5, 0.75], "n_head": [[0.25, 0.5], [0.5, 1.0]]}  # milliseconds
+    parts = (
+        Part(("n_embd",), False, torch.tensor(times["n_embd"])),
+        Part(("n_embd", "n_head"), True, torch.tensor(times["n_head"])),
+    )
+    here = conditions(supernet, sequence_length=8)
+    for changed in ({"device": "cuda"}, {"torch": "1.0"}):
+        save_latency_table(LatencyTable({**here, **changed}, SPACE, parts), file)
+        if "device" in changed:
+            with pytest.raises(ValueError, match="device cuda there, cpu here"):
+                search(supernet, Blocks(), Blocks(30), settings, Accelerator(cpu=True), sequence_length=8)
+            assert not (tmp_path / "run").exists()
+    search(supernet, Blocks(), Blocks(30), settings, Accelerator(cpu=True), sequence_length=8)
+    assert "under other conditions: torch 1.0 there" in caplog.text
+    for line in map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()):
+        arch = SPACE.architecture(**line["arch"])
+        width = SPACE.choices["n_embd"].index(arch.n_embd)
+        spent = times["n_embd"][width] + sum(times["n_head"][width][h // 4] for h in arch.n_head)
+        assert line["arch_latency_ms"] == pytest.approx(spent) and spent <= line["max_latency_ms"]
+        assert line["max_latency_ms"] == pytest.approx(0.8 * 2.75)
+        assert line["expected_latency_ms"] == pytest.approx(0.8 * 2.75, rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"max_params": "a lot"}, "max_params: 'a lot' is not a budget"),
         ({"max_flops": "120%"}, "max_flops: 120% is more than the largest"),
+        ({"max_latency_ms": "soon"}, "max_latency_ms: 'soon' is not a budget"),
+        ({"sampler": "spos", "max_latency_ms": "0.01"}, "max_latency_ms would have no effect.*spos"),
+        ({"latency_batch_size": 2}, "latency_batch_size=2 would have no effect"),
+        ({"latency_batch_size": 0, "max_latency_ms": "5"}, "latency_batch_size=0 must be at least 1"),
+        ({"allow_other_latency_table": True}, "allow_other_latency_table would have no effect"),
         ({"budget_mode": "soft"}, "budget_mode='soft'"),
         ({"budget_candidates": 0}, "budget_candidates"),
         ({"method": "spos+rs", "path_sampling": "budget"}, "path_sampling=budget needs a budget"),

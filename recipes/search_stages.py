@@ -1,0 +1,101 @@
+"""Methods of one stage and of two, from the data to the architecture that they find."""
+
+from pathlib import Path
+
+from accelerate import Accelerator
+from search_task import Found, SearchTask
+from transformers import PreTrainedModel
+
+from tangle_hf import sampler
+from tangle_hf.analysis import format_table, plot_shares, read_metrics
+from tangle_hf.search import SearchArguments, choose, search, search_candidates, train_single_paths
+from tangle_hf.search.choose import budget_use, budgets_of, costs
+from tangle_hf.search.search_cost import SearchCost
+from tangle_hf.space import Architecture
+
+
+def one_stage(
+    supernet: PreTrainedModel, task: SearchTask, settings: SearchArguments, accelerator: Accelerator
+) -> Found | None:
+    """Architecture parameters trained along with the weights; None if it was stopped."""
+    run_dir = Path(settings.output_dir)
+    arch_parameters = search(
+        supernet,
+        task.train_data,
+        task.arch_data,
+        settings,
+        accelerator,
+        lambda arch: task.score(task.validation_data, settings.eval_batches, arch),
+        task.sequence_length,
+    )
+    if arch_parameters is None or not accelerator.is_main_process:
+        return None
+    arch_parameters.save(run_dir / "arch_parameters.safetensors")
+    metrics = read_metrics(run_dir / "metrics.jsonl")
+    plot_shares(metrics, supernet.space.choices, run_dir / "shares.png")
+    batch_size = settings.per_device_batch_size * settings.gradient_accumulation_steps * accelerator.num_processes
+    cost = SearchCost(supernet, batch_size, task.sequence_length, metrics[-1]["search_cost"])
+
+    def loss(arch: Architecture) -> float:
+        cost.add_evaluation(arch, candidate_examples(task, settings))
+        return task.score(task.arch_data, settings.candidate_batches, arch)["loss"]
+
+    candidates = choose(supernet, arch_parameters, settings, loss, task.sequence_length)
+    arch = candidates[0][0].arch
+    budgets = budgets_of(settings, supernet, task.sequence_length)
+    results = {
+        "entropy": arch_parameters.entropy(sampler(settings.sampler)),
+        "budgets": costs(arch_parameters, arch, settings, budgets),
+        "candidates": [
+            {"arch": c.arch.to_dict(), "log_probability": c.log_probability, "loss": loss} for c, loss in candidates
+        ],
+    }
+    return Found(arch, cost.spent, results)
+
+
+def two_stages(
+    supernet: PreTrainedModel, task: SearchTask, settings: SearchArguments, accelerator: Accelerator
+) -> Found | None:
+    """Weights trained on single paths, then a search over candidates; None if it was stopped."""
+    cost = train_single_paths(
+        supernet,
+        task.train_data,
+        settings,
+        accelerator,
+        lambda arch: task.score(task.validation_data, settings.eval_batches, arch),
+        task.sequence_length,
+    )
+    if cost is None:
+        return None
+    training, examples = cost.spent, candidate_examples(task, settings)
+    log = search_candidates(
+        supernet,
+        lambda arch: task.score(task.arch_data, settings.candidate_batches, arch),
+        examples,
+        settings,
+        accelerator,
+        cost,
+        task.sequence_length,
+    )
+    if log is None or not accelerator.is_main_process:
+        return None
+    best = log.best()
+    arch = Architecture(best[0]["arch"])
+    results = {
+        "budgets": budget_use(arch, budgets_of(settings, supernet, task.sequence_length)),
+        "candidates_evaluated": len(best),
+        "candidate_examples": examples,
+        "training_cost": training,
+        "candidates": best[: settings.num_parents],
+    }
+    if settings.resolved_method.choice == "nsga2":
+        results["front"] = log.front(settings.nsga2_cost)
+        columns = (settings.nsga2_cost, "loss")
+        print("\n" + format_table([{name: record[name] for name in columns} for record in results["front"]]))
+    return Found(arch, cost.spent, results)
+
+
+def candidate_examples(task: SearchTask, settings: SearchArguments) -> int:
+    """Examples on which a candidate is evaluated."""
+    wanted = settings.candidate_batches * settings.per_device_batch_size
+    return min(wanted, len(task.arch_data)) if hasattr(task.arch_data, "__len__") else wanted
