@@ -3,6 +3,7 @@
     accelerate launch recipes/finetune.py vision --checkpoint runs/vit/subnet --mode inherit finetune retrain --seeds 0 1 2
     accelerate launch recipes/finetune.py vision --config recipes/configs/finetune/cifar10.yaml --checkpoint runs/vit/subnet
     accelerate launch recipes/finetune.py language --checkpoint runs/search_gpt/subnet --mode inherit finetune
+    accelerate launch recipes/finetune.py language --checkpoint runs/search_gpt/subnet --lora_rank 8
 
 `vision` and `language` have options of their own; put --help after them. Continue a stopped run, or add modes and seeds to
 a finished one, with the same command and --resume: what is finished is not repeated.
@@ -16,6 +17,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import image_data
+import lora
 import text_data
 import torch
 from accelerate import PartialState
@@ -30,6 +32,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from tangle_hf.analysis import format_table
 from tangle_hf.card import write_finetuned_card
+from tangle_hf.files import replacing
 from tangle_hf.hub import check_target, folder_files, publish
 
 
@@ -67,6 +70,11 @@ class FinetuneArguments:
     max_steps: int | None = field(default=None, metadata={"help": "steps; overrides num_train_epochs"})
     per_device_batch_size: int = field(default=32, metadata={"help": "examples per process and micro-batch"})
     gradient_accumulation_steps: int = field(default=1, metadata={"help": "micro-batches per step"})
+    lora_rank: int | None = field(
+        default=None,
+        metadata={"help": "finetune by low-rank adapters of this rank on all linear layers of the blocks, merged into the "
+                          "model at the end and left in its folder adapter/ (needs the extra peft); default: all weights"},
+    )  # fmt: skip
     optimizer: str = field(default="adamw", metadata={"help": "adamw, or sgd with momentum 0.9"})
     learning_rate: float = field(default=1e-3, metadata={"help": "peak learning rate, followed by a cosine"})
     retrain_learning_rate: float | None = field(
@@ -100,6 +108,7 @@ class FinetuneArguments:
             "logging_steps",
             "save_steps",
             "max_steps",
+            "lora_rank",
         ):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
@@ -111,6 +120,10 @@ class FinetuneArguments:
                 raise ValueError(f"{name}={getattr(self, name)} must not be negative")
         if not 0 <= self.warmup_ratio < 1:
             raise ValueError(f"warmup_ratio={self.warmup_ratio} must be at least 0 and below 1")
+        if self.lora_rank is not None and "finetune" not in self.mode:
+            raise ValueError(
+                f"lora_rank={self.lora_rank} has no effect on mode={self.mode}; add finetune or leave it out"
+            )
         if self.optimizer not in ("adamw", "sgd"):
             raise ValueError(f"optimizer={self.optimizer!r} is unknown; choose adamw or sgd")
         if self.mixed_precision not in ("no", "bf16"):
@@ -157,6 +170,9 @@ def main(
         state.print(f"{name}:")
         set_seed(seed)
         model = task.build(mode).to(state.device)
+        if mode == "finetune" and settings.lora_rank is not None:
+            model = lora.with_adapters(model, settings.lora_rank)
+            state.print("{:,} of {:,} parameters are trained".format(*model.get_nb_trainable_parameters()))
         if mode != "inherit":
             model = train(model, task, settings, mode, seed, run_dir / "checkpoints" / name)
         if state.is_main_process:
@@ -198,7 +214,7 @@ class ResumingTrainer(Trainer):
     """
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: PreTrainedModel | None = None) -> None:
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled or hasattr(self.model, "peft_config"):
             return super()._load_from_checkpoint(resume_from_checkpoint, model)
         model = self.model if model is None else model
         model.load_state_dict(type(model).from_pretrained(resume_from_checkpoint).state_dict())
@@ -270,14 +286,13 @@ def finish(
     model: PreTrainedModel, task: Task, settings: FinetuneArguments, run_dir: Path, name: str, row: dict
 ) -> None:
     """Scores the model, leaves it in a folder of its own, and then its row; its checkpoints are not needed any more."""
-    scores = {split: task.score(model, split, settings.per_device_batch_size) for split in ("validation", "test")}
     if row["mode"] != "inherit":
-        partial = run_dir / f".partial-{name}"
-        shutil.rmtree(partial, ignore_errors=True)
-        model.save_pretrained(partial)
-        task.processor.save_pretrained(partial)
-        shutil.rmtree(run_dir / name, ignore_errors=True)
-        partial.rename(run_dir / name)
+        with replacing(run_dir / name, "config.json") as folder:
+            if hasattr(model, "peft_config"):
+                model = lora.merge(model, folder / "adapter")
+            model.save_pretrained(folder)
+            task.processor.save_pretrained(folder)
+    scores = {split: task.score(model, split, settings.per_device_batch_size) for split in ("validation", "test")}
     write_json(run_dir / "rows" / f"{name}.json", {**row, "parameters": model.num_parameters(), **scores})
     shutil.rmtree(run_dir / "checkpoints" / name, ignore_errors=True)
     if (run_dir / "checkpoints").is_dir() and not any((run_dir / "checkpoints").iterdir()):

@@ -101,5 +101,6 @@ def print_budgets(used: Mapping[str, float], task: SearchTask) -> None:
         limit, arch, expectation = (used.get(f"{kind}_{cost}") for kind in ("max", "arch", "expected"))
         line = f"budget: {arch:,} of {limit:,} {unit} used ({arch / limit:.1%})"
         if expectation is not None:
-            line += f"; expected under the shares {expectation:,.{3 if cost == 'latency_ms' else 0}f} ({expectation / limit:.1%})"
+            digits = 3 if cost == "latency_ms" else 0
+            line += f"; expected under the shares {expectation:,.{digits}f} ({expectation / limit:.1%})"
         print(line)

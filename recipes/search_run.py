@@ -1,11 +1,8 @@
 """What every search recipe does around its data and its supernet: start, search, export, table."""
 
-import sys
 import time
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,8 +17,8 @@ from search_task import SearchTask
 from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
-import tangle_hf
 from tangle_hf.card import write_card
+from tangle_hf.errors import readable_errors
 from tangle_hf.hub import check_target, push
 from tangle_hf.search import SearchArguments
 from tangle_hf.search.choose import check_budgets
@@ -32,22 +29,7 @@ FREE_ON_RESUME = {
     "dataloader_num_workers", "allow_other_latency_table", "generations",
     *(item.name for item in fields(SearchHubArguments)),
 }  # fmt: skip
-OWN_FOLDERS = (Path(__file__).resolve().parent, Path(tangle_hf.__file__).resolve().parent)
-
-
-@contextmanager
-def readable_errors() -> Iterator[None]:
-    """Ends the script with one line where a file of this project raises an error that is meant for the user.
-
-    One from elsewhere is an error that nobody has thought of, and keeps its traceback.
-    """
-    try:
-        yield
-    except (ValueError, FloatingPointError, ConnectionError) as error:
-        origin = Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve()
-        if not any(origin.is_relative_to(folder) for folder in OWN_FOLDERS):
-            raise
-        sys.exit(f"error: {error}")
+readable_errors = partial(readable_errors, Path(__file__).parent)
 
 
 def start(settings: SearchArguments, hub: SearchHubArguments, resolved: dict) -> Accelerator:

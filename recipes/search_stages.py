@@ -30,7 +30,10 @@ def one_stage(
     )
     if arch_parameters is None or not accelerator.is_main_process:
         return None
-    arch_parameters.save(run_dir / "arch_parameters.safetensors")
+    header = {"method": settings.method}
+    if task.sequence_length is not None:
+        header["block_size"] = str(task.sequence_length)
+    arch_parameters.save(run_dir / "arch_parameters.safetensors", header)
     metrics = read_metrics(run_dir / "metrics.jsonl")
     plot_shares(metrics, supernet.space.choices, run_dir / "shares.png")
     batch_size = settings.per_device_batch_size * settings.gradient_accumulation_steps * accelerator.num_processes

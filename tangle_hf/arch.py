@@ -59,9 +59,14 @@ class ArchParameters(nn.Module):
         relative = [torch.special.entr(p).sum(-1) / torch.tensor(float(p.shape[-1])).log() for p in rows]
         return torch.cat(relative).mean().item()
 
-    def save(self, path: str | Path) -> None:
-        """Writes the logits as safetensors."""
-        save_file({name: logits.detach().cpu().contiguous() for name, logits in self.logits.items()}, path)
+    def save(self, path: str | Path, metadata: Mapping[str, str] | None = None) -> None:
+        """Writes the logits as safetensors.
+
+        Args:
+            path: The file.
+            metadata: What its header is to say, e.g. which method trained the logits.
+        """
+        save_file({name: logits.detach().cpu().contiguous() for name, logits in self.logits.items()}, path, metadata)
 
     def load(self, path: str | Path) -> None:
         """Reads logits written by `save`.

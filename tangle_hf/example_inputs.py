@@ -1,4 +1,4 @@
-"""Made-up inputs of a supernet: what a forward pass needs where there are no data at hand."""
+"""Made-up inputs of a model: what a forward pass needs where there are no data at hand."""
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ def example_inputs(
     """Arguments of one forward pass: counting tokens, or random images; on the supernet's device, images in its type.
 
     Args:
-        supernet: An `Elastic*` model.
+        supernet: An `Elastic*` model, or a subnet.
         batch_size: Sequences, or images.
         sequence_length: Tokens of a sequence; 64, or as many as there are positions, if None. Images have none.
 
@@ -31,5 +31,5 @@ def example_inputs(
     length = min(64, positions) if sequence_length is None else sequence_length
     if not 1 <= length <= positions:
         raise ValueError(f"sequence_length={length} must be between 1 and the {positions} positions of the net")
-    tokens = torch.arange(length, device=supernet.device) % config.vocab_size
-    return {"input_ids": tokens.repeat(batch_size, 1)}
+    tokens = torch.arange(batch_size * length, device=supernet.device) % config.vocab_size
+    return {"input_ids": tokens.view(batch_size, length)}

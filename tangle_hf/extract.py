@@ -28,7 +28,7 @@ def extract(supernet: PreTrainedModel, arch: Architecture, form: str = "auto") -
     supernet.space.validate(arch)
     reasons = supernet.subnet_forms(supernet.config, arch)
     if form == "auto":
-        form = next(name for name, reason in reasons.items() if reason is None)
+        form = natural_form(supernet, arch)
     if form not in reasons:
         raise ValueError(f"form={form!r} is unknown; choose one of {['auto', *reasons]}")
     if reasons[form] is not None:
@@ -49,3 +49,8 @@ def extract(supernet: PreTrainedModel, arch: Architecture, form: str = "auto") -
     if supernet.can_generate():
         subnet.generation_config = copy.deepcopy(supernet.generation_config)
     return subnet
+
+
+def natural_form(supernet: PreTrainedModel, arch: Architecture) -> str:
+    """The form that "auto" stands for: stock where the architecture has it, else compact."""
+    return next(name for name, reason in supernet.subnet_forms(supernet.config, arch).items() if reason is None)

@@ -6,22 +6,26 @@ from pathlib import Path
 
 import torch
 import yaml
+from safetensors import safe_open
 from torch import Tensor
-from transformers import AutoImageProcessor, AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 
 from .arch import ArchParameters
 from .budgets import make_budgets
 from .discretise import Candidate, discretise
 from .example_inputs import example_inputs
-from .export import Export, export
+from .export import EXPORT, Export, export
+from .files import check_replaceable
 from .latency import build_nets, conditions, measure
 from .latency_profile import compare
 from .latency_table import check_latency_table, load_latency_table
-from .models.loading import load_supernet
+from .models.loading import load_processor, load_supernet
 from .samplers import sampler
 from .search.choose import BAND
-from .search.methods import METHODS
 from .space import Architecture
+
+
+ARCH_PARAMETERS = "arch_parameters.safetensors"
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ def resolve(
     """Finds the best architecture of a finished run within other budgets, and exports it.
 
     Args:
-        run_dir: Folder of the run, with `config.yaml`, `arch_parameters.safetensors` and `supernet/`.
+        run_dir: Folder of the run, or of a supernet that was published with its `arch_parameters.safetensors`.
         budgets: "max_params", "max_params_without_embeddings", "max_flops" or "max_latency_ms" -> amount, as in
             `make_budgets`. FLOPs of text are those of a block of the run.
         folder: Where to write the model.
@@ -75,20 +79,16 @@ def resolve(
             missing or was measured under other conditions, or the folder holds something else than an earlier export.
     """
     run_dir, folder = Path(run_dir), Path(folder)
-    _check_folders(run_dir, folder)
+    _check(run_dir)
+    check_replaceable(folder, *EXPORT)
     kinds = ("max_params", "max_params_without_embeddings", "max_flops", "max_latency_ms")
     if unknown := budgets.keys() - set(kinds):
         raise ValueError(f"{sorted(unknown)} are not budgets; choose from {kinds}")
-    settings = yaml.safe_load((run_dir / "config.yaml").read_text())
-    if METHODS[settings["method"]].two_stage:
-        raise ValueError(
-            f"the run in {run_dir} used {settings['method']}, which trains no architecture parameters; search again with the "
-            "budget, or read the candidates within it from candidates.jsonl"
-        )
-    method = sampler(settings["method"])
-    supernet = load_supernet(run_dir / "supernet").eval()
+    name, block_size = _search_settings(run_dir)
+    method = sampler(name)
+    supernet = load_supernet(supernet_folder(run_dir)).eval()
     arch_parameters = ArchParameters(supernet.space)
-    arch_parameters.load(run_dir / "arch_parameters.safetensors")
+    arch_parameters.load(run_dir / ARCH_PARAMETERS)
     table = None
     if "max_latency_ms" in budgets:
         table = load_latency_table(latency_table or run_dir / "latency_table.json")
@@ -98,14 +98,15 @@ def resolve(
         check_latency_table(
             table, supernet.space, conditions(supernet, **timed), allow_other=allow_other_latency_table
         )
-    limits = make_budgets(supernet.config, **budgets, latency_table=table, sequence_length=settings.get("block_size"))
+    limits = make_budgets(supernet.config, **budgets, latency_table=table, sequence_length=block_size)
     shares, count = arch_parameters.probabilities(method), 1 if loss is None else count
     candidates = discretise(supernet, shares, limits, count=count, band=BAND, standard_only=standard_only)
     if loss is not None:
         candidates = sorted(candidates, key=lambda candidate: loss(supernet, candidate.arch))
     arch = candidates[0].arch
     inputs = {n: v.to(supernet.device) for n, v in (inputs or example_inputs(supernet)).items()}
-    written = export(supernet, arch, folder, inputs, form, _processor(run_dir / "supernet"))
+    processor = load_processor(supernet_folder(run_dir))
+    written = export(supernet, arch, folder, inputs, form, processor)
     latency = None
     if table is not None:
         (ms,) = measure(build_nets(supernet, [arch], written.form), example_inputs(supernet, **timed), progress=False)
@@ -118,19 +119,35 @@ def _accelerator() -> str | None:
     return torch.accelerator.current_accelerator().type if torch.accelerator.is_available() else None
 
 
-def _check_folders(run_dir: Path, folder: Path) -> None:
-    missing = [
-        name for name in ("config.yaml", "arch_parameters.safetensors", "supernet") if not (run_dir / name).exists()
-    ]
-    if missing:
-        raise ValueError(f"{run_dir} is not a finished run: {', '.join(missing)} missing; finish it with --resume")
-    if folder.exists() and not all((folder / name).is_file() for name in ("architecture.json", "config.json")):
-        raise ValueError(f"{folder} exists and holds no earlier export; choose another folder")
+def supernet_folder(run_dir: str | Path) -> Path:
+    """Where the supernet is: `supernet/` of a run, or the folder itself if it is a supernet that was published."""
+    run_dir = Path(run_dir)
+    return run_dir / "supernet" if (run_dir / "supernet").is_dir() else run_dir
 
 
-def _processor(folder: Path):
-    """The tokenizer or image processor beside a model, if there is one."""
-    for name, auto in {"tokenizer_config.json": AutoTokenizer, "preprocessor_config.json": AutoImageProcessor}.items():
-        if (folder / name).is_file():
-            return auto.from_pretrained(folder)
-    return None
+def _check(run_dir: Path) -> None:
+    if (run_dir / "candidates.jsonl").is_file():
+        raise ValueError(
+            f"{run_dir} was searched in two stages and has no logits to discretise again; search again with the budget, or "
+            "take a candidate within it from candidates.jsonl"
+        )
+    needed = [supernet_folder(run_dir) / "config.json", run_dir / ARCH_PARAMETERS]
+    if missing := [str(path.relative_to(run_dir)) for path in needed if not path.is_file()]:
+        raise ValueError(
+            f"{run_dir} is no finished run and no supernet with its logits: {', '.join(missing)} missing; finish a run "
+            "with --resume"
+        )
+
+
+def _search_settings(run_dir: Path) -> tuple[str, int | None]:
+    """The method, and the tokens of a block of text: from the header of the logits, or from the run's settings."""
+    with safe_open(run_dir / ARCH_PARAMETERS, "pt") as file:
+        settings = file.metadata() or {}
+    if "method" not in settings:
+        if not (run_dir / "config.yaml").is_file():
+            raise ValueError(
+                f"{run_dir / ARCH_PARAMETERS} does not say which method trained it; resolve the run itself"
+            )
+        settings = yaml.safe_load((run_dir / "config.yaml").read_text())
+    length = settings.get("block_size")
+    return settings["method"], None if length is None else int(length)

@@ -142,11 +142,11 @@ def test_what_cannot_be_resolved_says_why_and_writes_nothing(run):
         with pytest.raises(ValueError, match="no earlier export"):
             resolve(folder, {"max_params": "60%"}, taken)
     assert {path.name for path in folder.iterdir()} == {"config.yaml", "arch_parameters.safetensors", "supernet"}
-    (folder / "config.yaml").write_text("method: spos+rs\n")
-    with pytest.raises(ValueError, match="spos\\+rs, which trains no architecture"):
-        resolve(folder, {"max_params": "60%"}, folder / "other")
     (folder / "arch_parameters.safetensors").unlink()
-    with pytest.raises(ValueError, match="not a finished run: arch_parameters.safetensors missing"):
+    with pytest.raises(ValueError, match="no finished run .*: arch_parameters.safetensors missing"):
+        resolve(folder, {"max_params": "60%"}, folder / "other")
+    (folder / "candidates.jsonl").touch()
+    with pytest.raises(ValueError, match="was searched in two stages and has no logits"):
         resolve(folder, {"max_params": "60%"}, folder / "other")
 
 
