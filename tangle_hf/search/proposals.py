@@ -20,7 +20,7 @@ from .arguments import SearchArguments
 from .choose import BAND, budgets_of
 
 
-TRIES = 20  # independent draws before the exact sampler is set up
+TRIES = 10  # independent draws before the exact sampler is asked
 
 
 class Proposals:
@@ -68,8 +68,9 @@ class Proposals:
 
         def draw(rng: random.Random) -> Architecture:
             nonlocal constrained
-            # The first of many draws that fits has the wanted distribution, too, and is often found sooner.
-            for _ in range(0 if constrained else TRIES):
+            # The first of many draws that fits has the wanted distribution, too, and is often found sooner. Drawing depends
+            # on nothing but `rng`: it must not matter what was drawn before.
+            for _ in range(TRIES):
                 arch = sample_independently(self.space, shares, rng)
                 if _fits(arch, self._budgets, self._lower):
                     return arch
