@@ -19,11 +19,19 @@ from tangle_hf.space import Architecture
 
 def without_latency(settings: SearchArguments) -> SearchArguments:
     """The settings without what is asked of latency; subnets are trained uniformly if they had no other budget."""
-    sampling = "uniform" if settings.given_limits() == ["max_latency_ms"] else settings.path_sampling
+    others = {"pareto": None, "pareto_anchors": None} if settings.pareto == "latency_ms" else {}
+    if settings.given_limits() == ["max_latency_ms"]:
+        others |= {"path_sampling": "uniform"}
+    if settings.nsga2_cost == "latency_ms":
+        others |= {"nsga2_cost": "params"}
     return replace(
-        settings, max_latency_ms=None, latency_table=None, latency_batch_size=1, allow_other_latency_table=False,
-        path_sampling=sampling, nsga2_cost="params",
-    )  # fmt: skip
+        settings,
+        max_latency_ms=None,
+        latency_table=None,
+        latency_batch_size=1,
+        allow_other_latency_table=False,
+        **others,
+    )
 
 
 def with_latency_table(
@@ -43,7 +51,7 @@ def with_latency_table(
     Raises:
         ValueError: A table is missing or was measured under other conditions, or no architecture keeps to the budgets.
     """
-    if settings.max_latency_ms is None and settings.latency_table is None:
+    if not settings.limits_latency and settings.latency_table is None:
         return settings
     own = Path(settings.output_dir) / "latency_table.json"
     if settings.resume:

@@ -5,6 +5,7 @@
         --test_file austen/test.txt --output_dir runs/austen
     accelerate launch recipes/search_gpt.py --config recipes/configs/tinystories_small_lm.yaml --dry_run
     accelerate launch recipes/search_gpt.py --max_params 50% --output_dir runs/half         # at most half the parameters
+    accelerate launch recipes/search_gpt.py --pareto params --output_dir runs/front         # nets of many sizes
     accelerate launch recipes/search_gpt.py --push_to_hub --hub_model_id me/found            # publish it with its card
 
 Continue a stopped run with the same command and --resume.
@@ -58,7 +59,7 @@ def main(space: SpaceArguments, data: DataArguments, settings: SearchArguments, 
         train_data,
         arch_data,
         blocks["validation"],
-        lambda data, batches, arch: perplexity(supernet, data, batch_size, batches, arch=arch),
+        lambda data, batches, **chosen: perplexity(supernet, data, batch_size, batches, **chosen),
         test,
         lambda arch: {
             "FLOPs/token": flops(supernet.space, arch, supernet.config, sequence_length=block_size) // block_size

@@ -16,6 +16,14 @@ from tangle_hf.search import SearchArguments
 from tangle_hf.space import Architecture
 
 
+def save_supernet(supernet: PreTrainedModel, task: SearchTask, settings: SearchArguments) -> None:
+    """Leaves the supernet and the plot of its losses."""
+    run_dir = Path(settings.output_dir)
+    supernet.save_pretrained(run_dir / "supernet")
+    task.processor.save_pretrained(run_dir / "supernet")
+    plot_losses(read_metrics(run_dir / "metrics.jsonl"), run_dir / "losses.png")
+
+
 def report(
     supernet: PreTrainedModel,
     found: Found,
@@ -23,7 +31,7 @@ def report(
     settings: SearchArguments,
     used: Mapping[str, float | str],
 ) -> None:
-    """Leaves the supernet, the subnet, the plots and the results, and prints the table.
+    """Leaves the subnet and the results, and prints the table.
 
     Args:
         supernet: After the search.
@@ -33,14 +41,10 @@ def report(
         used: On what device the search ran, and if known its seconds of wall clock and of this process on the CPU.
     """
     run_dir, space, arch = Path(settings.output_dir), supernet.space, found.arch
-    supernet.save_pretrained(run_dir / "supernet")
-    task.processor.save_pretrained(run_dir / "supernet")
-    plot_losses(read_metrics(run_dir / "metrics.jsonl"), run_dir / "losses.png")
     rows = []
 
     def row(name: str, arch: Architecture, scores: dict[str, float]) -> None:
-        cost = {"parameters": num_params(space, arch, supernet.config), **task.compute(arch)}
-        rows.append({"net": name, **cost, **scores})
+        rows.append(table_row(name, supernet, arch, task, scores))
 
     (run_dir / "architecture.json").write_text(arch.to_json() + "\n")
     inputs = {name: values.to(supernet.device) for name, values in task.sample.items()}
@@ -51,20 +55,9 @@ def report(
     row(f"found, exported ({written.form})", arch, task.test(subnet))
     row("largest, in the supernet", space.largest, task.test(supernet, arch=space.largest))
     print("\n" + format_table(rows))
-    results = {
-        "command": command_line(),
-        "pipeline": task.pipeline,
-        "data": task.data,
-        "search": dict(used),
-        "search_cost": found.cost,
-        "largest": space.largest.to_dict(),
-        "found": arch.to_dict(),
-        "form": written.form,
-        "logit_difference": written.difference,
-        "logit_scale": written.scale,
-        **found.results,
-        "table": rows,
-    }
+    results = common_results(supernet, found.cost, task, used)
+    results |= {"found": arch.to_dict(), "form": written.form}
+    results |= {"logit_difference": written.difference, "logit_scale": written.scale, **found.results, "table": rows}
     if settings.latency_table is not None:
         timed = {"found, exported": (arch, subnet), "largest": (space.largest, None)}
         limit_ms = found.results["budgets"].get("max_latency_ms")
@@ -104,3 +97,23 @@ def print_budgets(used: Mapping[str, float], task: SearchTask) -> None:
             digits = 3 if cost == "latency_ms" else 0
             line += f"; expected under the shares {expectation:,.{digits}f} ({expectation / limit:.1%})"
         print(line)
+
+
+def common_results(supernet: PreTrainedModel, cost: float, task: SearchTask, used: Mapping[str, float | str]) -> dict:
+    """What `results.json` says of every search."""
+    return {
+        "command": command_line(),
+        "pipeline": task.pipeline,
+        "data": task.data,
+        "search": dict(used),
+        "search_cost": cost,
+        "largest": supernet.space.largest.to_dict(),
+    }
+
+
+def table_row(
+    name: str, supernet: PreTrainedModel, arch: Architecture, task: SearchTask, scores: Mapping[str, float]
+) -> dict[str, str | int | float]:
+    """A net as a row of the table at the end."""
+    cost = {"parameters": num_params(supernet.space, arch, supernet.config), **task.compute(arch)}
+    return {"net": name, **cost, **scores}

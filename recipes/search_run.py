@@ -11,7 +11,8 @@ from accelerate.utils import set_seed
 from hub_arguments import SearchHubArguments, hub_options
 from run_folder import check_run_folder, write_config
 from run_latency import with_latency_table, without_latency
-from search_report import report
+from search_front import report_front
+from search_report import report, save_supernet
 from search_stages import one_stage, two_stages
 from search_task import SearchTask
 from transformers import PreTrainedModel
@@ -26,7 +27,7 @@ from tangle_hf.search.choose import check_budgets
 
 FREE_ON_RESUME = {
     "resume", "output_dir", "report_to", "logging_steps", "eval_steps", "eval_batches", "save_steps",
-    "dataloader_num_workers", "allow_other_latency_table", "generations",
+    "dataloader_num_workers", "allow_other_latency_table", "early_stop_evals", "undecided_entropy", "generations",
     *(item.name for item in fields(SearchHubArguments)),
 }  # fmt: skip
 readable_errors = partial(readable_errors, Path(__file__).parent)
@@ -61,8 +62,11 @@ def start(settings: SearchArguments, hub: SearchHubArguments, resolved: dict) ->
 
 
 def targets(settings: SearchArguments, hub: SearchHubArguments) -> list[tuple[str, bool]]:
-    """(repository, whether it is for the supernet) of everything that is to be published."""
-    main = hub.hub_model_id or Path(settings.output_dir).resolve().name, False
+    """(repository, whether it is for the supernet) of everything that is to be published.
+
+    A front, which chooses many, has only its supernet to show.
+    """
+    main = hub.hub_model_id or Path(settings.output_dir).resolve().name, settings.pareto is not None
     return [main] if hub.hub_supernet_model_id is None else [main, (hub.hub_supernet_model_id, True)]
 
 
@@ -95,9 +99,11 @@ def run(
             used = {"device": device_name(accelerator)}
             if not settings.resume:  # the time of a part would mislead
                 used |= {"seconds": seconds, "cpu_seconds": cpu_seconds}
-            report(supernet, found, task, settings, used)
+            save_supernet(supernet, task, settings)
+            (report_front if settings.pareto else report)(supernet, found, task, settings, used)
             for folder in ("subnet", "supernet"):
-                write_card(run_dir, run_dir / folder, license=hub.license)
+                if (run_dir / folder).is_dir():
+                    write_card(run_dir, run_dir / folder, license=hub.license)
             if hub.push_to_hub:
                 for repo_id, of_supernet in targets(settings, hub):
                     print(f"published: {push(run_dir, repo_id, supernet=of_supernet, **hub_options(hub))}")

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
+from tangle_hf.search.front import FrontPoint
+from tangle_hf.search.pareto import ArchFront
 from tangle_hf.space import Architecture
 
 
@@ -18,7 +20,7 @@ class SearchTask:
         train_data: Examples for the weights.
         arch_data: Examples for the architecture: steps of its parameters, losses of candidates.
         validation_data: Examples to follow the search by.
-        score: Examples, number of batches, architecture -> scores with the supernet's current weights, "loss" among them.
+        score: Examples, number of batches, and `arch=` or `mixture=` -> scores with the supernet's current weights, "loss" among them.
         test: Model, and `mixture=` or `arch=` for a supernet -> scores on test data, as columns of the table.
         compute: Architecture -> its FLOPs, as columns of the table.
         sample: Inputs of one forward pass, to compare an export with the supernet.
@@ -32,7 +34,7 @@ class SearchTask:
     train_data: torch.utils.data.Dataset
     arch_data: torch.utils.data.Dataset
     validation_data: torch.utils.data.Dataset
-    score: Callable[[torch.utils.data.Dataset, int, Architecture], Mapping[str, float]]
+    score: Callable[..., Mapping[str, float]]
     test: Callable[..., dict[str, float]]
     compute: Callable[[Architecture], dict[str, int]]
     sample: Mapping[str, torch.Tensor]
@@ -54,3 +56,20 @@ class Found:
     arch: Architecture
     cost: float
     results: dict
+
+
+@dataclass(frozen=True)
+class FoundFront:
+    """What a search for a front has found.
+
+    Args:
+        front: Its architecture parameters.
+        points: Its points.
+        worst: The loss that the smallest net inherits.
+        cost: What the search cost, in plain-model steps.
+    """
+
+    front: ArchFront
+    points: list[FrontPoint]
+    worst: float
+    cost: float

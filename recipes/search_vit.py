@@ -4,6 +4,7 @@
     accelerate launch recipes/search_vit.py --config recipes/configs/fashion_mnist.yaml
     accelerate launch recipes/search_vit.py --dataset my_photos --image_size 64 --patch_size 8 --output_dir runs/photos
     accelerate launch recipes/search_vit.py --max_params 50% --output_dir runs/half    # at most half the parameters
+    accelerate launch recipes/search_vit.py --pareto flops --output_dir runs/front     # nets of many costs
     accelerate launch recipes/search_vit.py --config recipes/configs/autoformer_tiny_imagenet.yaml --dry_run
     accelerate launch recipes/search_vit.py --push_to_hub --hub_model_id me/found          # publish it with its card
 
@@ -115,7 +116,7 @@ def main(
         training_images(weights, data, augmentation, processor, image_size, seed),
         evaluation_images(architecture, data, processor),
         held_out["validation"],
-        lambda images, batches, arch: accuracy(supernet, images, batch_size, batches, arch=arch),
+        lambda images, batches, **chosen: accuracy(supernet, images, batch_size, batches, **chosen),
         test,
         lambda arch: {"FLOPs/image": flops(supernet.space, arch, supernet.config)},
         {"pixel_values": torch.stack([row["pixel_values"] for row in islice(held_out["test"], 8)])},

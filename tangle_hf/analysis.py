@@ -1,5 +1,6 @@
 """Pictures and tables of a run, from the numbers in its `metrics.jsonl`."""
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,10 +21,10 @@ def plot_losses(metrics: Sequence[Mapping], path: str | Path) -> None:
     figure = matplotlib.figure.Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     names = {"train_loss": "weights", "arch_loss": "architecture", "validation_loss": "best architecture, validation"}
-    for key, label in names.items():
-        points = [(line["step"], line[key]) for line in metrics if key in line]
-        if points:
-            axes.plot(*zip(*points, strict=True), label=label, marker="o" if key == "validation_loss" else None, ms=3)
+    for name, label in names.items():
+        for limit, points in _series(metrics, name).items():
+            marker = "o" if name == "validation_loss" else None
+            axes.plot(*zip(*points, strict=True), label=f"{label} {limit}".strip(), marker=marker, ms=3)
     axes.set(xlabel="step", ylabel="loss in nats")
     axes.legend(frameon=False)
     figure.savefig(path, dpi=150)
@@ -45,6 +46,62 @@ def plot_shares(metrics: Sequence[Mapping], choices: Mapping[str, Sequence], pat
         axes.legend(frameon=False, fontsize="small")
     panels[0].set_ylabel("share")
     figure.savefig(path, dpi=150)
+
+
+def plot_diagnostics(metrics: Sequence[Mapping], path: str | Path) -> None:
+    """Whether a search decides, as a PNG of four panels over steps.
+
+    Entropy of the rows relative to uniform (faint: each row); loss of the mixture minus loss of the discretised net in nats;
+    steps since the best architecture changed; expected and discretised cost as a share of each budget.
+    """
+    figure = matplotlib.figure.Figure(figsize=(13, 3.2), layout="constrained")
+    entropy, gap, stability, budget = figure.subplots(1, 4)
+    steps = [line["step"] for line in metrics]
+    for name, rows in metrics[0].get("entropies", {}).items():
+        for row in range(len(rows)):
+            entropy.plot(steps, [line["entropies"][name][row] for line in metrics], color="gray", alpha=0.3, lw=0.8)
+    panels = [(entropy, "entropy"), (gap, "discretisation_gap"), (stability, "arch_unchanged_steps")]
+    for axes, name in panels:
+        for limit, points in _series(metrics, name).items():
+            axes.plot(*zip(*points, strict=True), label=limit or None)
+    colors = (f"C{number}" for number in itertools.count())
+    for cost in sorted({key.split("@")[0].removeprefix("max_") for key in metrics[0] if key.startswith("max_")}):
+        for limit, points in _series(metrics, f"max_{cost}").items():
+            color, most = next(colors), points[0][1]
+            for kind, style, name in (("expected", "-", "expected"), ("arch", ":", "discretised")):
+                shares = [line[f"{kind}_{cost}{limit}"] / most for line in metrics]
+                budget.plot(steps, shares, style, color=color, label=f"{cost}{limit}, {name}")
+    gap.axhline(0, color="gray", lw=0.8)
+    titles = ["entropy, 1 = uniform", "mixture - discretised, nats", "steps unchanged", "share of the budget"]
+    for axes, title in zip((entropy, gap, stability, budget), titles, strict=True):
+        axes.set(title=title, xlabel="step")
+        if axes.get_legend_handles_labels()[1]:
+            axes.legend(frameon=False, fontsize="x-small")
+    figure.savefig(path, dpi=150)
+
+
+def plot_front(points: Sequence[Mapping], cost: str, path: str | Path) -> None:
+    """Loss over cost of a front's points, as a PNG; a line joins those that no other beats.
+
+    Args:
+        points: As in `pareto.json`.
+        cost: Name of the cost.
+        path: Where to write.
+    """
+    figure = matplotlib.figure.Figure(figsize=(5, 4), layout="constrained")
+    axes = figure.subplots()
+    best = sorted((point["cost"], point["loss"]) for point in points if point["nondominated"])
+    axes.plot([p["cost"] for p in points], [p["loss"] for p in points], "x", color="gray", label="best at each budget")
+    axes.step(*zip(*best, strict=True), where="post", marker="o", ms=4, label="not dominated")
+    axes.set(xlabel=cost, ylabel="inherited loss in nats")
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+def _series(metrics: Sequence[Mapping], name: str) -> dict[str, list[tuple[int, float]]]:
+    """(step, value) of a number, one series for each limit of a front ("" without one)."""
+    keys = [key for key in dict.fromkeys(key for line in metrics for key in line) if key.split("@")[0] == name]
+    return {key[len(name) :]: [(line["step"], line[key]) for line in metrics if key in line] for key in keys}
 
 
 def plot_architecture(arch: Architecture, space: SearchSpace, path: str | Path) -> None:

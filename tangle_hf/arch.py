@@ -51,13 +51,15 @@ class ArchParameters(nn.Module):
         """The architecture that takes the largest logit of every row."""
         return argmax(self.space, self.logits)
 
+    def entropies(self, sampler: Sampler) -> dict[str, Tensor]:
+        """Entropy of every row relative to uniform, in [0, 1]: dimension with several choices -> (rows,); 1 is undecided."""
+        rows = {name: p.double() for name, p in self.probabilities(sampler).items() if p.shape[-1] > 1}
+        return {n: torch.special.entr(p).sum(-1) / torch.tensor(float(p.shape[-1])).log() for n, p in rows.items()}
+
     def entropy(self, sampler: Sampler) -> float:
-        """Mean entropy of the rows relative to uniform, in [0, 1]: 1 is undecided; single-choice rows do not count."""
-        rows = [p.double() for p in self.probabilities(sampler).values() if p.shape[-1] > 1]
-        if not rows:
-            return 0.0
-        relative = [torch.special.entr(p).sum(-1) / torch.tensor(float(p.shape[-1])).log() for p in rows]
-        return torch.cat(relative).mean().item()
+        """Mean of the rows' `entropies`; 0 without any choice."""
+        rows = list(self.entropies(sampler).values())
+        return torch.cat(rows).mean().item() if rows else 0.0
 
     def save(self, path: str | Path, metadata: Mapping[str, str] | None = None) -> None:
         """Writes the logits as safetensors.

@@ -218,7 +218,8 @@ def _search_facts(run_dir: Path, settings: Mapping[str, Any], results: Mapping[s
         "cpu_seconds": _clock(used["cpu_seconds"]) if "seconds" in used else None,
         "device": used["device"],
         "entropy": None if entropy is None else f"{entropy:.2f}",
-        "shares_picture": not METHODS[settings["method"]].two_stage,
+        # A front has shares for each of its anchors.
+        "shares_picture": not METHODS[settings["method"]].two_stage and settings.get("pareto") is None,
         "settings": _settings_text(settings),
         "budgets": _budget_rows(results.get("budgets") or {}),
     }
@@ -280,6 +281,7 @@ def _subnet_facts(
     reasons = family.subnet_forms(config, arch)
     form = form_of(folder, reasons)
     table = results["table"] if results.get("found") == arch.to_dict() else []
+    latency = results.get("latency") if table else None
     words = [word for word in BASELINES if any(word in row["net"] for row in table)]
     return {
         "form": form,
@@ -294,7 +296,8 @@ def _subnet_facts(
         "logit_scale": f"{results.get('logit_scale', 0):.1e}",
         "run": [BASELINES[word] for word in words],
         "not_run": [name for word, name in BASELINES.items() if word not in words],
-        "latency": _flat_rows(results.get("latency") if table else None),
+        "latency": _latency_rows(latency) if latency else None,
+        "latency_conditions": _conditions(latency["conditions"]) if latency else None,
     }
 
 
@@ -315,15 +318,26 @@ def has_remote_code(folder: str | Path) -> bool:
     return "auto_map" in json.loads((Path(folder) / "config.json").read_text())
 
 
-def _flat_rows(values: Mapping[str, Any] | None, prefix: str = "") -> list[dict[str, Any]]:
-    """A row per number or text of nested mappings."""
-    rows = []
-    for name, value in (values or {}).items():
-        if isinstance(value, Mapping):
-            rows += _flat_rows(value, f"{prefix}{name}: ")
-        elif isinstance(value, (str, int, float)):
-            rows.append({"quantity": f"{prefix}{name}", "value": value})
-    return rows
+def _latency_rows(latency: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row per net that was timed."""
+    return [
+        {
+            "net": name,
+            "predicted ms": float(net["predicted_ms"]),
+            "measured ms": float(net["measured_ms"]),
+            "error of the prediction": f"{net['error']:+.1%}",
+        }
+        for name, net in latency["nets"].items()
+    ]
+
+
+def _conditions(conditions: Mapping[str, Any]) -> str:
+    shown = {k: v for k, v in conditions.items() if v is not None and not isinstance(v, list)}
+    return ", ".join(f"{name} {value}" for name, value in shown.items())
+
+
+def _rounded(cost: float) -> float:
+    return round(cost) if cost > 1000 else cost
 
 
 def _budget_rows(budgets: Mapping[str, float]) -> list[dict[str, Any]]:
@@ -335,7 +349,7 @@ def _budget_rows(budgets: Mapping[str, float]) -> list[dict[str, Any]]:
             "limit": budgets[f"max_{name}"],
             "this net": budgets[f"arch_{name}"],
             **(
-                {"expected under the shares": round(budgets[f"expected_{name}"])}
+                {"expected under the shares": _rounded(budgets[f"expected_{name}"])}
                 if f"expected_{name}" in budgets
                 else {}
             ),

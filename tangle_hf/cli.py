@@ -20,7 +20,7 @@ from .resolve import resolve, supernet_folder
 from .version import __version__
 
 
-BUDGETS = ("max_params", "max_params_without_embeddings", "max_flops")
+BUDGETS = ("max_params", "max_params_without_embeddings", "max_flops", "max_latency_ms")
 AMOUNT = "as 5M, 1.5G, 300000, or 50%% of the largest net"
 
 
@@ -72,6 +72,17 @@ def make_parser() -> argparse.ArgumentParser:
     added.add_argument("--max_params", help=f"most parameters, {AMOUNT}")
     added.add_argument("--max_params_without_embeddings", help="the same without embedding tables")
     added.add_argument("--max_flops", help="most FLOPs of one forward pass over a block of text or an image")
+    added.add_argument(
+        "--max_latency_ms", help="most milliseconds of a forward pass, as 12 or 60%% of the largest net"
+    )
+    added.add_argument(
+        "--latency_table",
+        metavar="FILE",
+        help="measured times for max_latency_ms; default: latency_table.json of the run",
+    )
+    added.add_argument(
+        "--allow_other_latency_table", action="store_true", help="take it even if it was measured on another machine"
+    )
     added.add_argument("--standard_only", action="store_true", help="only nets with equal layers, which are stock")
     added.add_argument("--form", choices=("auto", "stock", "padded", "compact"), default="auto", help="as in export")
     added.add_argument("--output", help="folder to write; default: beside the net, with the budgets in its name")
@@ -143,9 +154,15 @@ def run_resolve(arguments: argparse.Namespace) -> None:
         raise ValueError(f"resolve needs a budget: {', '.join(f'--{name}' for name in BUDGETS)}")
     name = "-".join(f"{name}-{amount}" for name, amount in budgets.items()).replace("%", "percent")
     output = arguments.output or _beside(arguments.source, source, folder_kind(source), name)
-    done = resolve(source, budgets, output, standard_only=arguments.standard_only, form=arguments.form)
+    if arguments.latency_table is not None and "max_latency_ms" not in budgets:
+        raise ValueError("--latency_table has no effect without --max_latency_ms")
+    names = ("standard_only", "form", "latency_table", "allow_other_latency_table")
+    done = resolve(source, budgets, output, **{name: getattr(arguments, name) for name in names})
     _report(done.export, done.candidate.arch)
     _print({cost: f"{done.candidate.costs[cost]:,} of {limit:,}" for cost, limit in done.limits.items()})
+    if done.latency is not None:
+        predicted, measured = done.latency["predicted_ms"], done.latency["measured_ms"]
+        _print({"latency": f"predicted {predicted:.4g} ms, measured {measured:.4g} ms ({done.latency['error']:+.1%})"})
 
 
 def run_card(arguments: argparse.Namespace) -> None:

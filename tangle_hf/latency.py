@@ -23,6 +23,7 @@ from transformers import PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from .cost import flops, num_params
+from .extract import natural_form
 from .space import Architecture
 
 
@@ -70,11 +71,6 @@ def conditions(
         "torch": str(torch.__version__),
         "transformers": transformers.__version__,
     }
-
-
-def natural_form(supernet: PreTrainedModel, arch: Architecture) -> str:
-    """The form that an architecture is exported in."""
-    return next(name for name, reason in supernet.subnet_forms(supernet.config, arch).items() if reason is None)
 
 
 def build_nets(

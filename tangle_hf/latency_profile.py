@@ -17,9 +17,10 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from .axes import layer_values
 from .example_inputs import example_inputs
-from .latency import ROUNDS, build_nets, conditions, measure, natural_form
-from .latency_table import LatencyTable, Part, latency_ms
-from .space import Architecture, Number, SearchSpace
+from .extract import natural_form
+from .latency import ROUNDS, build_nets, conditions, measure
+from .latency_table import LatencyTable, Part, check_layers, latency_ms
+from .space import Architecture, Choice, SearchSpace
 
 
 def profile(
@@ -40,8 +41,10 @@ def profile(
         progress: Show a progress bar.
 
     Raises:
-        ValueError: A language model is given no length, or more than it has positions, or `batch_size` or `rounds` is 0.
+        ValueError: Layers of the space are not alike; a language model is given no length, or more than it has positions; or
+            `batch_size` or `rounds` is 0.
     """
+    check_layers(supernet.space)
     archs = nets_to_measure(supernet.space, layer_groups(supernet.config, sequence_length))
     example = {"batch_size": batch_size, "sequence_length": sequence_length}
     inputs = example_inputs(supernet, **example)
@@ -176,6 +179,6 @@ def _of_the_net(space: SearchSpace) -> tuple[str, ...]:
     return tuple(name for name in space.choices if name not in space.per_layer and name != space.depth_name)
 
 
-def _combinations(space: SearchSpace, names: Sequence[str]) -> list[dict[str, Number]]:
+def _combinations(space: SearchSpace, names: Sequence[str]) -> list[dict[str, Choice]]:
     """All choices of some dimensions together, the largest last."""
     return [dict(zip(names, values, strict=True)) for values in product(*(space.choices[name] for name in names))]

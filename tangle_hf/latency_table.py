@@ -68,6 +68,19 @@ class LatencyTable:
     nets: tuple[Mapping[str, Any], ...] = ()
 
 
+def check_layers(space: SearchSpace) -> None:
+    """Refuses a space whose layers are not alike, of which one time could not stand for all.
+
+    Raises:
+        ValueError: It has stages, or dimensions with a number of rows of their own.
+    """
+    if space.stages > 1 or (space.per_layer and space.depth_name is None):
+        raise ValueError(
+            f"latency is predicted for nets of one stack of like layers, and this space has stages or rows of its own: "
+            f"{space}. Use max_params or max_flops"
+        )
+
+
 def latency_cost(table: LatencyTable, space: SearchSpace) -> CostTable:
     """The latency of every architecture of a space, in whole nanoseconds.
 
@@ -76,8 +89,9 @@ def latency_cost(table: LatencyTable, space: SearchSpace) -> CostTable:
         space: The search space.
 
     Raises:
-        ValueError: The table does not know a choice of the space.
+        ValueError: The table does not know a choice of the space, or its layers are not alike.
     """
+    check_layers(space)
     terms = []
     for part in table.parts:
         ms = part.ms

@@ -1,7 +1,8 @@
 """Another budget for a finished search: its trained distribution is discretised again, nothing is trained."""
 
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from .arch import ArchParameters
-from .budgets import make_budgets
+from .budgets import Budget, make_budgets
 from .discretise import Candidate, discretise
 from .example_inputs import example_inputs
 from .export import EXPORT, Export, export
@@ -21,7 +22,9 @@ from .latency_profile import compare
 from .latency_table import check_latency_table, load_latency_table
 from .models.loading import load_processor, load_supernet
 from .samplers import sampler
+from .search.arguments import SearchArguments
 from .search.choose import BAND
+from .search.pareto import arch_front
 from .space import Architecture
 
 
@@ -61,7 +64,8 @@ def resolve(
     """Finds the best architecture of a finished run within other budgets, and exports it.
 
     Args:
-        run_dir: Folder of the run, or of a supernet that was published with its `arch_parameters.safetensors`.
+        run_dir: Folder of the run, or of a supernet that was published with its `arch_parameters.safetensors`. Of a run with
+            `pareto` the distribution at the new limit of the front's cost is taken.
         budgets: "max_params", "max_params_without_embeddings", "max_flops" or "max_latency_ms" -> amount, as in
             `make_budgets`. FLOPs of text are those of a block of the run.
         folder: Where to write the model.
@@ -84,11 +88,9 @@ def resolve(
     kinds = ("max_params", "max_params_without_embeddings", "max_flops", "max_latency_ms")
     if unknown := budgets.keys() - set(kinds):
         raise ValueError(f"{sorted(unknown)} are not budgets; choose from {kinds}")
-    name, block_size = _search_settings(run_dir)
-    method = sampler(name)
+    settings = _settings(run_dir)
+    method = sampler(settings["method"])
     supernet = load_supernet(supernet_folder(run_dir)).eval()
-    arch_parameters = ArchParameters(supernet.space)
-    arch_parameters.load(run_dir / ARCH_PARAMETERS)
     table = None
     if "max_latency_ms" in budgets:
         table = load_latency_table(latency_table or run_dir / "latency_table.json")
@@ -98,7 +100,8 @@ def resolve(
         check_latency_table(
             table, supernet.space, conditions(supernet, **timed), allow_other=allow_other_latency_table
         )
-    limits = make_budgets(supernet.config, **budgets, latency_table=table, sequence_length=block_size)
+    limits = make_budgets(supernet.config, **budgets, latency_table=table, sequence_length=_block_size(settings))
+    arch_parameters = _arch_parameters(run_dir, settings, supernet, limits)
     shares, count = arch_parameters.probabilities(method), 1 if loss is None else count
     candidates = discretise(supernet, shares, limits, count=count, band=BAND, standard_only=standard_only)
     if loss is not None:
@@ -125,6 +128,60 @@ def supernet_folder(run_dir: str | Path) -> Path:
     return run_dir / "supernet" if (run_dir / "supernet").is_dir() else run_dir
 
 
+def extract_point(
+    run_dir: str | Path,
+    number: int,
+    folder: str | Path,
+    inputs: Mapping[str, Tensor] | None = None,
+    form: str = "auto",
+) -> Export:
+    """Exports one architecture of a finished run's front.
+
+    Args:
+        run_dir: Folder of a run with `--pareto`, with `pareto.json` and `supernet/`.
+        number: Of the point in `pareto.json`, from 0.
+        folder: Where to write the model.
+        inputs: As in `resolve`.
+        form: As in `tangle_hf.extract`.
+
+    Raises:
+        ValueError: The run is not finished or has no front, there is no such point, or the folder holds something else than
+            an earlier export.
+    """
+    run_dir, folder = Path(run_dir), Path(folder)
+    _check(run_dir)
+    check_replaceable(folder, *EXPORT)
+    if not (run_dir / "pareto.json").exists():
+        raise ValueError(f"the run in {run_dir} has no front: pareto.json is missing; search with --pareto")
+    points = json.loads((run_dir / "pareto.json").read_text())["points"]
+    if not 0 <= number < len(points):
+        raise ValueError(f"the front in {run_dir} has no point {number}; choose from 0 to {len(points) - 1}")
+    supernet, processor = load_supernet(run_dir / "supernet").eval(), load_processor(run_dir / "supernet")
+    arch = supernet.space.architecture(**points[number]["arch"])
+    return export(supernet, arch, folder, inputs, form, processor)
+
+
+def _arch_parameters(
+    run_dir: Path, settings: dict, supernet: PreTrainedModel, budgets: tuple[Budget, ...]
+) -> ArchParameters:
+    """Those of a run; of a front, those of the budget of its cost."""
+    path, cost = run_dir / ARCH_PARAMETERS, settings.get("pareto")
+    if cost is None:
+        arch_parameters = ArchParameters(supernet.space)
+        arch_parameters.load(path)
+        return arch_parameters
+    limits = [budget.limit for budget in budgets if budget.cost == cost]
+    if not limits:
+        raise ValueError(f"the run in {run_dir} has a front over {cost}; give max_{cost}, alone or with other budgets")
+    known = {name: settings[name] for name in (f.name for f in fields(SearchArguments)) if name in settings}
+    if cost == "latency_ms":
+        known["latency_table"] = str(run_dir / "latency_table.json")  # the one of the search
+    front = arch_front(SearchArguments(**known), supernet, _block_size(settings))
+    front.load(path)
+    discretise(supernet, front.anchors[0].probabilities(front.method), budgets)  # one that cannot be kept says so here
+    return front.at(limits[0])
+
+
 def _check(run_dir: Path) -> None:
     if (run_dir / "candidates.jsonl").is_file():
         raise ValueError(
@@ -139,15 +196,17 @@ def _check(run_dir: Path) -> None:
         )
 
 
-def _search_settings(run_dir: Path) -> tuple[str, int | None]:
-    """The method, and the tokens of a block of text: from the header of the logits, or from the run's settings."""
+def _settings(run_dir: Path) -> dict:
+    """The settings of a run; of a published supernet those in the header of its logits, as text."""
     with safe_open(run_dir / ARCH_PARAMETERS, "pt") as file:
         settings = file.metadata() or {}
+    if (run_dir / "config.yaml").is_file():
+        settings |= yaml.safe_load((run_dir / "config.yaml").read_text())
     if "method" not in settings:
-        if not (run_dir / "config.yaml").is_file():
-            raise ValueError(
-                f"{run_dir / ARCH_PARAMETERS} does not say which method trained it; resolve the run itself"
-            )
-        settings = yaml.safe_load((run_dir / "config.yaml").read_text())
+        raise ValueError(f"{run_dir / ARCH_PARAMETERS} does not say which method trained it; resolve the run itself")
+    return settings
+
+
+def _block_size(settings: dict) -> int | None:
     length = settings.get("block_size")
-    return settings["method"], None if length is None else int(length)
+    return None if length is None else int(length)

@@ -1,12 +1,15 @@
 """The part of the Hub's HTTP interface that pushing and loading models uses, as a server on the loopback device.
 
 Repositories live in memory. `fail` breaks requests on purpose; `requests` is what was asked for.
+
+    python tests/loopback_hub.py 8765       # until Ctrl-C; docs/tutorial.md says how clients find it
 """
 
 import base64
 import hashlib
 import json
 import re
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -64,8 +67,8 @@ class LoopbackHub(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, port: int = 0):
+        super().__init__(("127.0.0.1", port), Handler)
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.lock = threading.Lock()
         self.repos: dict[str, Repo] = {}
@@ -257,3 +260,9 @@ ROUTES = [
     (("PUT",), r"/large/(?P<oid>[0-9a-f]{64})", "put_large"),
     (("GET", "HEAD"), rf"/{REPO}/resolve/(?P<revision>[^/]+)/(?P<name>.+)", "download"),
 ]
+
+
+if __name__ == "__main__":
+    with LoopbackHub(int(sys.argv[1])) as server:
+        print(f"a Hub in memory at {server.url}, with the account me and the token write", flush=True)
+        threading.Event().wait()

@@ -13,8 +13,10 @@ import yaml
 from models.families import gpt2, vit
 from transformers import AutoModelForCausalLM, AutoModelForImageClassification
 
-from tangle_hf import Architecture, ArchParameters, extract, num_params
+from tangle_hf import Architecture, ArchParameters, extract, latency, num_params
 from tangle_hf.cli import main
+from tangle_hf.latency_profile import profile
+from tangle_hf.latency_table import save_latency_table
 from tangle_hf.resolve import resolve
 
 
@@ -101,7 +103,7 @@ def test_any_architecture_from_a_supernet_alone(run, capsys):
     assert not Path("out").exists() and not list(Path().glob(".partial*"))
 
 
-def test_by_budget_from_a_run_and_from_what_it_publishes(run, capsys):
+def test_by_budget_from_a_run_and_from_what_it_publishes(run, capsys, monkeypatch):
     folder, supernet, _ = run
     main(["resolve", "run", "--max_params", "70%", "--max_flops", "80%"])
     assert "subnet-max_params-70percent-max_flops-80percent" in capsys.readouterr().out
@@ -116,6 +118,15 @@ def test_by_budget_from_a_run_and_from_what_it_publishes(run, capsys):
         assert re.search(rf"^{cost} +{value:,} of ", said, flags=re.MULTILINE)
     main(["resolve", "published", "--max_params", "70%", "--standard_only", "--output", "equal"])
     assert "(stock)" in capsys.readouterr().out
+    length = 16 if supernet.main_input_name == "input_ids" else None
+    monkeypatch.setattr(latency, "forward_seconds", lambda net, inputs: 1e-7 * net.num_parameters())
+    save_latency_table(profile(supernet, sequence_length=length, rounds=1, progress=False), "table.json")
+    main(["resolve", "run", "--max_latency_ms", "70%", "--latency_table", "table.json", "--output", "fast"])
+    said = capsys.readouterr().out
+    assert re.search(r"^latency_ms +[\d.]+ of [\d.]+$", said, flags=re.MULTILINE)
+    assert re.search(r"^latency +predicted [\d.]+ ms, measured [\d.]+ ms \([+-]0.0%\)$", said, flags=re.MULTILINE)
+    assert "no latency table" in error_of("resolve", "run", "--max_latency_ms", "70%", "--output", "out")
+    assert "no effect" in error_of("resolve", "run", "--max_params", "70%", "--latency_table", "table.json")
     assert "resolve needs a budget" in error_of("resolve", "run")
     assert "below the smallest possible" in error_of("resolve", "run", "--max_params", "5", "--output", "out")
     (published / "arch_parameters.safetensors").unlink()

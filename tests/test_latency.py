@@ -23,7 +23,7 @@ from tangle_hf.axes import Axis, ParameterAxes
 from tangle_hf.example_inputs import example_inputs
 from tangle_hf.latency import build_nets, conditions, forward_seconds, measure
 from tangle_hf.latency_profile import layer_groups, profile, usual_form
-from tangle_hf.latency_table import latency_cost, latency_ms
+from tangle_hf.latency_table import LatencyTable, Part, latency_cost, latency_ms
 
 
 def gpt2(n_embd=(16, 24, 32), n_layer=(2, 3), n_head=PerLayer([2, 4]), mlp_ratio=PerLayer([1, 1.5, 2])):  # noqa: B008
@@ -138,13 +138,13 @@ def test_a_busy_machine_is_warned_of(monkeypatch, caplog):
 
 
 def test_forward_passes_are_timed_after_a_first_one(monkeypatch):
-    ticks = iter([0, 100, 100, 103, 103, 105, 105, 109])  # seconds: 100, 3, 2, 4
+    ticks = iter([0, 1, 1, 4, 4, 6, 6, 10])  # seconds: 1, 3, 2, 4
     monkeypatch.setattr(timing.time, "perf_counter", lambda: next(ticks))
     monkeypatch.setattr(timing, "LONG", 1000)
     calls = []
     assert forward_seconds(lambda **inputs: calls.append(inputs), {"x": torch.zeros(1)}) == 2
     assert len(calls) == 4
-    ticks = iter([0, 100, 100, 103])
+    ticks = iter([0, 1, 1, 4])
     monkeypatch.setattr(timing, "LONG", 1)
     assert forward_seconds(lambda **inputs: None, {"x": torch.zeros(1)}) == 3, "long passes are timed once"
 
@@ -177,6 +177,21 @@ def test_real_clocks_see_that_more_work_takes_longer():
     table = profile(supernet, batch_size=4, sequence_length=64, rounds=3, progress=False)
     space = supernet.space
     assert latency_ms(table, space.largest) > 2 * latency_ms(table, space.smallest) > 0
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        SearchSpace(depths=PerLayer([1, 2], rows=3), kernel=PerLayer([3, 5])),
+        SearchSpace(operation=PerLayer(["skip", "convolution"], rows=6)),
+    ],
+)
+def test_layers_that_are_not_alike_are_refused(space):
+    with pytest.raises(ValueError, match="one stack of like layers"):
+        profile(SimpleNamespace(space=space), progress=False)
+    table = LatencyTable({}, space, (Part((), False, torch.tensor(1.0)),))
+    with pytest.raises(ValueError, match="one stack of like layers"):
+        latency_cost(table, space)
 
 
 def test_inputs_that_a_net_cannot_take_are_refused():

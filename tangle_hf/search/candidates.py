@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import moocore
+import numpy as np
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, broadcast_object_list, gather_object
 
@@ -87,11 +89,9 @@ class CandidateLog:
 
     def front(self, cost: str) -> list[dict]:
         """The records that no other one beats in loss and cost, the cheapest first."""
-        found = []
-        for record in sorted(self.records.values(), key=lambda record: (record[cost], record["loss"])):
-            if not found or record["loss"] < found[-1]["loss"]:
-                found.append(record)
-        return found
+        records = sorted(self.records.values(), key=lambda record: (record[cost], record["loss"]))
+        best = moocore.is_nondominated(np.array([(record[cost], record["loss"]) for record in records], dtype=float))
+        return [record for record, first in zip(records, best, strict=True) if first]
 
     def _add(self, arch: Architecture, scores: Mapping[str, float], generation: int) -> dict:
         if not math.isfinite(scores["loss"]):

@@ -1,12 +1,14 @@
 """Which architecture a search has found: the argmax, or with limits the best of the most likely ones that keep to them."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
 
 import torch
 from transformers import PreTrainedModel
 
 from ..arch import ArchParameters, uniform_mixture
-from ..budgets import Budget, make_budgets
+from ..budgets import Budget, make_budgets, parse_amount
 from ..cost_table import exact, expected
 from ..discretise import Candidate, discretise
 from ..latency import conditions
@@ -18,6 +20,7 @@ from .budget import Surface, start_on_surface
 
 
 BAND = 0.95  # candidates use at least this share of a budget where there are any: what is left unused is lost
+ANCHORS = (0.1, 0.5, 0.9)  # where a front has logits unless told otherwise, between the smallest and the largest net
 
 
 def budgets_of(
@@ -45,17 +48,52 @@ def budgets_of(
     )
 
 
+def anchor_budgets(
+    arguments: SearchArguments, supernet: PreTrainedModel, sequence_length: int | None
+) -> list[tuple[Budget, ...]]:
+    """The budgets for which a search has logits of their own: those of `budgets_of`, or with `pareto` a set per anchor.
+
+    In the latter the budget of the front's cost is the last one, and its limits ascend.
+
+    Args:
+        arguments: Settings.
+        supernet: What they limit.
+        sequence_length: As in `budgets_of`.
+
+    Raises:
+        ValueError: As `budgets_of`; or the anchors do not ascend.
+    """
+    others = budgets_of(arguments, supernet, sequence_length)
+    if arguments.pareto is None:
+        return [others]
+    name = f"max_{arguments.pareto}"
+    unlimited = replace(arguments, pareto=None, pareto_anchors=None, **{name: "100%"})
+    (whole,) = (b for b in budgets_of(unlimited, supernet, sequence_length) if b.cost == arguments.pareto)
+    smallest, largest = exact(whole.table, supernet.space.smallest), whole.limit
+    if arguments.pareto_anchors is None:
+        limits = [round(smallest + share * (largest - smallest)) for share in ANCHORS]
+    else:
+        limits = [parse_amount(amount, largest, whole.unit) for amount in arguments.pareto_anchors]
+    if any(low >= high for low, high in pairwise(limits)):
+        raise ValueError(
+            f"the anchors of the front must ascend, but are {[whole.text(n) for n in limits]}; order --pareto_anchors"
+        )
+    return [(*others, replace(whole, limit=limit)) for limit in limits]
+
+
 def check_budgets(arguments: SearchArguments, supernet: PreTrainedModel, sequence_length: int | None) -> None:
     """Refuses, before anything is trained or written, budgets that a search cannot keep to.
 
     Raises:
-        ValueError: As `budgets_of`; no architecture keeps to all budgets (names the smallest possible cost), or a sampler
-            cannot come as close to the smallest or largest architecture as they ask.
+        ValueError: As `anchor_budgets`; no architecture keeps to all budgets (names the smallest possible cost), or a
+            sampler cannot come as close to the smallest or largest architecture as they ask.
     """
-    space, budgets = supernet.space, budgets_of(arguments, supernet, sequence_length)
-    if budgets or arguments.standard_only:
-        discretise(supernet, uniform_mixture(space), budgets, standard_only=arguments.standard_only)
-        if not arguments.resolved_method.two_stage:
+    space = supernet.space
+    for budgets in anchor_budgets(arguments, supernet, sequence_length):
+        if budgets or arguments.standard_only:
+            discretise(supernet, uniform_mixture(space), budgets, standard_only=arguments.standard_only)
+            if arguments.resolved_method.two_stage:
+                continue
             start_on_surface(
                 Surface(sampler(arguments.sampler), budgets), ArchParameters(space, arguments.seed).logits
             )

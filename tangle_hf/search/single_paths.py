@@ -12,14 +12,12 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from ..space import Architecture
 from .arguments import SearchArguments
-from .checkpoints import save_checkpoint
 from .data import Batches
 from .paths import path_rule
 from .search_cost import SearchCost
@@ -27,9 +25,10 @@ from .training import (
     Metrics,
     check_settings,
     finite,
-    progress_bar,
-    resume,
-    stop_on_signal,
+    prepare,
+    run_steps,
+    same_random_numbers,
+    step_size,
     weight_optimizer,
     weight_scheduler,
 )
@@ -85,48 +84,36 @@ def train_single_paths(
     run_dir.mkdir(parents=True, exist_ok=True)
     paths = path_rule(arguments, supernet, sequence_length)
     optimizer = weight_optimizer(supernet, arguments)
-    batch_size, accumulated = arguments.per_device_batch_size, arguments.gradient_accumulation_steps
+    workers = arguments.dataloader_num_workers
     state = TrainState(
         weight_scheduler(optimizer, arguments),
-        Batches(accelerator, train_data, batch_size, arguments.seed, arguments.dataloader_num_workers),
-        SearchCost(supernet, batch_size * accumulated * accelerator.num_processes, sequence_length),
+        Batches(accelerator, train_data, arguments.per_device_batch_size, arguments.seed, workers),
+        SearchCost(supernet, step_size(arguments, accelerator), sequence_length),
     )
-    if arguments.activation_checkpointing:
-        supernet.activation_checkpointing_enable()
-    # A single path leaves parameters without a gradient, which DDP must be told.
-    accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
-    model, optimizer = accelerator.prepare(supernet, optimizer)
-    accelerator.register_for_checkpointing(state)
-    if arguments.resume:
-        resume(accelerator, run_dir)
+    model, optimizer = prepare(supernet, optimizer, state, arguments, accelerator, single_paths=True)
     metrics = Metrics(run_dir / "metrics.jsonl", accelerator, state.step)
     batches = iter(state.batches)
-    bar = progress_bar(accelerator, arguments.max_steps, state.step, "training")
-    with stop_on_signal(accelerator), bar:
-        while state.step < arguments.max_steps:
-            model.train()
-            archs = paths(state.step)
-            micro = [next(batches) for _ in range(accumulated)]
-            record = _weight_step(model, optimizer, state, archs, micro, accelerator, arguments)
-            for arch in archs:
-                state.cost.add_weight_step(arch)
-            state.step += 1
-            bar.update()
-            last = state.step == arguments.max_steps
-            evaluated = evaluate is not None and (last or state.step % arguments.eval_steps == 0)
-            if evaluated or last or state.step % arguments.logging_steps == 0:
-                if evaluated:
-                    scores = evaluate(largest)
-                    scores = scores if isinstance(scores, Mapping) else {"loss": scores}
-                    record |= {f"validation_{name}": score for name, score in scores.items()}
-                record |= {"learning_rate": state.scheduler.get_last_lr()[0], "search_cost": state.cost.spent}
-                metrics.write(state.step, record, {"arch": largest.to_dict()})
-                bar.set_postfix_str(f"loss {record['train_loss']:.3f}")
-            stop = accelerator.check_trigger()
-            if stop or last or state.step % arguments.save_steps == 0:
-                save_checkpoint(accelerator, run_dir, state.step)
-            if stop and not last:
-                return None
+
+    def step() -> dict[str, float]:
+        model.train()
+        archs = paths(state.step)
+        micro = [next(batches) for _ in range(arguments.gradient_accumulation_steps)]
+        for arch in archs:
+            state.cost.add_weight_step(arch)
+        return _weight_step(model, optimizer, state, archs, micro, accelerator, arguments)
+
+    def log(record: dict[str, float], due: bool) -> str:
+        if due and evaluate is not None:
+            with same_random_numbers(accelerator):
+                scores = evaluate(largest)
+            scores = scores if isinstance(scores, Mapping) else {"loss": scores}
+            record |= {f"validation_{name}": score for name, score in scores.items()}
+        record |= {"learning_rate": state.scheduler.get_last_lr()[0], "search_cost": state.cost.spent}
+        metrics.write(state.step, record, {"arch": largest.to_dict()})
+        return f"loss {record['train_loss']:.3f}"
+
+    if not run_steps(step, log, lambda: state.step >= arguments.max_steps, state, arguments, accelerator, "training"):
+        return None
     # Mixed precision wraps the forward; what is evaluated and exported from here on is the plain model.
     accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     return state.cost

@@ -2,19 +2,20 @@
 
 import json
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from accelerate.logging import get_logger
-from torch import Tensor
+from accelerate.utils import DistributedDataParallelKwargs
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, get_scheduler
 
 from .arguments import SearchArguments
-from .checkpoints import latest_checkpoint
+from .checkpoints import latest_checkpoint, save_checkpoint
 from .choose import check_budgets, check_latency
 
 
@@ -64,12 +65,7 @@ def weight_scheduler(
     )
 
 
-def resume(accelerator: Accelerator, run_dir: Path) -> None:
-    """Loads the newest whole checkpoint of a run.
-
-    Raises:
-        ValueError: There is none.
-    """
+def _resume(accelerator: Accelerator, run_dir: Path) -> None:
     found = latest_checkpoint(run_dir)
     if found is None:
         raise ValueError(f"{run_dir}/checkpoints has no whole checkpoint to resume from; start without --resume")
@@ -92,9 +88,94 @@ def finite(loss: Tensor, which: str, step: int) -> float:
     return loss.item()
 
 
+def step_size(arguments: SearchArguments, accelerator: Accelerator) -> int:
+    """Examples of a weight step, over all processes and micro-batches."""
+    return arguments.per_device_batch_size * arguments.gradient_accumulation_steps * accelerator.num_processes
+
+
+def prepare(
+    supernet: PreTrainedModel,
+    optimizer: torch.optim.Optimizer,
+    state,
+    arguments: SearchArguments,
+    accelerator: Accelerator,
+    single_paths: bool,
+) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """The model and optimizer as accelerate runs them, with everything as in the last checkpoint if the run is resumed.
+
+    Args:
+        supernet: What is trained.
+        optimizer: Of its weights. The scheduler stays unprepared: accelerate would step it once per process.
+        state: What a checkpoint holds beside both.
+        arguments: Settings.
+        accelerator: Device, processes and precision.
+        single_paths: Whether a weight step leaves parameters without a gradient, which DDP must be told.
+
+    Raises:
+        ValueError: `resume` without a checkpoint.
+    """
+    if arguments.activation_checkpointing:
+        supernet.activation_checkpointing_enable()
+    if single_paths:
+        accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
+    model, optimizer = accelerator.prepare(supernet, optimizer)
+    accelerator.register_for_checkpointing(state)
+    if arguments.resume:
+        _resume(accelerator, Path(arguments.output_dir))
+    return model, optimizer
+
+
+def run_steps(
+    step: Callable[[], dict[str, float]],
+    log: Callable[[dict[str, float], bool], str],
+    done: Callable[[], bool],
+    state,
+    arguments: SearchArguments,
+    accelerator: Accelerator,
+    name: str,
+) -> bool:
+    """Steps until it is done or was asked to stop; saves and shows progress.
+
+    Args:
+        step: Makes a step and gives its losses.
+        log: Takes the losses and whether an evaluation is due; gives what the progress bar is to show.
+        done: Whether no step is left.
+        state: Its `step` counts.
+        arguments: Settings.
+        accelerator: Processes.
+        name: Of the progress bar.
+
+    Returns:
+        False if it was stopped before it was done; a checkpoint was left.
+    """
+    bar = progress_bar(accelerator, arguments.max_steps, state.step, name)
+    with stop_on_signal(accelerator), bar:
+        while not done():
+            record = step()
+            state.step += 1
+            bar.update()
+            due = state.step == arguments.max_steps or state.step % arguments.eval_steps == 0
+            if due or state.step % arguments.logging_steps == 0:
+                bar.set_postfix_str(log(record, due))
+            stop, finished = accelerator.check_trigger(), done()
+            if stop or finished or state.step % arguments.save_steps == 0:
+                save_checkpoint(accelerator, Path(arguments.output_dir), state.step)
+            if stop and not finished:
+                return False
+    return True
+
+
 def progress_bar(accelerator: Accelerator, total: int, done: int, name: str) -> tqdm:
     """A bar that the main process shows and leaves."""
     return tqdm(total=total, initial=done, desc=name, disable=not accelerator.is_main_process, leave=True)
+
+
+@contextmanager
+def same_random_numbers(accelerator: Accelerator) -> Iterator[None]:
+    """What is done inside draws none of the numbers of the search; a data loader draws one for every pass."""
+    devices = [accelerator.device] if accelerator.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        yield
 
 
 class Metrics:
@@ -105,9 +186,11 @@ class Metrics:
         if accelerator.is_main_process:
             keep_records(path, lambda record: record["step"] <= step)
 
-    def write(self, step: int, numbers: Mapping[str, float], details: Mapping) -> None:
-        """One line: the step, numbers, which trackers get, too, and details, which they do not."""
-        self.accelerator.log(dict(numbers), step=step)
+    def write(
+        self, step: int, numbers: Mapping[str, float], details: Mapping, tracked: Mapping[str, float] | None = None
+    ) -> None:
+        """One line: the step, numbers and details. Trackers get the numbers and what is `tracked`."""
+        self.accelerator.log({**numbers, **(tracked or {})}, step=step)
         if self.accelerator.is_main_process:
             append_record(self.path, {"step": step, **numbers, **details})
 
@@ -118,7 +201,7 @@ def append_record(path: Path, record: Mapping) -> None:
         file.write(json.dumps(record) + "\n")
 
 
-def keep_records(path: Path, wanted) -> list[dict]:
+def keep_records(path: Path, wanted: Callable[[dict], bool]) -> list[dict]:
     """Drops all lines of JSON that are not wanted, and half a line that a killed process left; returns what is kept."""
     lines = path.read_text().split("\n")[:-1] if path.exists() else []
     kept = [(line, json.loads(line)) for line in lines if line]

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 import yaml
@@ -11,11 +12,13 @@ from huggingface_hub import ModelCard, ModelCardData
 from tangle_hf import Architecture, PerLayer, SearchSpace
 from tangle_hf.analysis import plot_architecture
 from tangle_hf.card import LOCAL_NAME, hub_name, layer_rows, public, write_card
+from tangle_hf.example_inputs import example_inputs
 from tangle_hf.export import export
 from tangle_hf.models.loading import load_supernet
-from tangle_hf.resolve import _example
 
 
+ROOT = Path(__file__).parents[2]
+REFERENCE = sorted((ROOT / "model_cards").glob("*/*/README.md"))
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -79,7 +82,7 @@ def test_cards_of_other_exports_say_their_form_and_claim_no_test(run, form):
     if form != "stock":
         arch = arch.replace(mlp_ratio=(1, 2))
     folder = run / form
-    export(supernet, arch, folder, _example(supernet), form)
+    export(supernet, arch, folder, example_inputs(supernet), form)
     card = ModelCard.load(write_card(run, folder, license="mit"))
     assert f"the {form} form" in card.text and ("trust_remote_code=True" in card.text) == (form == "compact")
     assert [form, "this one"] in [row for table in tables(card.text) for row in table]
@@ -106,16 +109,13 @@ def test_baselines_that_were_run_are_told_from_those_that_were_not(gpt2_run):
 
 def test_latency_is_shown_where_there_is_one(gpt2_run):
     assert "Latency" not in write_card(gpt2_run).read_text()
-    latency = {"predicted_ms": 1.25, "measured_ms": 1.5, "conditions": {"device": "CPU", "threads": 1}}
+    times = {"predicted_ms": 1.25, "measured_ms": 1.5, "error": -1 / 6}
+    conditions = {"device_name": "a CPU", "threads": 1, "batch_size": 4}
+    latency = {"limit_ms": None, "nets": {"found, exported": times}, "conditions": conditions}
     edit(gpt2_run / "results.json", latency=latency)
-    rows = [row for table in tables(write_card(gpt2_run).read_text()) for row in table]
-    expected = [
-        ["predicted_ms", "1.25"],
-        ["measured_ms", "1.5"],
-        ["conditions: device", "CPU"],
-        ["conditions: threads", "1"],
-    ]
-    assert [row for row in rows if row in expected] == expected
+    text = write_card(gpt2_run).read_text()
+    assert ["found, exported", "1.25", "1.5", "-16.7%"] in [row for table in tables(text) for row in table]
+    assert "device_name a CPU, threads 1, batch_size 4" in text
 
 
 def test_only_names_on_the_hub_become_links(gpt2_run, tmp_path):
@@ -163,3 +163,16 @@ def test_unfinished_runs_and_foreign_folders_are_refused(gpt2_run, tmp_path):
     shutil.rmtree(gpt2_run / "supernet")
     with pytest.raises(ValueError, match="supernet/config.json missing"):
         write_card(gpt2_run)
+
+
+@pytest.mark.parametrize("path", REFERENCE, ids=lambda path: "-".join(path.parts[-3:-1]))
+def test_reference_cards_parse_and_have_their_pictures(path):
+    card = ModelCard.load(path)
+    kind, recipe = path.parent.name, path.parent.parent.name
+    assert {"tangle_hf", kind} <= set(card.data.tags) and len(card.data.eval_results) == 2
+    assert f"accelerate launch recipes/{recipe}.py" in card.text and (ROOT / "recipes" / f"{recipe}.py").is_file()
+    pictures = re.findall(r"!\[.*?\]\((.*?)\)", card.text)
+    assert len(pictures) == 3 and all((path.parent / name).read_bytes().startswith(PNG) for name in pictures)
+    index = (ROOT / "model_cards" / "README.md").read_text()
+    loss = next(e.metric_value for e in card.data.eval_results if e.metric_type == "loss")
+    assert f"({recipe}/{kind}/README.md)" in index and f"{loss:.3f}" in index

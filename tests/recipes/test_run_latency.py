@@ -78,14 +78,16 @@ def test_an_interrupted_run_goes_on_with_its_own_table(finished, tmp_path, capsy
     whole, _ = finished
     file, options = tmp_path / "given.json", ("--max_latency_ms", "90%", "--latency_batch_size", "4")
     save_latency_table(load_latency_table(whole / "latency_table.json"), file)
-    evaluate = search_run.search
+    search = search_run.search
 
-    def interrupted(supernet, train, arch, settings, accelerator, score, length):
+    def interrupted(*given):
+        *before, score = given[:6]
+
         def stop(arch):
             signal.raise_signal(signal.SIGINT)
             return score(arch)
 
-        return evaluate(supernet, train, arch, settings, accelerator, stop, length)
+        return search(*before, stop, *given[6:])
 
     with monkeypatch.context() as patch:
         patch.setattr(search_run, "search", interrupted)

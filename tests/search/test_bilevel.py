@@ -33,7 +33,7 @@ def outcome(folder: Path) -> tuple:
     return json.loads((folder / "end.json").read_text()), [json.loads(line) for line in lines]
 
 
-@pytest.mark.parametrize(("processes", "options"), [(1, {}), (2, {"max_params": "60%"})])
+@pytest.mark.parametrize(("processes", "options"), [(1, {"max_params": "60%"}), (2, {"pareto": "params"})])
 def test_a_killed_and_resumed_search_is_the_same_to_the_last_digit(tmp_path, processes, options):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert launch(whole, processes, **options).returncode == 0
