@@ -21,7 +21,7 @@ from .latency import build_nets, conditions, measure
 from .latency_profile import compare
 from .latency_table import check_latency_table, load_latency_table
 from .models.loading import load_processor, load_supernet
-from .samplers import sampler
+from .samplers import SAMPLERS, sampler
 from .search.arguments import SearchArguments
 from .search.choose import BAND
 from .search.pareto import arch_front
@@ -89,6 +89,11 @@ def resolve(
     if unknown := budgets.keys() - set(kinds):
         raise ValueError(f"{sorted(unknown)} are not budgets; choose from {kinds}")
     settings = _settings(run_dir)
+    if settings["method"] not in SAMPLERS:
+        raise ValueError(
+            f"the run in {run_dir} used {settings['method']}, which trains no distribution to discretise again; its "
+            "candidates.jsonl has every architecture that it scored"
+        )
     method = sampler(settings["method"])
     supernet = load_supernet(supernet_folder(run_dir)).eval()
     table = None

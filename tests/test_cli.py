@@ -132,8 +132,8 @@ def test_by_budget_from_a_run_and_from_what_it_publishes(run, capsys, monkeypatc
     assert "below the smallest possible" in error_of("resolve", "run", "--max_params", "5", "--output", "out")
     logits = load_file(published / "arch_parameters.safetensors")
     for header, message in [
-        ({"sampler": "spos"}, "used spos, which trains weights"),
-        ({}, "does not say which sampler"),
+        ({"method": "spos+rs"}, "used spos+rs, which"),
+        ({}, "does not say which method"),
     ]:
         save_file(logits, published / "arch_parameters.safetensors", header)
         assert message in error_of("resolve", "published", "--max_params", "70%")
@@ -146,10 +146,6 @@ def test_by_budget_from_a_run_and_from_what_it_publishes(run, capsys, monkeypatc
 
 def test_what_a_folder_is(run, capsys):
     folder, _, _ = run
-    (folder / "arch_parameters.safetensors").unlink()
-    (folder / "checkpoints" / "step-00000007").mkdir(parents=True)
-    main(["info", "run"])
-    assert "not finished; checkpoints: step-00000007" in capsys.readouterr().out
     Path("empty").mkdir()
     assert "neither config.yaml nor config.json" in error_of("info", "empty")
     assert "no folder, and no repository" in error_of("info", "nobody/nothing")
@@ -159,6 +155,11 @@ def test_what_a_folder_is(run, capsys):
     Path("empty/text.txt").write_text("mine")
     assert "choose another folder" in error_of("export", "run", "--output", "empty")
     assert Path("empty/text.txt").read_text() == "mine"
+    shutil.rmtree(folder / "supernet")
+    (folder / "checkpoints" / "step-00000007").mkdir(parents=True)
+    capsys.readouterr()
+    main(["info", "run"])
+    assert "not finished; checkpoints: step-00000007" in capsys.readouterr().out
 
 
 def test_usage_is_two_and_an_error_is_one_line(tmp_path):
