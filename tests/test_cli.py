@@ -38,10 +38,10 @@ def run(request, tmp_path, monkeypatch):
     with torch.no_grad():
         for rows in arch_parameters.logits.values():
             rows.copy_(torch.randn(rows.shape))
-    header = {"sampler": "darts"} | ({"block_size": "16"} if request.param == "gpt2" else {})
+    header = {"method": "darts"} | ({"block_size": "16"} if request.param == "gpt2" else {})
     arch_parameters.save(folder / "arch_parameters.safetensors", header)
     (folder / "architecture.json").write_text(arch.to_json())
-    (folder / "config.yaml").write_text(yaml.safe_dump({"sampler": "darts"}))
+    (folder / "config.yaml").write_text(yaml.safe_dump({"method": "darts"}))
     return folder, supernet, arch
 
 
@@ -143,8 +143,8 @@ def test_by_budget_from_a_run_and_from_what_it_publishes(run, capsys, monkeypatc
     assert "below the smallest possible" in error_of("resolve", "run", "--max_params", "5", "--output", "out")
     logits = load_file(published / "arch_parameters.safetensors")
     for header, message in [
-        ({"sampler": "spos"}, "used spos, which trains weights"),
-        ({}, "does not say which sampler"),
+        ({"method": "spos+rs"}, "used spos+rs, which"),
+        ({}, "does not say which method"),
     ]:
         save_file(logits, published / "arch_parameters.safetensors", header)
         assert message in error_of("resolve", "published", "--max_params", "70%")
@@ -157,10 +157,6 @@ def test_by_budget_from_a_run_and_from_what_it_publishes(run, capsys, monkeypatc
 
 def test_what_a_folder_is(run, capsys):
     folder, _, _ = run
-    (folder / "arch_parameters.safetensors").unlink()
-    (folder / "checkpoints" / "step-00000007").mkdir(parents=True)
-    main(["info", "run"])
-    assert "not finished; checkpoints: step-00000007" in capsys.readouterr().out
     Path("empty").mkdir()
     assert "neither config.yaml nor config.json" in error_of("info", "empty")
     assert "no folder, and no repository" in error_of("info", "nobody/nothing")
@@ -170,6 +166,11 @@ def test_what_a_folder_is(run, capsys):
     Path("empty/text.txt").write_text("mine")
     assert "choose another folder" in error_of("export", "run", "--output", "empty")
     assert Path("empty/text.txt").read_text() == "mine"
+    shutil.rmtree(folder / "supernet")
+    (folder / "checkpoints" / "step-00000007").mkdir(parents=True)
+    capsys.readouterr()
+    main(["info", "run"])
+    assert "not finished; checkpoints: step-00000007" in capsys.readouterr().out
 
 
 def test_usage_is_two_and_an_error_is_one_line(tmp_path):
