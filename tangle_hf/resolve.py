@@ -153,17 +153,23 @@ def extract_point(
         ValueError: The run is not finished or has no front, there is no such point, or the folder holds something else than
             an earlier export.
     """
-    run_dir, folder = Path(run_dir), Path(folder)
-    _check(run_dir)
+    arch = front_point(run_dir, number)
     check_replaceable(folder, *EXPORT)
-    if not (run_dir / "pareto.json").exists():
-        raise ValueError(f"the run in {run_dir} has no front: pareto.json is missing; search with --pareto")
-    points = json.loads((run_dir / "pareto.json").read_text())["points"]
+    supernet = load_supernet(supernet_folder(run_dir)).eval()
+    return export(supernet, arch, folder, inputs, form, load_processor(supernet_folder(run_dir)))
+
+
+def front_point(run_dir: str | Path, number: int) -> Architecture:
+    """One architecture of a finished run's front; arguments and errors as in `extract_point`."""
+    run_dir = Path(run_dir)
+    _check(run_dir)
+    path = run_dir / "pareto.json"
+    if not path.exists():
+        raise ValueError(f"the run in {run_dir} has no front: {path.name} is missing; search with --pareto")
+    points = json.loads(path.read_text())["points"]
     if not 0 <= number < len(points):
         raise ValueError(f"the front in {run_dir} has no point {number}; choose from 0 to {len(points) - 1}")
-    supernet, processor = load_supernet(run_dir / "supernet").eval(), load_processor(run_dir / "supernet")
-    arch = supernet.space.architecture(**points[number]["arch"])
-    return export(supernet, arch, folder, inputs, form, processor)
+    return Architecture(points[number]["arch"])
 
 
 def _arch_parameters(

@@ -78,6 +78,17 @@ def test_the_found_net_in_every_form(run, capsys):
     assert f"{num_params(supernet.space, arch, supernet.config):,}" in said and str(arch) in said and line[:9] in said
 
 
+def test_a_point_of_a_front(run):
+    folder, supernet, _ = run
+    assert "has no front" in error_of("export", "run", "--point", "1")
+    points = [{"arch": arch.to_dict()} for arch in (supernet.space.smallest, supernet.space.largest)]
+    (folder / "pareto.json").write_text(json.dumps({"points": points}))
+    main(["export", "run", "--point", "1", "--form", "compact"])
+    model = auto(supernet).from_pretrained(folder / "subnet-1-compact")
+    assert parameters_of(model) == num_params(supernet.space, supernet.space.largest, supernet.config)
+    assert "no point 2; choose from 0 to 1" in error_of("export", "run", "--point", "2")
+
+
 def test_any_architecture_from_a_supernet_alone(run, capsys):
     folder, supernet, _ = run
     shutil.copytree(folder / "supernet", "supernet")
