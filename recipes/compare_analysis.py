@@ -73,7 +73,7 @@ def rank_correlations(comparison: Comparison) -> list[dict]:
     supernet = comparison.supernet
     unique = list({net.arch: net for net in comparison.nets}.values())
     sets = {"all": unique} | (
-        {"equal cost": [n for n in unique if comparison.equal_cost(n)]} if comparison.budgets else {}
+        {"equal cost": [n for n in unique if comparison.equal_cost(n)]} if comparison.cost else {}
     )
     found, pictures = [], {}
     for horizon in comparison.settings.horizons:

@@ -56,12 +56,13 @@ def folder(tmp_path_factory):
             part.save_pretrained(run / "supernet")
         settings = SearchArguments(
             output_dir=str(run),
+            method=name[:-2],
             seed=number,
             max_steps=2,
             per_device_batch_size=4,
             max_params_without_embeddings=BUDGET,
         )
-        resolved = asdict(space) | asdict(data) | asdict(settings) | {"method": name[:-2]}
+        resolved = asdict(space) | asdict(data) | asdict(settings)
         write_config(run, resolved)
         arch = supernet.space.architecture(n_embd=16, n_layer=2, n_head=2, mlp_ratio=ratios)
         (run / "architecture.json").write_text(arch.to_json())
