@@ -31,6 +31,7 @@ from training import TrainingSettings
 from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
+from tangle_hf.analysis.anytime import read_curve
 from tangle_hf.budgets import Budget, make_budgets
 from tangle_hf.space import Architecture
 
@@ -234,8 +235,10 @@ def planned(settings: CompareArguments, nets: list[Net], runs: list[Run]) -> lis
                 for net in nets if mode in settings.modes else ():
                     seeds = settings.baseline_seeds if net.baseline else settings.seeds
                     rows += net.rows(mode, horizon, seeds[turn : turn + 1])
-    if settings.rank_batches and "retrain" in settings.modes:
-        rows += [Row("rank", net.arch, run.name) for run in runs for net in nets]
+    if settings.rank_batches:
+        for run in runs:
+            on_the_way = [Architecture(arch) for arch in read_curve(run.folder).archs]
+            rows += [Row("rank", arch, run.name) for arch in (*(net.arch for net in nets), *on_the_way)]
     return list({row.name: row for row in rows}.values())
 
 

@@ -102,9 +102,9 @@ class Comparison:
             found.setdefault(net.method, []).append(net)
         return found
 
-    def inherited(self, run: Run, net: Net) -> float | None:
-        """Validation loss of a net in the supernet of a run, None if it is not measured yet."""
-        row = read_row(self.folder, Row("rank", net.arch, run.name))
+    def inherited(self, run: Run, arch: Architecture) -> float | None:
+        """Validation loss of an architecture in the supernet of a run, None if it is not measured yet."""
+        row = read_row(self.folder, Row("rank", arch, run.name))
         return None if row is None else row["validation"]["loss"]
 
     def equal_cost(self, net: Net) -> bool | None:
