@@ -18,15 +18,19 @@ from tangle_hf.space import Architecture
 
 
 def without_latency(settings: SearchArguments) -> SearchArguments:
-    """The settings without what is asked of latency."""
-    front = {"pareto": None, "pareto_anchors": None} if settings.pareto == "latency_ms" else {}
+    """The settings without what is asked of latency; subnets are trained uniformly if they had no other budget."""
+    others = {"pareto": None, "pareto_anchors": None} if settings.pareto == "latency_ms" else {}
+    if settings.given_limits() == ["max_latency_ms"]:
+        others |= {"path_sampling": "uniform"}
+    if settings.nsga2_cost == "latency_ms":
+        others |= {"nsga2_cost": "params"}
     return replace(
         settings,
         max_latency_ms=None,
         latency_table=None,
         latency_batch_size=1,
         allow_other_latency_table=False,
-        **front,
+        **others,
     )
 
 

@@ -18,7 +18,8 @@ from arguments import parse
 from dry_run import dry_run
 from evaluation import perplexity
 from hub_arguments import SearchHubArguments
-from search_run import SearchTask, readable_errors, run, start
+from search_run import readable_errors, run, start
+from search_task import SearchTask
 from space_arguments import SpaceArguments, search_space
 from text_data import DataArguments, describe, load_texts, load_tokenizer, pack, split_for_search
 from transformers import PreTrainedTokenizerBase
@@ -58,7 +59,7 @@ def main(space: SpaceArguments, data: DataArguments, settings: SearchArguments, 
         train_data,
         arch_data,
         blocks["validation"],
-        lambda data, **chosen: perplexity(supernet, data, batch_size, settings.eval_batches, **chosen),
+        lambda data, batches, **chosen: perplexity(supernet, data, batch_size, batches, **chosen),
         test,
         lambda arch: {
             "FLOPs/token": flops(supernet.space, arch, supernet.config, sequence_length=block_size) // block_size

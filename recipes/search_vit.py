@@ -37,10 +37,11 @@ from image_transforms import (
     training_images,
     use_soft_targets,
 )
-from search_run import SearchTask, readable_errors, run, start
+from search_run import readable_errors, run, start
+from search_task import SearchTask
 from space_arguments import ViTSpaceArguments, search_space
 
-from tangle_hf import ElasticViTConfig, ElasticViTForImageClassification, flops, sampler
+from tangle_hf import ElasticViTConfig, ElasticViTForImageClassification, flops
 from tangle_hf.search import SearchArguments
 
 
@@ -75,9 +76,9 @@ def main(
     hub: SearchHubArguments,
 ) -> None:
     """The whole run: data, supernet, search, export, table."""
-    if space.drop_path_rate and sampler(settings.sampler).hard:
+    if space.drop_path_rate and settings.resolved_method.single_paths:
         raise ValueError(
-            f"drop_path_rate={space.drop_path_rate} is for mixtures, sampler={settings.sampler} trains weights on single "
+            f"drop_path_rate={space.drop_path_rate} is for mixtures, method={settings.method} trains weights on single "
             "paths, which are plain nets without stochastic depth; use --drop_path_rate 0"
         )
     resolved = {**asdict(space), **asdict(data), **asdict(augmentation), **asdict(settings), **asdict(hub)}
@@ -115,7 +116,7 @@ def main(
         training_images(weights, data, augmentation, processor, image_size, seed),
         evaluation_images(architecture, data, processor),
         held_out["validation"],
-        lambda images, **chosen: accuracy(supernet, images, batch_size, settings.eval_batches, **chosen),
+        lambda images, batches, **chosen: accuracy(supernet, images, batch_size, batches, **chosen),
         test,
         lambda arch: {"FLOPs/image": flops(supernet.space, arch, supernet.config)},
         {"pixel_values": torch.stack([row["pixel_values"] for row in islice(held_out["test"], 8)])},

@@ -66,7 +66,7 @@ class ArchParameters(nn.Module):
 
         Args:
             path: The file.
-            metadata: What its header is to say, e.g. which sampler trained the logits.
+            metadata: What its header is to say, e.g. which method trained the logits.
         """
         save_file({name: logits.detach().cpu().contiguous() for name, logits in self.logits.items()}, path, metadata)
 
@@ -111,3 +111,8 @@ def one_hot(space: SearchSpace, arch: Architecture, dtype: torch.dtype | None = 
         index = torch.tensor([0 if v is None else choices.index(v) for v in values])
         mixture[name] = nn.functional.one_hot(index, len(choices)).to(dtype or torch.get_default_dtype())
     return mixture
+
+
+def uniform_mixture(space: SearchSpace) -> Mixture:
+    """The mixture that gives every choice the same share."""
+    return {name: torch.full((space.rows(name), len(c)), 1 / len(c)) for name, c in space.choices.items()}

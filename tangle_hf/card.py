@@ -15,7 +15,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from .analysis import format_cell, plot_architecture, plot_losses, plot_shares, read_metrics
 from .cost import num_params
 from .models.loading import supernet_class
-from .samplers import sampler
+from .search.methods import METHODS
 from .space import Architecture, SearchSpace
 
 
@@ -208,8 +208,10 @@ def _search_facts(run_dir: Path, settings: Mapping[str, Any], results: Mapping[s
     return {
         "command": public(results["command"]),
         "data": results["data"],
-        "method": settings["sampler"],
+        "method": settings["method"],
         "superposition": settings["superposition"],
+        "candidates": format_cell(results["candidates_evaluated"]) if "candidates_evaluated" in results else None,
+        "search_cost": format_cell(results["search_cost"]),
         "steps": format_cell(settings["max_steps"]),
         "seed": settings["seed"],
         "seconds": _clock(used["seconds"]) if "seconds" in used else None,
@@ -217,7 +219,7 @@ def _search_facts(run_dir: Path, settings: Mapping[str, Any], results: Mapping[s
         "device": used["device"],
         "entropy": None if entropy is None else f"{entropy:.2f}",
         # A front has shares for each of its anchors.
-        "shares_picture": not sampler(settings["sampler"]).single_path and settings.get("pareto") is None,
+        "shares_picture": not METHODS[settings["method"]].two_stage and settings.get("pareto") is None,
         "settings": _settings_text(settings),
         "budgets": _budget_rows(results.get("budgets") or {}),
     }
@@ -334,6 +336,10 @@ def _conditions(conditions: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in shown.items())
 
 
+def _rounded(cost: float) -> float:
+    return round(cost) if cost > 1000 else cost
+
+
 def _budget_rows(budgets: Mapping[str, float]) -> list[dict[str, Any]]:
     """A row per budget, from the keys that `tangle_hf.search.choose.costs` writes."""
     names = [key.removeprefix("max_") for key in budgets if key.startswith("max_")]
@@ -342,9 +348,11 @@ def _budget_rows(budgets: Mapping[str, float]) -> list[dict[str, Any]]:
             "budget": name,
             "limit": budgets[f"max_{name}"],
             "this net": budgets[f"arch_{name}"],
-            "expected under the shares": round(expected)
-            if (expected := budgets[f"expected_{name}"]) > 1000
-            else expected,
+            **(
+                {"expected under the shares": _rounded(budgets[f"expected_{name}"])}
+                if f"expected_{name}" in budgets
+                else {}
+            ),
         }
         for name in names
     ]

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from .budgets import Budget
-from .cost_table import exact
+from .cost_table import decisions, exact, outside
 from .space import Architecture, SearchSpace
 
 
@@ -111,21 +111,19 @@ def _equal_layers(supernet, log_shares, budgets, limits, lower) -> Found:
 
 def _all(space: SearchSpace, log_shares, budgets, limits, count, lower) -> Found:
     shared = [name for name in space.choices if name not in space.per_layer and name != space.depth_name]
-    found = []
+    found, tables = [], [budget.table for budget in budgets]
     least, most = np.full(len(budgets), np.iinfo(np.int64).max), np.zeros(len(budgets), dtype=np.int64)
     for chosen in product(*(range(len(space.choices[name])) for name in shared)):
         index = dict(zip(shared, chosen, strict=True))
-        layers = (
-            _decisions(space, log_shares, budgets, index, layer) for layer in range(space.stages * space.max_depth)
-        )
+        layers = (decisions(space, tables, index, layer) for layer in range(space.stages * space.max_depth))
         stages = [list(stage) for stage in zip(*[layers] * space.max_depth, strict=True)]
         cheapest = np.array([_least(stage[: space.depths[0]], len(budgets)) for stage in stages])
-        outside = np.array([_outside(budget, index) for budget in budgets], dtype=np.int64)
-        least = np.minimum(least, outside + cheapest.sum(0))
+        base = np.array([outside(table, index) for table in tables], dtype=np.int64)
+        least = np.minimum(least, base + cheapest.sum(0))
         scores = np.array([sum(log_shares[name][0, k] for name, k in index.items())], dtype=float)
-        states = _States(outside[None], scores, [((name, 0), k) for name, k in index.items()])
-        for stage, decisions in enumerate(stages):
-            states = _stage(space, log_shares, states, stage, decisions, limits - cheapest[stage + 1 :].sum(0), count)
+        states = _States(base[None], scores, [((name, 0), k) for name, k in index.items()])
+        for stage, decided in enumerate(stages):
+            states = _stage(space, log_shares, states, stage, decided, limits - cheapest[stage + 1 :].sum(0), count)
         most = np.maximum(most, states.costs.max(0, initial=0))
         inside = _in_band(states.costs, lower)
         for group in (inside, ~inside):
@@ -139,10 +137,11 @@ def _stage(space: SearchSpace, log_shares, states: "_States", stage: int, layers
     """The states behind a stage of any depth, from those in front of it."""
     rows = range(stage * space.max_depth, (stage + 1) * space.max_depth)
     names, ends = space.per_layer - {space.depth_name}, []
-    for number, decisions in enumerate(layers, 1):
+    for number, decided in enumerate(layers, 1):
         rest = _least(layers[number : space.depths[0]], len(limits))  # of the layers that every architecture has
-        for decision in decisions:
-            states = _extended([(states, *decision)], limits - rest, count)
+        for options, costs in decided:
+            scores = np.array([sum(log_shares[n][row, k] for (n, row), k in option) for option in options], float)
+            states = _extended([(states, options, costs, scores)], limits - rest, count)
         if space.depth_name and number in space.depths:
             choice = space.depths.index(number)
             tail = sum(log_shares[name][row].max() for name in names for row in rows[number:])
@@ -211,7 +210,7 @@ def _extended(branches: Sequence[tuple], limits: np.ndarray, count: int) -> _Sta
 
 def _least(layers: Sequence[Sequence[tuple]], budgets: int) -> np.ndarray:
     """What some layers cost at least, for each budget."""
-    return sum((costs.min(0) for decisions in layers for _, costs, _ in decisions), np.zeros(budgets, dtype=np.int64))
+    return sum((costs.min(0) for decided in layers for _, costs in decided), np.zeros(budgets, dtype=np.int64))
 
 
 def _architecture(space: SearchSpace, history) -> Architecture:
@@ -219,44 +218,6 @@ def _architecture(space: SearchSpace, history) -> Architecture:
     for (name, row), k in history:
         values[name][row] = space.choices[name][k]
     return space.architecture(**{name: v if name in space.per_layer else v[0] for name, v in values.items()})
-
-
-def _outside(budget: Budget, index: Mapping[str, int]) -> int:
-    """The cost outside the layers for choices of the whole net."""
-    terms = (term for term in budget.table.terms if term.layers == (None,))
-    return sum(term.values[(0, *(index[name] for name in term.dimensions))].item() for term in terms)
-
-
-def _decisions(space: SearchSpace, log_shares, budgets, index: Mapping[str, int], layer: int) -> list[tuple]:
-    """The decisions of one layer: options as ((dimension, layer), choice) lists, their costs (options, budgets), scores."""
-    terms = []  # (budget, per-layer dimensions, cost of their choices)
-    for number, budget in enumerate(budgets):
-        for term in budget.table.terms:
-            if layer in term.layers:
-                names = [name for name in term.dimensions if name in space.per_layer]
-                at = tuple(slice(None) if name in names else index[name] for name in term.dimensions)
-                terms.append((number, names, term.values[(term.layers.index(layer), *at)].numpy()))
-    per_layer = space.per_layer - {space.depth_name}
-    groups = [{name} for name in space.choices if name in per_layer and layer < space.rows(name)] or [set()]
-    for _, names, _ in terms:
-        together = [group for group in groups if group & set(names)]
-        if len(together) > 1:
-            groups = [group for group in groups if group not in together] + [set().union(*together)]
-    decisions = []
-    for number, group in enumerate(groups):
-        order = [name for name in space.choices if name in group]
-        options, costs, scores = [], [], []
-        for chosen in product(*(range(len(space.choices[name])) for name in order)):
-            picked = dict(zip(order, chosen, strict=True))
-            cost = np.zeros(len(budgets), dtype=np.int64)
-            for which, names, values in terms:
-                if group.issuperset(names) and (names or number == 0):  # what no choice changes belongs to the first
-                    cost[which] += values[tuple(picked[name] for name in names)]
-            options.append([((name, layer), k) for name, k in picked.items()])
-            costs.append(cost)
-            scores.append(sum(log_shares[name][layer, k] for name, k in picked.items()))
-        decisions.append((options, np.array(costs), np.array(scores, dtype=float)))
-    return decisions
 
 
 def _log_probability(space: SearchSpace, log_shares, arch: Architecture) -> float:

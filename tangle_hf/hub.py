@@ -24,7 +24,7 @@ KINDS = ("subnet", "supernet", "finetuned")
 # Files of an earlier push that would be loaded in place of, or beside, the new ones.
 STALE = ("model*.safetensors", "model*.safetensors.index.json", "modeling_*.py", "configuration_*.py")
 # What else of a run goes with its supernet: the logits, the trajectory, and what was found.
-SEARCH_FILES = ("arch_parameters.safetensors", "metrics.jsonl", "architecture.json")
+SEARCH_FILES = ("arch_parameters.safetensors", "metrics.jsonl", "candidates.jsonl", "architecture.json")
 
 
 def push(

@@ -52,15 +52,15 @@ def loading_line(folder: str | Path) -> str:
 
 def _run(folder: Path) -> dict[str, str]:
     settings = yaml.safe_load((folder / "config.yaml").read_text())
-    if "sampler" not in settings:
+    if "method" not in settings:
         models = [path.parent.name for path in sorted(folder.glob("*/config.json"))]
         return {
             "kind": "a run of fine-tuning",
             "of": settings.get("checkpoint"),
             "models": ", ".join(models) or "none",
         }
-    lines = {"kind": f"a run of a search with {settings['sampler']}"}
-    if not (folder / ARCH_PARAMETERS).is_file():
+    lines = {"kind": f"a run of a search with {settings['method']}"}
+    if not (folder / "supernet" / "config.json").is_file():
         steps = [path.name for path in sorted(folder.glob("checkpoints/step-*"))]
         return lines | {"state": f"not finished; checkpoints: {', '.join(steps) or 'none'}; continue with --resume"}
     lines |= {"state": "finished"} | _space(supernet_folder(folder))

@@ -79,7 +79,7 @@ def resolve(
         allow_other_latency_table: Take it even if it was measured under other conditions than those here.
 
     Raises:
-        ValueError: The run is not finished or chose nothing, a budget is unknown or cannot be kept, the latency table is
+        ValueError: The run is not finished or of two stages, a budget is unknown or cannot be kept, the latency table is
             missing or was measured under other conditions, or the folder holds something else than an earlier export.
     """
     run_dir, folder = Path(run_dir), Path(folder)
@@ -89,9 +89,7 @@ def resolve(
     if unknown := budgets.keys() - set(kinds):
         raise ValueError(f"{sorted(unknown)} are not budgets; choose from {kinds}")
     settings = _settings(run_dir)
-    method = sampler(settings["sampler"])
-    if method.single_path:
-        raise ValueError(f"the run in {run_dir} used {settings['sampler']}, which trains weights and chooses nothing")
+    method = sampler(settings["method"])
     supernet = load_supernet(supernet_folder(run_dir)).eval()
     table = None
     if "max_latency_ms" in budgets:
@@ -185,6 +183,11 @@ def _arch_parameters(
 
 
 def _check(run_dir: Path) -> None:
+    if (run_dir / "candidates.jsonl").is_file():
+        raise ValueError(
+            f"{run_dir} was searched in two stages and has no logits to discretise again; search again with the budget, or "
+            "take a candidate within it from candidates.jsonl"
+        )
     needed = [supernet_folder(run_dir) / "config.json", run_dir / ARCH_PARAMETERS]
     if missing := [str(path.relative_to(run_dir)) for path in needed if not path.is_file()]:
         raise ValueError(
@@ -199,8 +202,8 @@ def _settings(run_dir: Path) -> dict:
         settings = file.metadata() or {}
     if (run_dir / "config.yaml").is_file():
         settings |= yaml.safe_load((run_dir / "config.yaml").read_text())
-    if "sampler" not in settings:
-        raise ValueError(f"{run_dir / ARCH_PARAMETERS} does not say which sampler trained it; resolve the run itself")
+    if "method" not in settings:
+        raise ValueError(f"{run_dir / ARCH_PARAMETERS} does not say which method trained it; resolve the run itself")
     return settings
 
 

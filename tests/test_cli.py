@@ -38,10 +38,10 @@ def run(request, tmp_path, monkeypatch):
     with torch.no_grad():
         for rows in arch_parameters.logits.values():
             rows.copy_(torch.randn(rows.shape))
-    header = {"sampler": "darts"} | ({"block_size": "16"} if request.param == "gpt2" else {})
+    header = {"method": "darts"} | ({"block_size": "16"} if request.param == "gpt2" else {})
     arch_parameters.save(folder / "arch_parameters.safetensors", header)
     (folder / "architecture.json").write_text(arch.to_json())
-    (folder / "config.yaml").write_text(yaml.safe_dump({"sampler": "darts"}))
+    (folder / "config.yaml").write_text(yaml.safe_dump({"method": "darts"}))
     return folder, supernet, arch
 
 

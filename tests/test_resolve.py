@@ -55,7 +55,7 @@ def run(request, tmp_path):
     folder = tmp_path / "run"
     supernet.save_pretrained(folder / "supernet")
     arch_parameters.save(folder / "arch_parameters.safetensors")
-    settings = {"sampler": "drnas"} | ({"block_size": 16} if request.param is gpt2 else {})
+    settings = {"method": "drnas"} | ({"block_size": 16} if request.param is gpt2 else {})
     (folder / "config.yaml").write_text(yaml.safe_dump(settings))
     return folder, supernet, arch_parameters
 
@@ -142,11 +142,11 @@ def test_what_cannot_be_resolved_says_why_and_writes_nothing(run):
         with pytest.raises(ValueError, match="no earlier export"):
             resolve(folder, {"max_params": "60%"}, taken)
     assert {path.name for path in folder.iterdir()} == {"config.yaml", "arch_parameters.safetensors", "supernet"}
-    (folder / "config.yaml").write_text("sampler: spos\n")
-    with pytest.raises(ValueError, match="spos, which trains weights"):
-        resolve(folder, {"max_params": "60%"}, folder / "other")
     (folder / "arch_parameters.safetensors").unlink()
     with pytest.raises(ValueError, match="no finished run .*: arch_parameters.safetensors missing"):
+        resolve(folder, {"max_params": "60%"}, folder / "other")
+    (folder / "candidates.jsonl").touch()
+    with pytest.raises(ValueError, match="was searched in two stages and has no logits"):
         resolve(folder, {"max_params": "60%"}, folder / "other")
 
 

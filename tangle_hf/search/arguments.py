@@ -1,10 +1,12 @@
-"""Settings of the bi-level trainer, with the help texts that recipes show."""
+"""Settings of a search, with the help texts that recipes show."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from importlib.util import find_spec
 
 from ..budgets import parse_amount
 from ..latency_table import NANOSECONDS
-from ..samplers import SAMPLERS
+from .methods import METHODS, Method
+from .two_stage_arguments import TwoStageArguments
 
 
 BUDGET_MODES = ("equal", "at_most")
@@ -13,8 +15,8 @@ LIMITS = ("max_params", "max_params_without_embeddings", "max_flops", "max_laten
 
 
 @dataclass
-class SearchArguments:
-    """First-order bi-level search (arXiv:1806.09055, section 2.3; TangleNAS, arXiv:2312.10440, algorithm 1).
+class SearchArguments(TwoStageArguments):
+    """First-order bi-level search (arXiv:1806.09055, section 2.3; TangleNAS, arXiv:2312.10440, algorithm 1), or two stages.
 
     Raises:
         ValueError: A value is out of its range; the message says which values are allowed.
@@ -26,9 +28,9 @@ class SearchArguments:
     seed: int = field(
         default=0, metadata={"help": "seed of weights, architecture parameters, data order and sampling"}
     )
-    sampler: str = field(
+    method: str = field(
         default="drnas",
-        metadata={"help": f"how logits become shares: {', '.join(sorted(SAMPLERS))} (spos trains weights only)"},
+        metadata={"help": "how weights are trained and the architecture is chosen: " + ", ".join(METHODS)},
     )
     max_steps: int = field(default=400, metadata={"help": "weight steps; each has an architecture step before it"})
     per_device_batch_size: int = field(default=16, metadata={"help": "examples per process and micro-batch"})
@@ -152,8 +154,11 @@ class SearchArguments:
     )
 
     def __post_init__(self):
-        if self.sampler not in SAMPLERS:
-            raise ValueError(f"sampler={self.sampler!r} is unknown; choose one of {sorted(SAMPLERS)}")
+        if self.method not in METHODS:
+            raise ValueError(f"method={self.method!r} is unknown; choose one of {list(METHODS)}")
+        if METHODS[self.method].choice == "nsga2" and find_spec("pymoo") is None:
+            raise ValueError(f"method={self.method} needs pymoo; install it with: pip install 'tangle_hf[search]'")
+        super().__post_init__()
         counts = ("max_steps", "per_device_batch_size", "gradient_accumulation_steps")
         counts += ("logging_steps", "eval_steps", "eval_batches", "save_steps", "budget_candidates", "latency_batch_size",
                    "early_stop_evals")  # fmt: skip
@@ -185,8 +190,7 @@ class SearchArguments:
         self._check_pareto()
 
     def _check_limits(self) -> None:
-        given = [name for name in LIMITS if getattr(self, name) is not None]
-        for name in given:
+        for name in self.given_limits():
             try:
                 parse_amount(getattr(self, name), largest=10**12, unit=NANOSECONDS if name == "max_latency_ms" else 1)
             except ValueError as error:
@@ -203,12 +207,17 @@ class SearchArguments:
             )
         if self.allow_other_latency_table and not latency:
             raise ValueError("allow_other_latency_table would have no effect: give the latency_table, too")
-        limits = given + ["standard_only"] * self.standard_only + ["pareto"] * (self.pareto is not None)
-        limits += ["early_stop_evals"] * (self.early_stop_evals is not None)
-        if limits and SAMPLERS[self.sampler].single_path:
+        if self.nsga2_cost == "latency_ms" and not latency:
+            raise ValueError("nsga2_cost=latency_ms needs times of this device; give max_latency_ms or latency_table")
+        if self.path_sampling == "budget" and not self.given_limits():
             raise ValueError(
-                f"{', '.join(limits)} would have no effect: sampler={self.sampler} trains weights and chooses nothing; "
-                "choose another sampler or leave it out"
+                "path_sampling=budget needs a budget; give max_params, max_flops or another, or use uniform"
+            )
+        one_stage = [name for name in ("pareto", "early_stop_evals") if getattr(self, name) is not None]
+        if one_stage and self.resolved_method.two_stage:
+            raise ValueError(
+                f"{', '.join(one_stage)} would have no effect: method={self.method} has no architecture parameters; choose "
+                "a method of one stage or leave it out"
             )
 
     def _check_pareto(self) -> None:
@@ -233,6 +242,40 @@ class SearchArguments:
                 parse_amount(amount, largest=10**12, unit=NANOSECONDS if self.pareto == "latency_ms" else 1)
             except ValueError as error:
                 raise ValueError(f"pareto_anchors: {error}") from None
+
+    def given_limits(self) -> list[str]:
+        """The budgets that are set, by name."""
+        return [name for name in LIMITS if getattr(self, name) is not None]
+
+    @property
+    def resolved_method(self) -> Method:
+        """What `method` stands for."""
+        return METHODS[self.method]
+
+    @property
+    def sampler(self) -> str:
+        """The sampler of a one-stage method."""
+        if self.resolved_method.two_stage:
+            raise ValueError(f"method={self.method} trains weights on single paths and has no sampler of mixtures")
+        return self.resolved_method.weights
+
+    def settings_without_effect(self) -> list[str]:
+        """Settings that differ from their defaults and that the method does not read."""
+        method, names = self.resolved_method, []
+        if method.two_stage:
+            names += [f.name for f in fields(self) if f.name.startswith("arch_")] + ["budget_candidates"]
+        else:
+            names += [f.name for f in fields(TwoStageArguments) if f.name != "candidate_batches"]
+        if method.weights == "spos":
+            names.append("sandwich_paths")
+        if method.two_stage and method.choice != "es":
+            names += ["num_parents", "num_mutations", "num_crossovers"]
+        if method.choice == "rs":
+            names += ["mutation_prob", "whole_mutation_prob"]
+        if method.two_stage and method.choice != "nsga2":
+            names.append("nsga2_cost")
+        defaults = {f.name: f.default for f in fields(self)}
+        return [name for name in names if getattr(self, name) != defaults[name]]
 
     @property
     def limits_latency(self) -> bool:

@@ -5,31 +5,35 @@ a weight step on a batch of `train_data`. It needs a model with a `space` whose 
 returns a loss, and knows nothing else about it.
 """
 
-import json
-import signal
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from accelerate.logging import get_logger
-from accelerate.utils import DistributedDataParallelKwargs
-from torch import Tensor
-from tqdm.auto import tqdm
-from transformers import PreTrainedModel, get_scheduler
+from transformers import PreTrainedModel
 
 from ..arch import ArchParameters, Mixture, argmax
 from ..samplers import sampler
 from ..space import Architecture
 from .arguments import SearchArguments
 from .budget import Surface
-from .checkpoints import latest_checkpoint, save_checkpoint
-from .choose import check_budgets, check_latency
 from .data import Batches
-from .diagnostics import Found, Stability, describe, undecided_message
+from .diagnostics import Stability, describe, undecided_message
 from .pareto import ArchFront, arch_front
+from .search_cost import SearchCost
+from .training import (
+    Metrics,
+    check_settings,
+    finite,
+    prepare,
+    run_steps,
+    same_random_numbers,
+    step_size,
+    weight_optimizer,
+    weight_scheduler,
+)
 
 
 logger = get_logger(__name__)
@@ -46,6 +50,7 @@ class SearchState:
     train_batches: Batches
     arch_batches: Batches
     stability: list[Stability]
+    cost: SearchCost
     step: int = 0
 
     @property
@@ -56,10 +61,11 @@ class SearchState:
 
     def state_dict(self) -> dict:
         parts = [part.state_dict() for part in self.parts]
-        return {"step": self.step, "generator": self.generator.get_state(), "parts": parts}
+        own = {"step": self.step, "spent": self.cost.spent, "generator": self.generator.get_state()}
+        return own | {"parts": parts}
 
     def load_state_dict(self, state: dict) -> None:
-        self.step = state["step"]
+        self.step, self.cost.spent = state["step"], state["spent"]
         self.generator.set_state(state["generator"])
         for part, stored in zip(self.parts, state["parts"], strict=True):
             part.load_state_dict(stored)
@@ -94,17 +100,10 @@ def search(
         checkpoint was left).
 
     Raises:
-        ValueError: `resume` without a checkpoint, precision is fp16, no architecture keeps to the budgets, or the
-            latency table is missing or was measured under other conditions.
+        ValueError: `resume` without a checkpoint, or as `check_settings`.
         FloatingPointError: A loss is not finite; the last good checkpoint is kept.
     """
-    if accelerator.mixed_precision == "fp16":
-        raise ValueError(
-            "mixed_precision=fp16 is not supported: two losses cannot share its scaler; choose bf16 or no"
-        )
-    check_budgets(arguments, supernet, sequence_length)
-    for difference in check_latency(arguments, supernet, sequence_length, accelerator.device):
-        logger.warning(f"the latency table was measured under other conditions: {difference}")
+    check_settings(arguments, supernet, accelerator, sequence_length)
     run_dir = Path(arguments.output_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     method = sampler(arguments.sampler)
@@ -114,7 +113,7 @@ def search(
             logger.warning(
                 f"max_{budget.cost} = {budget.text(budget.limit)} is no limit: even the largest architecture keeps to it"
             )
-    optimizer = _weight_optimizer(supernet, arguments)
+    optimizer = weight_optimizer(supernet, arguments)
     batch_size, workers = arguments.per_device_batch_size, arguments.dataloader_num_workers
     state = SearchState(
         front,
@@ -124,63 +123,53 @@ def search(
             betas=(arguments.arch_adam_beta1, arguments.arch_adam_beta2),
             weight_decay=arguments.arch_weight_decay,
         ),
-        _scheduler(optimizer, arguments),
+        weight_scheduler(optimizer, arguments),
         torch.Generator().manual_seed(arguments.seed),
         Batches(accelerator, train_data, batch_size, arguments.seed, workers),
         Batches(accelerator, arch_data, batch_size, arguments.seed + 1, workers),
         [Stability() for _ in front.anchors],
+        SearchCost(supernet, step_size(arguments, accelerator), sequence_length),
     )
-    if arguments.activation_checkpointing:
-        supernet.activation_checkpointing_enable()
-    if method.hard:  # a single path leaves parameters without a gradient, which DDP must be told
-        accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
-    # The scheduler stays unprepared: accelerate would step it once per process.
-    model, optimizer = accelerator.prepare(supernet, optimizer)
-    accelerator.register_for_checkpointing(state)
-    if arguments.resume:
-        _resume(accelerator, run_dir, state)
-    metrics = _Metrics(run_dir / "metrics.jsonl", accelerator, state.step)
+    model, optimizer = prepare(supernet, optimizer, state, arguments, accelerator, single_paths=method.hard)
+    metrics = Metrics(run_dir / "metrics.jsonl", accelerator, state.step)
     train_batches, arch_batches = iter(state.train_batches), iter(state.arch_batches)
-    bar = tqdm(
-        total=arguments.max_steps,
-        initial=state.step,
-        desc="search",
-        disable=not accelerator.is_main_process,
-        leave=True,
-    )
-    with _stop_on_signal(accelerator), bar:
-        while not _done(state, arguments):
-            model.train()
-            progress = state.step / arguments.max_steps
-            record = {}
-            limit = front.draw(state.generator)
-            if not method.single_path and state.step >= arguments.arch_warmup_steps:
-                micro = [next(arch_batches) for _ in range(arguments.gradient_accumulation_steps)]
-                record["arch_loss"] = _arch_step(
-                    model, supernet, state, method, limit, progress, micro, accelerator, arguments
-                )
-            micro = [next(train_batches) for _ in range(arguments.gradient_accumulation_steps)]
-            record["train_loss"] = _weight_step(
-                model, supernet, optimizer, state, method, limit, progress, micro, accelerator, arguments
+
+    def step() -> dict[str, float]:
+        model.train()
+        progress, record = state.step / arguments.max_steps, {}
+        limit = front.draw(state.generator)
+        if state.step >= arguments.arch_warmup_steps:
+            micro = [next(arch_batches) for _ in range(arguments.gradient_accumulation_steps)]
+            record["arch_loss"] = _arch_step(
+                model, supernet, state, method, limit, progress, micro, accelerator, arguments
             )
-            state.step += 1
-            bar.update()
-            due = state.step == arguments.max_steps or state.step % arguments.eval_steps == 0
-            if due or state.step % arguments.logging_steps == 0:
-                scores = (evaluate, evaluate_mixture) if due else (None, None)
-                with _same_random_numbers(accelerator):
-                    found = describe(supernet, state.front, arguments, *scores)
-                searched = state.step > arguments.arch_warmup_steps  # before, everything is stable
-                for stability, one in zip(state.stability, found, strict=True):
-                    one.numbers.update(stability.see(state.step, one.arch, not one.undecided, due and searched))
-                    record |= {name + one.label: number for name, number in one.numbers.items()}
-                metrics.write(state, record | {"learning_rate": state.scheduler.get_last_lr()[0]}, found)
-                bar.set_postfix_str(f"loss {record['train_loss']:.3f} {found[len(found) // 2].arch}")
-            stop, done = accelerator.check_trigger(), _done(state, arguments)
-            if stop or done or state.step % arguments.save_steps == 0:
-                save_checkpoint(accelerator, run_dir, state.step)
-            if stop and not done:
-                return None
+        micro = [next(train_batches) for _ in range(arguments.gradient_accumulation_steps)]
+        record["train_loss"] = _weight_step(
+            model, supernet, optimizer, state, method, limit, progress, micro, accelerator, arguments
+        )
+        return record
+
+    def log(record: dict[str, float], due: bool) -> str:
+        scores = (evaluate, evaluate_mixture) if due else (None, None)
+        with same_random_numbers(accelerator):
+            found = describe(supernet, state.front, arguments, *scores)
+        searched = state.step > arguments.arch_warmup_steps  # before, everything is stable
+        for stability, one in zip(state.stability, found, strict=True):
+            one.numbers.update(stability.see(state.step, one.arch, not one.undecided, due and searched))
+            record |= {name + one.label: number for name, number in one.numbers.items()}
+        record |= {"learning_rate": state.scheduler.get_last_lr()[0], "search_cost": state.cost.spent}
+        details = [one.details for one in found]  # of several anchors as a list
+        entropies = {
+            f"entropy/{name}/{row}{one.label}": value
+            for one in found
+            for name, rows in one.details["entropies"].items()
+            for row, value in enumerate(rows)
+        }
+        metrics.write(state.step, record, details[0] if len(details) == 1 else {"front": details}, entropies)
+        return f"loss {record['train_loss']:.3f} {found[len(found) // 2].arch}"
+
+    if not run_steps(step, log, lambda: _done(state, arguments), state, arguments, accelerator, "search"):
+        return None
     if state.step < arguments.max_steps:
         logger.warning(
             f"stopped after step {state.step} of {arguments.max_steps}: the architecture was the same at "
@@ -215,11 +204,12 @@ def _arch_step(model, supernet, state, method, limit, progress, micro, accelerat
             accelerator.backward(loss)
             total += loss.detach()
     supernet.requires_grad_(True)
-    total = _finite(accelerator.reduce(total, "mean"), "architecture", state.step)
+    total = finite(accelerator.reduce(total, "mean"), "architecture", state.step)
     # A dimension with one choice may have no gradient: its share is 1.
     grads = [torch.zeros_like(rows) if rows.grad is None else rows.grad for rows in leaves.values()]
     grads = [accelerator.reduce(grad.to(accelerator.device), "mean").cpu() for grad in grads]
     torch.autograd.backward(list(mixture.values()), grads)
+    state.cost.add_arch_step()
     state.front.collect(limit, arch_parameters)
     torch.nn.utils.clip_grad_norm_(state.front.parameters(), arguments.arch_max_grad_norm)
     state.arch_optimizer.step()
@@ -235,6 +225,7 @@ def _weight_step(model, supernet, optimizer, state, method, limit, progress, mic
     # Under one-hot shares the superposition is one subnet (law 1), and weights need no gradient of the shares: run it as
     # a single path, at its own cost.
     chosen = {"arch": argmax(supernet.space, mixture)} if method.hard else {"mixture": mixture}
+    state.cost.add_weight_step(chosen.get("arch"))
     total = 0.0
     for number, batch in enumerate(micro, 1):
         if number < len(micro):
@@ -245,108 +236,9 @@ def _weight_step(model, supernet, optimizer, state, method, limit, progress, mic
             loss = model(**batch, **chosen).loss / len(micro)
             accelerator.backward(loss)
         total += loss.detach()
-    total = _finite(accelerator.reduce(total, "mean"), "training", state.step)
+    total = finite(accelerator.reduce(total, "mean"), "training", state.step)
     accelerator.clip_grad_norm_(model.parameters(), arguments.max_grad_norm)
     optimizer.step()
     state.scheduler.step()
     optimizer.zero_grad()
     return total
-
-
-def _finite(loss: Tensor, which: str, step: int) -> float:
-    if not torch.isfinite(loss):
-        raise FloatingPointError(
-            f"the {which} loss is {loss.item()} at step {step}; the last good checkpoint is kept. Try a smaller "
-            "--learning_rate, more --warmup_steps, a smaller --max_grad_norm, or --mixed_precision no"
-        )
-    return loss.item()
-
-
-def _weight_optimizer(supernet: PreTrainedModel, arguments: SearchArguments) -> torch.optim.Optimizer:
-    """AdamW; weight decay on matrices only."""
-    parameters = list(supernet.parameters())
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": arguments.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=arguments.learning_rate, betas=(arguments.adam_beta1, arguments.adam_beta2))
-
-
-def _scheduler(optimizer: torch.optim.Optimizer, arguments: SearchArguments) -> torch.optim.lr_scheduler.LRScheduler:
-    return get_scheduler(
-        "cosine_with_min_lr",
-        optimizer,
-        num_warmup_steps=arguments.warmup_steps,
-        num_training_steps=arguments.max_steps,
-        scheduler_specific_kwargs={"min_lr": arguments.min_learning_rate},
-    )
-
-
-def _resume(accelerator: Accelerator, run_dir: Path, state: SearchState) -> None:
-    found = latest_checkpoint(run_dir)
-    if found is None:
-        raise ValueError(f"{run_dir}/checkpoints has no whole checkpoint to resume from; start without --resume")
-    folder, step = found
-    accelerator.load_state(str(folder))
-    logger.info(f"resumed from {folder} after step {step}")
-
-
-class _Metrics:
-    """`metrics.jsonl`, and the same numbers to accelerate's trackers. Lines after a resumed step are dropped."""
-
-    def __init__(self, path: Path, accelerator: Accelerator, step: int):
-        self.path, self.accelerator = path, accelerator
-        if accelerator.is_main_process:
-            kept = [line for line in _whole_lines(path) if json.loads(line)["step"] <= step]
-            partial = path.with_suffix(".partial")
-            partial.write_text("".join(line + "\n" for line in kept))
-            partial.rename(path)
-
-    def write(self, state: SearchState, record: Mapping[str, float], found: Sequence[Found]) -> None:
-        """One line: step and numbers, then the best architecture so far, entropies and shares of every row.
-
-        With several anchors these are a list, `front`. Trackers get the numbers and the entropies.
-        """
-        entropies = {
-            f"entropy/{name}/{row}{one.label}": value
-            for one in found
-            for name, rows in one.details["entropies"].items()
-            for row, value in enumerate(rows)
-        }
-        self.accelerator.log({**record, **entropies}, step=state.step)
-        if self.accelerator.is_main_process:
-            details = [one.details for one in found]
-            line = {"step": state.step, **record, **(details[0] if len(details) == 1 else {"front": details})}
-            with self.path.open("a") as file:
-                file.write(json.dumps(line) + "\n")
-
-
-@contextmanager
-def _same_random_numbers(accelerator: Accelerator):
-    """What is done inside draws none of the numbers of the search; a data loader draws one for every pass."""
-    devices = [accelerator.device] if accelerator.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        yield
-
-
-def _whole_lines(path: Path) -> list[str]:
-    if not path.exists():
-        return []
-    lines = path.read_text().split("\n")
-    return [line for line in lines[:-1] if line]  # a killed process may leave half a line at the end
-
-
-@contextmanager
-def _stop_on_signal(accelerator: Accelerator):
-    """Ctrl-C and SIGTERM end the search after the current step, with a checkpoint; a second Ctrl-C ends it at once."""
-
-    def request(signum, frame):
-        accelerator.set_trigger()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 from transformers import PreTrainedModel
 
-from ..arch import ArchParameters
+from ..arch import ArchParameters, uniform_mixture
 from ..budgets import Budget, make_budgets, parse_amount
 from ..cost_table import exact, expected
 from ..discretise import Candidate, discretise
@@ -89,10 +89,11 @@ def check_budgets(arguments: SearchArguments, supernet: PreTrainedModel, sequenc
             sampler cannot come as close to the smallest or largest architecture as they ask.
     """
     space = supernet.space
-    even = {name: torch.full((space.rows(name), len(c)), 1 / len(c)) for name, c in space.choices.items()}
     for budgets in anchor_budgets(arguments, supernet, sequence_length):
         if budgets or arguments.standard_only:
-            discretise(supernet, even, budgets, standard_only=arguments.standard_only)
+            discretise(supernet, uniform_mixture(space), budgets, standard_only=arguments.standard_only)
+            if arguments.resolved_method.two_stage:
+                continue
             start_on_surface(
                 Surface(sampler(arguments.sampler), budgets), ArchParameters(space, arguments.seed).logits
             )
@@ -169,9 +170,14 @@ def costs(
 ) -> dict[str, int | float]:
     """For `metrics.jsonl`: of each cost its limit, its expectation under the sampler's mean, and what an architecture has."""
     shares = {n: s.double() for n, s in arch_parameters.probabilities(sampler(arguments.sampler)).items()}
+    expectations = {f"expected_{b.cost}": b.in_units(expected(b.table, shares).item()) for b in budgets}
+    return budget_use(arch, budgets) | expectations
+
+
+def budget_use(arch: Architecture, budgets: tuple[Budget, ...]) -> dict[str, int | float]:
+    """Of each cost its limit and what an architecture has."""
     record = {}
     for budget in budgets:
         record[f"max_{budget.cost}"] = budget.in_units(budget.limit)
-        record[f"expected_{budget.cost}"] = budget.in_units(expected(budget.table, shares).item())
         record[f"arch_{budget.cost}"] = budget.in_units(exact(budget.table, arch))
     return record

@@ -66,10 +66,10 @@ def describe(
         best = current_best(supernet, arch_parameters, arguments, budgets)
         shares, numbers = arch_parameters.probabilities(method), {}
         if evaluate is not None:
-            scores = evaluate(supernet.space.largest if method.single_path else best)
+            scores = evaluate(best)
             scores = scores if isinstance(scores, Mapping) else {"loss": scores}
             numbers |= {f"validation_{name}": score for name, score in scores.items()}
-            if evaluate_mixture is not None and not method.single_path:
+            if evaluate_mixture is not None:
                 numbers["discretisation_gap"] = evaluate_mixture(shares) - scores["loss"]
         numbers |= costs(arch_parameters, best, arguments, budgets) | {"entropy": arch_parameters.entropy(method)}
         shown = None if limit is None else budgets[-1].in_units(limit)
@@ -133,12 +133,12 @@ def undecided_rows(
 
     Args:
         arch_parameters: The logits.
-        method: Turns them into shares; one that never reads them decides nothing and leaves nothing open.
+        method: Turns them into shares.
         arch: What was found.
         threshold: Entropy relative to uniform above which a row is undecided, in (0, 1].
     """
     space, near = arch_parameters.space, {}
-    for name, entropies in ({} if method.single_path else arch_parameters.entropies(method)).items():
+    for name, entropies in arch_parameters.entropies(method).items():
         value = getattr(arch, name)
         values = value if name in space.per_layer else (value,)  # None or missing where a layer does not exist
         rows = [row for row, taken in enumerate(values) if taken is not None and entropies[row] > threshold]

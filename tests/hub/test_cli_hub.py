@@ -61,7 +61,7 @@ def test_what_the_hub_refuses_is_one_line(hub, gpt2_run, monkeypatch):
 
 @pytest.mark.parametrize("command", ["card", "push"])
 def test_an_unfinished_run_has_no_card_to_show(command, tmp_path, hub):
-    (tmp_path / "config.yaml").write_text("sampler: drnas\n")
+    (tmp_path / "config.yaml").write_text("method: drnas\n")
     argv = [command, str(tmp_path), *(["me/found"] if command == "push" else [])]
     with pytest.raises(SystemExit, match="is not a finished run"):
         main(argv)

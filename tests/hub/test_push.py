@@ -246,11 +246,13 @@ def test_a_recipe_publishes_subnet_and_supernet(hub, text_files, tmp_path):
         assert tag in data.tags and data.license == "mit" and hub.repos[name].private
 
 
-def test_a_search_that_chooses_nothing_publishes_its_supernet(hub, text_files, tmp_path):
-    run_recipe("gpt2", tmp_path / "all", *text_files, "--push_to_hub", "--sampler", "spos")
-    data = ModelCard(readme(hub, "me/all")).data  # the name of the folder
-    assert "supernet" in data.tags and "architecture.png" not in readme(hub, "me/all")
-    assert "arch_parameters.safetensors" in hub.repos["me/all"].files()
+def test_a_two_stage_search_publishes_its_candidates(hub, text_files, tmp_path):
+    few = ["--method", "spos+rs", "--population_size", "3", "--generations", "1", "--candidate_batches", "1"]
+    run_recipe("gpt2", tmp_path / "net", *text_files, "--push_to_hub", "--hub_supernet_model_id", "me/all", *few)
+    for name in ("me/net", "me/all"):  # the first is the name of the folder
+        assert "best of 3 candidates" in readme(hub, name) and "Method spos+rs" in readme(hub, name)
+        assert "shares.png" not in hub.repos[name].files() and "entropy" not in ModelCard(readme(hub, name)).content
+    assert "candidates.jsonl" in hub.repos["me/all"].files()
 
 
 def test_a_recipe_refuses_before_it_searches(hub, text_files, tmp_path, monkeypatch):

@@ -115,11 +115,35 @@ def test_bf16_training_exports_exactly(tmp_path, text):
     assert results["logit_difference"] < 1e-5 * results["logit_scale"]
 
 
-def test_single_path_training_leaves_a_supernet(tmp_path, text):
-    done = run(tmp_path / "run", text, "--sampler", "spos")
+def test_two_stages_leave_what_one_leaves_and_the_candidates(tmp_path, text):
+    few = ["--population_size", "4", "--generations", "2", "--num_parents", "2", "--num_mutations", "2",
+           "--num_crossovers", "1", "--candidate_batches", "2", "--max_params", "80%", "--budget_mode", "at_most"]  # fmt: skip
+    done = run(tmp_path / "run", text, "--method", "sandwich+es", *few)
     assert done.returncode == 0, done.stderr
-    assert "chooses nothing" in done.stdout and (tmp_path / "run" / "supernet").is_dir()
-    assert not (tmp_path / "run" / "subnet").exists()
+    assert "warn" not in (done.stdout + done.stderr).lower(), done.stdout + done.stderr
+    left = {path.name for path in (tmp_path / "run").iterdir()}
+    assert left == {"config.yaml", "metrics.jsonl", "checkpoints", "candidates.jsonl", "architecture.json", "supernet",
+                    "subnet", "results.json", "losses.png"}  # fmt: skip
+    lines = [json.loads(line) for line in (tmp_path / "run" / "candidates.jsonl").read_text().splitlines()]
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    best = min(lines, key=lambda line: line["loss"])
+    inside, exported, largest = results["table"]
+    assert len(lines) == results["candidates_evaluated"] == 8 and results["candidate_examples"] == 8
+    assert results["found"] == best["arch"] and inside["parameters"] == best["params"] == exported["parameters"]
+    assert all(line["params"] <= results["budgets"]["max_params"] < largest["parameters"] for line in lines)
+    assert results["search_cost"] == lines[-1]["search_cost"] > lines[0]["search_cost"] > results["training_cost"] > 6
+    metrics = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert metrics[-1]["search_cost"] == results["training_cost"] and "distillation_loss" in metrics[-1]
+    assert "best of 8 candidates, each evaluated on 8 blocks" in done.stdout and "search cost: " in done.stdout
+
+
+def test_more_generations_continue_a_finished_search(tmp_path, text):
+    few = ["--method", "spos+rs", "--population_size", "3", "--candidate_batches", "1", "--max_steps", "2"]
+    assert run(tmp_path / "run", text, *few, "--generations", "1").returncode == 0
+    before = (tmp_path / "run" / "candidates.jsonl").read_text()
+    assert run(tmp_path / "run", text, *few, "--generations", "2", "--resume").returncode == 0
+    after = (tmp_path / "run" / "candidates.jsonl").read_text()
+    assert after.startswith(before) and after.count("\n") == 6
 
 
 def test_a_front_is_left_as_tables_and_compared_with_a_separate_search(tmp_path, text):

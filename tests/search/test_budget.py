@@ -179,7 +179,7 @@ def tiny(folder, **settings):
     "limits", [{"max_params": "90%"}, {"max_flops": "80%", "max_params_without_embeddings": "85%"}]
 )
 def test_a_search_stays_on_its_budget_and_its_result_keeps_to_it(tmp_path, method, limits):
-    supernet, settings = tiny(tmp_path, sampler=method, budget_candidates=3, arch_warmup_ratio=0.5, **limits)
+    supernet, settings = tiny(tmp_path, method=method, budget_candidates=3, arch_warmup_ratio=0.5, **limits)
     evaluated = []
     trained = search(supernet, Blocks(), Blocks(30), settings, Accelerator(cpu=True),
                      lambda arch: evaluated.append(arch) or 0.0, sequence_length=8)  # fmt: skip
@@ -208,7 +208,7 @@ def test_the_loss_still_moves_the_logits_under_a_budget(tmp_path):
 
 
 def test_adam_sees_nothing_of_the_cost(tmp_path):
-    supernet, settings = tiny(tmp_path, sampler="darts", max_params="50%", max_steps=1)
+    supernet, settings = tiny(tmp_path, method="darts", max_params="50%", max_steps=1)
     search(supernet, Blocks(), Blocks(30), settings, Accelerator(cpu=True))
     (stored,) = (tmp_path / "checkpoints").glob("step-*/custom_checkpoint_0.pkl")
     optimizer = torch.load(stored, weights_only=False)["parts"][1]
@@ -281,14 +281,12 @@ def test_a_latency_is_a_budget_in_milliseconds_by_a_table_of_this_machine(tmp_pa
         ({"max_params": "a lot"}, "max_params: 'a lot' is not a budget"),
         ({"max_flops": "120%"}, "max_flops: 120% is more than the largest"),
         ({"max_latency_ms": "soon"}, "max_latency_ms: 'soon' is not a budget"),
-        ({"sampler": "spos", "max_latency_ms": "0.01"}, "max_latency_ms would have no effect.*spos"),
         ({"latency_batch_size": 2}, "latency_batch_size=2 would have no effect"),
         ({"latency_batch_size": 0, "max_latency_ms": "5"}, "latency_batch_size=0 must be at least 1"),
         ({"allow_other_latency_table": True}, "allow_other_latency_table would have no effect"),
         ({"budget_mode": "soft"}, "budget_mode='soft'"),
         ({"budget_candidates": 0}, "budget_candidates"),
-        ({"sampler": "spos", "max_params": "50%"}, "max_params would have no effect.*spos"),
-        ({"sampler": "spos", "standard_only": True}, "standard_only would have no effect"),
+        ({"method": "spos+rs", "path_sampling": "budget"}, "path_sampling=budget needs a budget"),
     ],
 )
 def test_settings_of_budgets_are_checked(settings, message):

@@ -43,7 +43,7 @@ def run(folder, scored=True, steps=12, **settings):
     return {n: rows.detach() for n, rows in found.logits.items()}, read_metrics(folder / "metrics.jsonl"), supernet
 
 
-DECIDES = {"sampler": "darts", "arch_learning_rate": 1.0, "arch_warmup_ratio": 0.25}
+DECIDES = {"method": "darts", "arch_learning_rate": 1.0, "arch_warmup_ratio": 0.25}
 
 
 def test_evaluations_change_nothing(tmp_path):
@@ -135,7 +135,7 @@ def test_what_is_undecided_is_named_with_what_to_do(tmp_path, caplog):
     assert "--max_steps" in message and "--arch_learning_rate (1e-06" in message
 
 
-@pytest.mark.parametrize("settings", [{**DECIDES, "steps": 24}, {"undecided_entropy": 1.0}, {"sampler": "spos"}])
+@pytest.mark.parametrize("settings", [{**DECIDES, "steps": 24}, {"undecided_entropy": 1.0}])
 def test_nothing_is_said_where_nothing_is_undecided(tmp_path, caplog, settings):
     run(tmp_path, **settings)
     assert "has not decided" not in caplog.text
@@ -177,7 +177,7 @@ def test_plots_are_drawn_of_plain_searches_budgets_and_fronts(tmp_path):
     [
         ({"early_stop_evals": 0}, "early_stop_evals=0 must be at least 1"),
         ({"undecided_entropy": 0.0}, "undecided_entropy=0.0"),
-        ({"sampler": "spos", "early_stop_evals": 3}, "early_stop_evals would have no effect"),
+        ({"method": "spos+rs", "early_stop_evals": 3}, "early_stop_evals would have no effect"),
         ({"budget_parts": ["pull"]}, "budget_parts="),
     ],
 )

@@ -37,7 +37,7 @@ def gpt2():
 
 
 def front_of(supernet, **settings):
-    arguments = SearchArguments(**{"sampler": "darts", "pareto": "params", **settings})
+    arguments = SearchArguments(**{"method": "darts", "pareto": "params", **settings})
     return arch_front(arguments, supernet, 8), arguments
 
 
@@ -55,7 +55,7 @@ def shaken(front, seed=0):
 @pytest.mark.parametrize("method", ["darts", "drnas"])
 @pytest.mark.parametrize("cost", ["params", "params_without_embeddings", "flops"])
 def test_at_every_limit_the_expected_cost_is_the_limit(method, cost):
-    front, _ = front_of(gpt2(), sampler=method, pareto=cost)
+    front, _ = front_of(gpt2(), method=method, pareto=cost)
     shaken(front)
     low, *_, high = front.limits
     for limit in (*front.limits, *torch.linspace(low, high, 7).int().tolist(), low * 0.95, high * 1.01):
@@ -174,15 +174,15 @@ def run(folder, supernet=gpt2, data=Blocks, **settings):
 
 @pytest.mark.parametrize("method", ["drnas", "gdas"])
 def test_a_resumed_front_is_the_same_to_the_last_digit(tmp_path, method):
-    trained, supernet, _ = run(tmp_path / "whole", sampler=method)
+    trained, supernet, _ = run(tmp_path / "whole", method=method)
     shutil.copytree(tmp_path / "whole", tmp_path / "broken")
     shutil.rmtree(tmp_path / "broken" / "checkpoints" / "step-00000006")
-    again, other, _ = run(tmp_path / "broken", sampler=method, resume=True)
+    again, other, _ = run(tmp_path / "broken", method=method, resume=True)
     assert all(torch.equal(rows, again.state_dict()[name]) for name, rows in trained.state_dict().items())
     assert all(torch.equal(p, q) for p, q in zip(supernet.parameters(), other.parameters(), strict=True))
     lines = read_metrics(tmp_path / "whole" / "metrics.jsonl")
     assert read_metrics(tmp_path / "broken" / "metrics.jsonl") == lines
-    fresh = front_of(supernet, sampler=method)[0].state_dict()
+    fresh = front_of(supernet, method=method)[0].state_dict()
     moved = {name.split(".")[1] for name, rows in trained.state_dict().items() if not torch.equal(rows, fresh[name])}
     assert moved == {"0", "1", "2"}
     for limit, anchor in zip(trained.limits, trained.anchors, strict=True):
@@ -254,7 +254,7 @@ def test_other_budgets_of_a_front_are_resolved_and_its_points_are_exported(finis
         ({"pareto": "params", "pareto_anchors": ["half", "90%"]}, "pareto_anchors: 'half' is not a budget"),
         ({"pareto_anchors": ["30%", "50%"]}, "pareto_anchors would have no effect"),
         ({"pareto": "params", "pareto_points": 1}, "pareto_points=1"),
-        ({"pareto": "params", "sampler": "spos"}, "pareto would have no effect"),
+        ({"pareto": "params", "method": "spos+rs"}, "pareto would have no effect"),
     ],
 )
 def test_settings_of_fronts_are_checked(settings, message):
