@@ -20,7 +20,8 @@ class SearchTask:
         train_data: Examples for the weights.
         arch_data: Examples for the architecture: steps of its parameters, losses of candidates.
         validation_data: Examples to follow the search by.
-        score: Examples, number of batches, and `arch=` or `mixture=` -> scores with the supernet's current weights, "loss" among them.
+        score: Examples, number of batches, and `arch=` or `mixture=` -> scores with the supernet's current weights, "loss"
+            among them.
         test: Model, and `mixture=` or `arch=` for a supernet -> scores on test data, as columns of the table.
         compute: Architecture -> its FLOPs, as columns of the table.
         sample: Inputs of one forward pass, to compare an export with the supernet.

@@ -16,7 +16,7 @@ from .hub import push
 from .info import describe, folder_kind, loading_line
 from .models.loading import load_model, load_processor, load_supernet
 from .onnx import export_onnx
-from .resolve import resolve, supernet_folder
+from .resolve import front_point, resolve, supernet_folder
 from .version import __version__
 
 
@@ -64,7 +64,9 @@ def make_parser() -> argparse.ArgumentParser:
         help="stock: a plain transformers class; compact: layers of their own sizes, remote code; padded: a plain class "
         "filled up with zeros; onnx: needs the extra onnx, takes a model's folder too; auto: stock, else compact",
     )
-    added.add_argument("--arch", metavar="FILE", help="architecture.json to cut out; default: the one that was found")
+    which = added.add_mutually_exclusive_group()
+    which.add_argument("--arch", metavar="FILE", help="architecture.json to cut out; default: the one that was found")
+    which.add_argument("--point", type=int, metavar="N", help="point of the front of a run with --pareto, from 0")
     added.add_argument("--output", help="folder to write; default: beside the net, with the form in its name")
     _add_revision(added)
 
@@ -128,19 +130,22 @@ def run_export(arguments: argparse.Namespace) -> None:
     if kind == "onnx" or (kind == "model" and form != "onnx"):
         raise ValueError(f"{source} is a model already; only export --form onnx takes one, other forms take a run")
     if kind == "model":
-        if arguments.arch is not None:
-            raise ValueError(f"{source} is one model; --arch is for runs and supernets")
+        if arguments.arch is not None or arguments.point is not None:
+            raise ValueError(f"{source} is one model; --arch and --point are for runs and supernets")
         known = source / "architecture.json"
         arch = read_architecture(known) if known.is_file() else None
         output = arguments.output or _beside(arguments.source, source, kind, "onnx")
         return _report_onnx(export_onnx(load_model(source), output, load_processor(source), arch))
     folder = supernet_folder(source)
-    arch = read_architecture(arguments.arch or source / "architecture.json")
+    if arguments.point is not None:
+        arch, stem = front_point(source, arguments.point), f"{arguments.point}-"
+    else:
+        arch = read_architecture(arguments.arch or source / "architecture.json")
+        stem = "" if arguments.arch is None else f"{Path(arguments.arch).stem}-"
     supernet, processor = load_supernet(folder).eval(), load_processor(folder)
     supernet.space.validate(arch)
     form = natural_form(supernet, arch) if form == "auto" else form
-    suffix = form if arguments.arch is None else f"{Path(arguments.arch).stem}-{form}"
-    output = arguments.output or _beside(arguments.source, source, kind, suffix)
+    output = arguments.output or _beside(arguments.source, source, kind, stem + form)
     if form == "onnx":
         return _report_onnx(export_onnx(extract(supernet, arch), output, processor, arch))
     _report(export(supernet, arch, output, form=form, processor=processor), arch)

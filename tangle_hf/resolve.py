@@ -21,7 +21,7 @@ from .latency import build_nets, conditions, measure
 from .latency_profile import compare
 from .latency_table import check_latency_table, load_latency_table
 from .models.loading import load_processor, load_supernet
-from .samplers import sampler
+from .samplers import SAMPLERS, sampler
 from .search.arguments import SearchArguments
 from .search.choose import BAND
 from .search.pareto import arch_front
@@ -89,6 +89,11 @@ def resolve(
     if unknown := budgets.keys() - set(kinds):
         raise ValueError(f"{sorted(unknown)} are not budgets; choose from {kinds}")
     settings = _settings(run_dir)
+    if settings["method"] not in SAMPLERS:
+        raise ValueError(
+            f"the run in {run_dir} used {settings['method']}, which trains no distribution to discretise again; its "
+            "candidates.jsonl has every architecture that it scored"
+        )
     method = sampler(settings["method"])
     supernet = load_supernet(supernet_folder(run_dir)).eval()
     table = None
@@ -148,17 +153,23 @@ def extract_point(
         ValueError: The run is not finished or has no front, there is no such point, or the folder holds something else than
             an earlier export.
     """
-    run_dir, folder = Path(run_dir), Path(folder)
-    _check(run_dir)
+    arch = front_point(run_dir, number)
     check_replaceable(folder, *EXPORT)
-    if not (run_dir / "pareto.json").exists():
-        raise ValueError(f"the run in {run_dir} has no front: pareto.json is missing; search with --pareto")
-    points = json.loads((run_dir / "pareto.json").read_text())["points"]
+    supernet = load_supernet(supernet_folder(run_dir)).eval()
+    return export(supernet, arch, folder, inputs, form, load_processor(supernet_folder(run_dir)))
+
+
+def front_point(run_dir: str | Path, number: int) -> Architecture:
+    """One architecture of a finished run's front; arguments and errors as in `extract_point`."""
+    run_dir = Path(run_dir)
+    _check(run_dir)
+    path = run_dir / "pareto.json"
+    if not path.exists():
+        raise ValueError(f"the run in {run_dir} has no front: {path.name} is missing; search with --pareto")
+    points = json.loads(path.read_text())["points"]
     if not 0 <= number < len(points):
         raise ValueError(f"the front in {run_dir} has no point {number}; choose from 0 to {len(points) - 1}")
-    supernet, processor = load_supernet(run_dir / "supernet").eval(), load_processor(run_dir / "supernet")
-    arch = supernet.space.architecture(**points[number]["arch"])
-    return export(supernet, arch, folder, inputs, form, processor)
+    return Architecture(points[number]["arch"])
 
 
 def _arch_parameters(

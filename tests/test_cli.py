@@ -78,6 +78,17 @@ def test_the_found_net_in_every_form(run, capsys):
     assert f"{num_params(supernet.space, arch, supernet.config):,}" in said and str(arch) in said and line[:9] in said
 
 
+def test_a_point_of_a_front(run):
+    folder, supernet, _ = run
+    assert "has no front" in error_of("export", "run", "--point", "1")
+    points = [{"arch": arch.to_dict()} for arch in (supernet.space.smallest, supernet.space.largest)]
+    (folder / "pareto.json").write_text(json.dumps({"points": points}))
+    main(["export", "run", "--point", "1", "--form", "compact"])
+    model = auto(supernet).from_pretrained(folder / "subnet-1-compact")
+    assert parameters_of(model) == num_params(supernet.space, supernet.space.largest, supernet.config)
+    assert "no point 2; choose from 0 to 1" in error_of("export", "run", "--point", "2")
+
+
 def test_any_architecture_from_a_supernet_alone(run, capsys):
     folder, supernet, _ = run
     shutil.copytree(folder / "supernet", "supernet")
@@ -132,8 +143,8 @@ def test_by_budget_from_a_run_and_from_what_it_publishes(run, capsys, monkeypatc
     assert "below the smallest possible" in error_of("resolve", "run", "--max_params", "5", "--output", "out")
     logits = load_file(published / "arch_parameters.safetensors")
     for header, message in [
-        ({"sampler": "spos"}, "used spos, which trains weights"),
-        ({}, "does not say which sampler"),
+        ({"method": "spos+rs"}, "used spos+rs, which"),
+        ({}, "does not say which method"),
     ]:
         save_file(logits, published / "arch_parameters.safetensors", header)
         assert message in error_of("resolve", "published", "--max_params", "70%")
@@ -146,10 +157,6 @@ def test_by_budget_from_a_run_and_from_what_it_publishes(run, capsys, monkeypatc
 
 def test_what_a_folder_is(run, capsys):
     folder, _, _ = run
-    (folder / "arch_parameters.safetensors").unlink()
-    (folder / "checkpoints" / "step-00000007").mkdir(parents=True)
-    main(["info", "run"])
-    assert "not finished; checkpoints: step-00000007" in capsys.readouterr().out
     Path("empty").mkdir()
     assert "neither config.yaml nor config.json" in error_of("info", "empty")
     assert "no folder, and no repository" in error_of("info", "nobody/nothing")
@@ -159,6 +166,11 @@ def test_what_a_folder_is(run, capsys):
     Path("empty/text.txt").write_text("mine")
     assert "choose another folder" in error_of("export", "run", "--output", "empty")
     assert Path("empty/text.txt").read_text() == "mine"
+    shutil.rmtree(folder / "supernet")
+    (folder / "checkpoints" / "step-00000007").mkdir(parents=True)
+    capsys.readouterr()
+    main(["info", "run"])
+    assert "not finished; checkpoints: step-00000007" in capsys.readouterr().out
 
 
 def test_usage_is_two_and_an_error_is_one_line(tmp_path):

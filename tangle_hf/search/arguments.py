@@ -156,6 +156,11 @@ class SearchArguments(TwoStageArguments):
     def __post_init__(self):
         if self.method not in METHODS:
             raise ValueError(f"method={self.method!r} is unknown; choose one of {list(METHODS)}")
+        if METHODS[self.method].choice == "es" and self.num_mutations + self.num_crossovers > self.population_size:
+            raise ValueError(
+                f"num_mutations={self.num_mutations} and num_crossovers={self.num_crossovers} are more than "
+                f"population_size={self.population_size}; make them smaller or the population larger"
+            )
         if METHODS[self.method].choice == "nsga2" and find_spec("pymoo") is None:
             raise ValueError(f"method={self.method} needs pymoo; install it with: pip install 'tangle_hf[search]'")
         super().__post_init__()

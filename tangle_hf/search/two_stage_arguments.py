@@ -61,11 +61,6 @@ class TwoStageArguments:
         for name in ("sandwich_paths", "num_mutations", "num_crossovers"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)} must not be negative")
-        if self.num_mutations + self.num_crossovers > self.population_size:
-            raise ValueError(
-                f"num_mutations={self.num_mutations} and num_crossovers={self.num_crossovers} are more than "
-                f"population_size={self.population_size}; make them smaller or the population larger"
-            )
         for name in ("mutation_prob", "whole_mutation_prob"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be a probability, between 0 and 1")

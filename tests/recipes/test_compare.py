@@ -279,10 +279,8 @@ def test_weights_are_inherited_or_new(folder):
 def test_what_cannot_be_compared_is_refused(folder, tmp_path):
     with pytest.raises(ValueError, match="is not a finished run: config.yaml, results.json, supernet missing"):
         run(folder, tmp_path / "out", names=("nothing",))
-    with pytest.raises(ValueError, match="'drnas-0'. occur twice"):
-        run(folder, tmp_path / "out", names=("drnas-0", "../runs0/drnas-0")) if (
-            folder / "../runs0"
-        ).exists() else run(folder, tmp_path / "out", names=("drnas-0", "./drnas-0"))
+    with pytest.raises(ValueError, match="none twice"):
+        run(folder, tmp_path / "out", names=("drnas-0", "./drnas-0"))
     other = tmp_path / "other"
     shutil.copytree(folder / "drnas-0", other)
     config = json.loads((other / "supernet" / "config.json").read_text())

@@ -8,7 +8,7 @@ from io import StringIO
 
 import pytest
 import run_latency
-import search_run
+import search_stages
 import search_vit
 from arguments import parse
 from test_search_vit import KINDS, TINY, lines, run
@@ -29,12 +29,10 @@ def seconds(net, inputs):
 
 @pytest.fixture(scope="module", autouse=True)
 def quick():
-    """Images are read once for all runs, nothing is plotted, and the clock is invented."""
+    """Images are read once for all runs, and the clock is invented."""
     with pytest.MonkeyPatch.context() as patch:
         splits = search_vit.load_images(parse(*KINDS, argv=TINY)[1])
         patch.setattr(search_vit, "load_images", lambda data: splits)
-        for name in ("plot_losses", "plot_shares"):
-            patch.setattr(search_run, name, lambda *given: None)
         patch.setattr(latency, "forward_seconds", seconds)
         yield
 
@@ -78,19 +76,20 @@ def test_an_interrupted_run_goes_on_with_its_own_table(finished, tmp_path, capsy
     whole, _ = finished
     file, options = tmp_path / "given.json", ("--max_latency_ms", "90%", "--latency_batch_size", "4")
     save_latency_table(load_latency_table(whole / "latency_table.json"), file)
-    search = search_run.search
+    search, asked = search_stages.search, []
 
     def interrupted(*given):
         *before, score = given[:6]
 
-        def stop(arch):
-            signal.raise_signal(signal.SIGINT)
-            return score(arch)
+        def stop(*arguments, **chosen):
+            if not asked:  # a second one would end the search at once
+                asked.append(signal.raise_signal(signal.SIGINT))
+            return score(*arguments, **chosen)
 
         return search(*before, stop, *given[6:])
 
     with monkeypatch.context() as patch:
-        patch.setattr(search_run, "search", interrupted)
+        patch.setattr(search_stages, "search", interrupted)
         run(tmp_path / "run", *options, "--latency_table", str(file))
     assert "--resume" in capsys.readouterr().out and not (tmp_path / "run" / "subnet").exists()
     file.unlink()

@@ -86,7 +86,7 @@ def test_a_budget_holds_and_is_reported(tmp_path, capsys, monkeypatch):
     assert best["loss"] <= other["loss"] and best["arch"] == results["found"]
     (task,), found = tasks, Architecture.from_json((tmp_path / "run" / "architecture.json").read_text())
     on_architecture, on_validation = (
-        task.score(part, arch=found)["loss"] for part in (task.arch_data, task.validation_data)
+        task.score(part, None, arch=found)["loss"] for part in (task.arch_data, task.validation_data)
     )
     assert best["loss"] == on_architecture != on_validation
 

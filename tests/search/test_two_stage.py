@@ -316,7 +316,10 @@ def test_a_candidate_whose_loss_is_not_finite_stops_the_search(tmp_path):
         ({"path_sampling": "even"}, "path_sampling='even'"),
         ({"nsga2_cost": "latency"}, "nsga2_cost='latency'"),
         ({"population_size": 0}, "population_size=0"),
-        ({"population_size": 40}, "num_mutations=25 and num_crossovers=25 are more than population_size=40"),
+        (
+            {"method": "spos+es", "population_size": 40},
+            "num_mutations=25 and num_crossovers=25 are more than population_size=40",
+        ),
         ({"sandwich_paths": -1}, "sandwich_paths=-1"),
         ({"mutation_prob": 1.5}, "mutation_prob=1.5"),
     ],
