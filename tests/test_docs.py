@@ -64,15 +64,20 @@ def test_commands_are_accepted(words, read_only, monkeypatch):
 
 def test_every_recipe_and_command_of_the_tutorial_is_seen():
     first = [words[0] for words in commands(TUTORIAL)]
-    assert {"recipes/search_gpt.py", "recipes/search_vit.py", "recipes/finetune.py", "recipes/precision.py"} <= {*first}
-    assert len(first) == len(re.findall(r"^(?:accelerate launch|python recipes|tangle-hf)", shell(TUTORIAL), flags=re.M))
+    assert {"recipes/search_gpt.py", "recipes/search_vit.py", "recipes/finetune.py", "recipes/precision.py"} <= {
+        *first
+    }
+    assert len(first) == len(
+        re.findall(r"^(?:accelerate launch|python recipes|tangle-hf)", shell(TUTORIAL), flags=re.M)
+    )
 
 
 def test_python_of_the_tutorial(tmp_path, monkeypatch):
     """The texts for fine-tuning are written; what loads the published net is code, and runs in tests/hub."""
-    loads, writes = HERE_DOCUMENT.findall(shell(TUTORIAL))
+    loads_gpt2, writes, loads_vit = HERE_DOCUMENT.findall(shell(TUTORIAL))
     monkeypatch.chdir(tmp_path)
     exec(writes, {})
     sizes = [(tmp_path / "python-docs" / f"{name}.txt").stat().st_size for name in ("train", "validation", "test")]
     assert min(sizes) > 10_000 and sizes[0] > 5 * max(sizes[1:])
-    assert 'sys.modules["tangle_hf"] = None' in loads and compile(loads, str(TUTORIAL), "exec")
+    for code in (loads_gpt2, loads_vit):
+        assert 'sys.modules["tangle_hf"] = None' in code and compile(code, str(TUTORIAL), "exec")
