@@ -7,9 +7,9 @@ from huggingface_hub.dataclasses import strict
 
 from ...axes import AxisTable, ParameterAxes
 from ...space import PerLayer, SearchSpace
+from .axes_cells import cells_axes, cells_products
 from .configuration_tangle_cells import TangleCellsConfig
 from .genotypes import cell_of, edge_name
-from .operations import kernel_of
 
 
 @strict
@@ -21,9 +21,10 @@ class ElasticCellsConfig(TangleCellsConfig):
             cells that it does not name can be everything.
         entangled: Whether convolutions that differ in the kernel only share their weights, small kernels being the centre
             of the large one; False gives each its own weights (weight sharing in the classical sense).
-        kept: Kind of cell -> for each edge, the operations that are left, None for all; see `prune`.
-        kept_inputs: Edges into each node that a discretisation keeps, the others become `none`; 2 for DARTS
-            (arXiv:1806.09055, section 2.4), None for all.
+        kept: Kind of cell -> for each edge, the operations that are left, None for all; see `prune`. Shares of the others are
+            spread over these in proportion.
+        kept_inputs: Edges into each node that a discretisation keeps, the others become `none`; 0 for all, None for those of
+            the field, 2 in DARTS (arXiv:1806.09055, section 2.4).
         norm_affine: As in `TangleCellsConfig`; off, because gains could take over the part of the shares.
         pool_norm: As there; on for DARTS.
 
@@ -48,11 +49,13 @@ class ElasticCellsConfig(TangleCellsConfig):
         if self.pool_norm is None:
             self.pool_norm = self.cell == "darts"
         if self.kept_inputs is None:
-            self.kept_inputs = cell.kept_inputs
+            self.kept_inputs = cell.kept_inputs or 0
         self.space = complete_cells(self.cell, self.space)
         super().__post_init__(**kwargs)
         if self.auxiliary_weight or self.drop_path_rate:
-            raise ValueError("auxiliary_weight and drop_path_rate are for training a found net; leave them out of a search")
+            raise ValueError(
+                "auxiliary_weight and drop_path_rate are for training a found net; leave them out of a search"
+            )
 
     def _read_operations(self) -> None:
         for name in ("normal", "reduce", "genotype"):
@@ -67,10 +70,14 @@ class ElasticCellsConfig(TangleCellsConfig):
             raise ValueError(f"kept names {list(self.kept)}; {self.cell} has {list(cell.kinds)}")
         for kind, rows in self.kept.items():
             if len(rows) != len(cell.edges) or len({len(row) for row in rows}) != 1 or not rows[0]:
-                raise ValueError(f"kept[{kind!r}] needs {len(cell.edges)} edges with equally many operations, one at least")
+                raise ValueError(
+                    f"kept[{kind!r}] needs {len(cell.edges)} edges with equally many operations, one at least"
+                )
             for number, row in enumerate(rows):
                 if unknown := [operation for operation in row if operation not in self.space.choices[kind]]:
-                    raise ValueError(f"kept[{kind!r}]: {unknown} on {edge_name(cell, number)} are not choices of the space")
+                    raise ValueError(
+                        f"kept[{kind!r}]: {unknown} on {edge_name(cell, number)} are not choices of the space"
+                    )
 
     @property
     def operations(self) -> dict[str, tuple[tuple[str, ...], ...]]:
@@ -78,16 +85,18 @@ class ElasticCellsConfig(TangleCellsConfig):
         choices = self.space.choices
         if self.kept is None:
             return {kind: (choices[kind],) * len(self.wiring.edges) for kind in self.wiring.kinds}
-        return {kind: tuple(tuple(c for c in choices[kind] if c in row) for row in self.kept[kind]) for kind in choices}
+        return {
+            kind: tuple(tuple(c for c in choices[kind] if c in row) for row in self.kept[kind]) for kind in choices
+        }
 
     @property
     def axes(self) -> AxisTable:
         """Which units of which parameter an architecture owns."""
-        from .axes_cells import cells_axes  # builds modules, which need this config
-
         return cells_axes(self)
 
-    def matrix_products(self, sequence_length: int | None = None) -> list[tuple[ParameterAxes, Callable[[Mapping], int]]]:
+    def matrix_products(
+        self, sequence_length: int | None = None
+    ) -> list[tuple[ParameterAxes, Callable[[Mapping], int]]]:
         """Every convolution and linear layer of a forward pass over one image, and its FLOPs for given choices.
 
         A convolution is 2 * height * width of its output * weight elements.
@@ -95,8 +104,6 @@ class ElasticCellsConfig(TangleCellsConfig):
         Args:
             sequence_length: For other families; images have their own size.
         """
-        from .axes_cells import cells_products
-
         return cells_products(self)
 
     def to_dict(self) -> dict[str, Any]:

@@ -101,9 +101,13 @@ class TangleCellsConfig(PreTrainedConfig):
 
     def _read_operations(self) -> None:
         given = {kind: tuple(value) for kind in ("normal", "reduce") if (value := getattr(self, kind)) is not None}
-        if not given and self.genotype is None:  # the net that transformers makes to compare a config with its defaults
+        if (
+            not given and self.genotype is None
+        ):  # the net that transformers makes to compare a config with its defaults
             cell = cell_of(self.cell)
-            given = {kind: ("skip_connect" if not cell.concat else "sep_conv_3x3",) * len(cell.edges) for kind in cell.kinds}
+            given = {
+                kind: ("skip_connect" if not cell.concat else "sep_conv_3x3",) * len(cell.edges) for kind in cell.kinds
+            }
         if self.genotype is not None:
             parsed = parse(self.cell, self.genotype)
             if given and check_operations(self.cell, given) != parsed:
@@ -130,7 +134,9 @@ class TangleCellsConfig(PreTrainedConfig):
         if self.cell == "darts" and self.num_cells < 3:
             raise ValueError(f"num_cells={self.num_cells}: DARTS needs 3 cells at least, two of them reduce")
         if self.stem not in STEMS or (self.stem == "imagenet" and self.cell != "darts"):
-            raise ValueError(f"stem={self.stem!r} is not available for {self.cell}; choose cifar, or imagenet for darts")
+            raise ValueError(
+                f"stem={self.stem!r} is not available for {self.cell}; choose cifar, or imagenet for darts"
+            )
         least, step = self._image_sizes()
         if self.image_size < least or self.image_size % step:
             raise ValueError(

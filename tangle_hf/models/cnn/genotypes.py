@@ -131,7 +131,9 @@ def notation(name: str, operations: Mapping[str, Sequence[str]]) -> str:
         (kind,) = cell.kinds
         groups = [f"{op}~{edge[0]}" for op, edge in zip(operations[kind], cell.edges, strict=True)]
         targets = [edge[1] for edge in cell.edges]
-        parts = ("|".join(g for g, t in zip(groups, targets, strict=True) if t == node) for node in sorted(set(targets)))
+        parts = (
+            "|".join(g for g, t in zip(groups, targets, strict=True) if t == node) for node in sorted(set(targets))
+        )
         return "+".join(f"|{part}|" for part in parts)
     concat = f"range({cell.inputs}, {cell.inputs + cell.nodes})"
     fields = []

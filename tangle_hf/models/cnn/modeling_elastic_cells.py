@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 from transformers import AutoModelForImageClassification
 from transformers.modeling_outputs import ImageClassifierOutput
@@ -35,6 +36,7 @@ class ElasticCellsForImageClassification(SupernetMixin, TangleCellsForImageClass
     def __init__(self, config: ElasticCellsConfig):
         super().__init__(config)
         self._read_axes()
+        self._kept = _masks(config)
 
     @staticmethod
     def edge_operations(config: ElasticCellsConfig, kind: str) -> tuple[tuple[str, ...], ...]:
@@ -67,7 +69,7 @@ class ElasticCellsForImageClassification(SupernetMixin, TangleCellsForImageClass
         check_arguments(mixture, arch, (), kwargs)
         if arch is not None:
             return self._single_path(arch, {"pixel_values": pixel_values, "labels": labels})
-        shares, config = self._shares(mixture), self.config
+        shares, config = self._left(self._shares(mixture)), self.config
         mixed = {k: edge_shares(config.space.choices[k], rows, config.entangled) for k, rows in shares.items()}
         logits, _ = self.classify(
             pixel_values, lambda kind, number, edge, x: superposed_edge(edge, x, mixed[kind], number)
@@ -77,10 +79,35 @@ class ElasticCellsForImageClassification(SupernetMixin, TangleCellsForImageClass
 
     def most_likely(self, shares: Mapping[str, Tensor]) -> Architecture:
         """The architecture that shares stand for; DARTS's rule where nodes keep some of their edges only."""
-        config = self.config
-        if config.kept_inputs is None:
+        config, shares = self.config, self._left(shares)
+        if not config.kept_inputs:
             return argmax(self.space, shares)
         return discretise_edges(config.cell, self.space.choices, shares, config.kept_inputs)
+
+    def _left(self, shares: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Shares of the operations that were not pruned, relative to their sum.
+
+        A Dirichlet draw or a softmax over all operations becomes one over these, so that samplers need not know.
+        """
+        left = dict(shares)
+        for kind, mask in self._kept.items():
+            rows = shares[kind] * mask.to(shares[kind])
+            total = rows.sum(1, keepdim=True)
+            left[kind] = rows / torch.where(total > 0, total, 1)
+        return left
+
+
+def _masks(config: ElasticCellsConfig) -> dict[str, Tensor]:
+    """Kind of cell -> ones where an operation is left (edges, operations), of pruned spaces."""
+    if config.kept is None:
+        return {}
+    with torch.inference_mode(False):
+        return {
+            kind: torch.tensor(
+                [[float(c in left) for c in config.space.choices[kind]] for left in edges], device="cpu"
+            )
+            for kind, edges in config.operations.items()
+        }
 
 
 __all__ = ["ElasticCellsForImageClassification"]

@@ -9,7 +9,7 @@ from ...space import Architecture
 from ..spaces import config_of_subnet
 from .configuration_elastic_cells import ElasticCellsConfig
 from .configuration_tangle_cells import TangleCellsConfig
-from .genotypes import cell_of, notation, parse
+from .genotypes import cell_of, edge_name, notation, parse
 from .modeling_tangle_cells import TangleCellsForImageClassification
 
 
@@ -21,7 +21,17 @@ def subnet_forms(config: ElasticCellsConfig, arch: Architecture) -> dict[str, st
 def subnet_skeleton(
     config: ElasticCellsConfig, arch: Architecture, form: str
 ) -> tuple[type[PreTrainedModel], TangleCellsConfig]:
-    """Class and config of an architecture, with the skeleton that it was searched in."""
+    """Class and config of an architecture, with the skeleton that it was searched in.
+
+    Raises:
+        ValueError: An operation of the architecture was pruned.
+    """
+    for kind, edges in config.operations.items():
+        for number, (operation, left) in enumerate(zip(getattr(arch, kind), edges, strict=True)):
+            if operation not in left and operation != "none":
+                raise ValueError(
+                    f"{kind}: {operation} was pruned from edge {number} ({edge_name(config.wiring, number)}); {left} are left"
+                )
     common = config_of_subnet(config, "normal", "reduce", "genotype", "entangled", "kept", "kept_inputs")
     operations = {kind: list(getattr(arch, kind)) for kind in config.wiring.kinds}
     return TangleCellsForImageClassification, TangleCellsConfig(**{**common, **operations, "drop_path_rate": 0.0})
@@ -87,5 +97,3 @@ def discretise_edges(
             for number in strongest:
                 values[kind][number] = names[others[best[number]]]
     return Architecture(values)
-
-

@@ -59,7 +59,9 @@ def _superposed(edge: Edge, x: Tensor, mixed: EdgeShares, number: int) -> Tensor
     for name, module in edge.items():
         if isinstance(module, Zero):
             continue
-        parts.append(module(x, _cropped(mixed.kernels[name][number], edge, name)) if name in mixed.kernels else module(x))
+        parts.append(
+            module(x, _cropped(mixed.kernels[name][number], edge, name)) if name in mixed.kernels else module(x)
+        )
         shares.append(mixed.shares[name][number])
     return share_sum(torch.stack(shares), parts) if parts else edge["none"](x)
 
