@@ -17,7 +17,7 @@ Mixture = dict[str, Tensor]
 class ArchParameters(nn.Module):
     """Architecture parameters: one row of logits per decision of a space.
 
-    A dimension with K choices has logits of shape (1, K), or (max_depth, K) where every layer chooses for itself.
+    A dimension with K choices has logits of shape (1, K), or (`space.rows`, K) where every layer chooses for itself.
     They live outside the supernet: a few dozen numbers with an optimizer of their own.
 
     Args:
@@ -100,7 +100,7 @@ def one_hot(space: SearchSpace, arch: Architecture, dtype: torch.dtype | None = 
     mixture = {}
     for name, choices in space.choices.items():
         value = getattr(arch, name)
-        values = (*value, *choices[:1] * (space.rows(name) - len(value))) if name in space.per_layer else (value,)
-        index = torch.tensor([choices.index(v) for v in values])
+        values = (*value, *[None] * (space.rows(name) - len(value))) if name in space.per_layer else (value,)
+        index = torch.tensor([0 if v is None else choices.index(v) for v in values])
         mixture[name] = nn.functional.one_hot(index, len(choices)).to(dtype or torch.get_default_dtype())
     return mixture

@@ -5,7 +5,8 @@ and padding all read it, so a slicing rule exists once.
 
 The units an axis owns are always a block of a reshaped axis: (size, slice) pairs whose sizes multiply to the length of
 the full axis. A prefix of width e is `[(E, slice(e))]`; the fused q, k, v columns of h heads, each with the first d of D
-units, are `[(3, slice(3)), (h, slice(h)), (D, slice(d))]`.
+units, are `[(3, slice(3)), (h, slice(h)), (D, slice(d))]`; the centre k of K is `[(K, slice((K - k) / 2, (K + k) / 2))]`.
+A choice that owns nothing of an axis, `[(E, slice(0))]`, does without the parameter.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,9 +15,9 @@ from itertools import product
 from math import prod
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from .space import Architecture, Number, SearchSpace
+from .space import Architecture, Choice, SearchSpace
 
 
 Block = tuple[tuple[int, slice], ...]
@@ -34,17 +35,24 @@ class Axis:
     dimensions: tuple[str, ...]
     block: Callable[..., Block]
 
-    def owned(self, values: Mapping[str, Number]) -> Block:
+    def owned(self, values: Mapping[str, Choice]) -> Block:
         """The block that an architecture owns, given its values at one layer."""
         return self.block(*(values[name] for name in self.dimensions))
 
 
 @dataclass(frozen=True)
 class ParameterAxes:
-    """Axes of one parameter, and the layer it sits in (None outside the layers)."""
+    """Axes of one parameter, or of a buffer.
+
+    Args:
+        axes: Its axes.
+        layer: The layer it sits in, None outside the layers.
+        buffer: Whether it is a buffer, such as the running mean of a batch norm: sliced along, but no parameter.
+    """
 
     axes: tuple[Axis, ...]
     layer: int | None = None
+    buffer: bool = False
 
     @property
     def dimensions(self) -> tuple[str, ...]:
@@ -65,22 +73,46 @@ def prefix(name: str, size: int) -> Axis:
     return Axis((name,), lambda width: ((size, slice(width)),))
 
 
-def layer_values(arch: Architecture, layer: int | None) -> dict[str, Number]:
-    """The values of an architecture as one layer sees them: per-layer tuples become that layer's number."""
-    values = arch.to_dict()
-    return {n: v if not isinstance(v, list) else (v[layer] if layer is not None else None) for n, v in values.items()}
+def centre(name: str, size: int) -> Axis:
+    """An axis of which a choice of `name` owns that many units in the middle: one side of a convolution's kernel.
+
+    Raises:
+        ValueError: When it is read, if there is no middle: the choice and `size` are not both odd or both even.
+    """
+
+    def block(width: int) -> Block:
+        margin, rest = divmod(size - width, 2)
+        if rest:
+            raise ValueError(f"{name}={width} has no middle in {size}; choose sizes that are all odd, or all even")
+        return ((size, slice(margin, margin + width)),)
+
+    return Axis((name,), block)
+
+
+def layer_values(arch: Architecture, layer: int | None) -> dict[str, Choice | None]:
+    """The values of an architecture as one layer sees them: per-layer tuples become that layer's value."""
+    return {name: _at(value, layer) if isinstance(value, list) else value for name, value in arch.to_dict().items()}
+
+
+def _at(values: list[Choice | None], layer: int | None) -> Choice | None:
+    return None if layer is None or layer >= len(values) else values[layer]
 
 
 def exists(entry: ParameterAxes, arch: Architecture) -> bool:
-    """Whether an architecture has the layer of a parameter at all."""
-    return entry.layer is None or arch.depth is None or entry.layer < arch.depth
+    """Whether an architecture has a parameter at all: its layer, and something of each of its axes."""
+    return arch.has_layer(entry.layer) and num_elements(entry, layer_values(arch, entry.layer)) > 0
+
+
+def named_tensors(model: nn.Module, table: AxisTable) -> dict[str, Tensor]:
+    """The parameters of a model, and those of its buffers that a table has, by name."""
+    return dict(model.named_parameters()) | {name: b for name, b in model.named_buffers() if name in table}
 
 
 def slice_parameters(parameters: Mapping[str, Tensor], table: AxisTable, arch: Architecture) -> dict[str, Tensor]:
     """The parameters of one architecture, cut out of the supernet's; differentiable, views where the block allows it.
 
     Args:
-        parameters: Full parameters by name.
+        parameters: Full parameters and buffers, as `named_tensors` gives them.
         table: Axes of every parameter.
         arch: What to cut out.
     """
@@ -99,7 +131,7 @@ def pad_parameters(parameters: Mapping[str, Tensor], full: Mapping[str, Tensor],
         window.copy_(tensor.reshape(window.shape))
 
 
-def num_elements(entry: ParameterAxes, values: Mapping[str, Number]) -> int:
+def num_elements(entry: ParameterAxes, values: Mapping[str, Choice]) -> int:
     """Elements of one parameter for given values of its layer."""
     return prod(_length(size, part) for axis in entry.axes for size, part in axis.owned(values))
 

@@ -21,7 +21,7 @@ def parameter_entries(config: PreTrainedConfig, embeddings: bool = True) -> list
     return [
         (entry, lambda values, entry=entry: num_elements(entry, values))
         for name, entry in config.axes.items()
-        if name not in without
+        if name not in without and not entry.buffer
     ]
 
 

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from .axes import ParameterAxes
-from .space import Architecture, Number, SearchSpace
+from .space import Architecture, Choice, SearchSpace
 
 
-Entry = tuple[ParameterAxes, Callable[[Mapping[str, Number]], int]]
+Entry = tuple[ParameterAxes, Callable[[Mapping[str, Choice]], int]]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Term:
 
 @dataclass(frozen=True)
 class CostTable:
-    """A cost on a space: `cost(arch) = sum over terms and their layers < depth of values[layer, choices of that layer]`."""
+    """A cost on a space: `cost(arch) = sum over terms and layers that arch has of values[layer, choices of that layer]`."""
 
     space: SearchSpace
     terms: tuple[Term, ...]
@@ -73,10 +73,9 @@ def tabulate(space: SearchSpace, entries: Iterable[Entry]) -> CostTable:
 def exact(table: CostTable, arch: Architecture) -> int:
     """The cost of one architecture."""
     space, total = table.space, 0
-    depth = space.max_depth if arch.depth is None else arch.depth
     for term in table.terms:
         for row, layer in enumerate(term.layers):
-            if layer is not None and layer >= depth:
+            if not arch.has_layer(layer):
                 continue
             values = (getattr(arch, n)[layer] if n in space.per_layer else getattr(arch, n) for n in term.dimensions)
             index = (space.choices[n].index(v) for n, v in zip(term.dimensions, values, strict=True))
@@ -87,7 +86,7 @@ def exact(table: CostTable, arch: Architecture) -> int:
 def expected(table: CostTable, mixture: Mapping[str, Tensor]) -> Tensor:
     """The expected cost when every row of a mixture draws its choice independently; differentiable in the shares::
 
-        E = sum over terms and layers of P(depth > layer) * sum over choices of prod_i shares_i[choice_i] * values(choices)
+        E = sum over terms and layers of P(it exists) * sum over choices of prod_i shares_i[choice_i] * values(choices)
 
     Args:
         table: The cost.
@@ -104,7 +103,10 @@ def expected(table: CostTable, mixture: Mapping[str, Tensor]) -> Tensor:
             shares = mixture[name][list(term.layers)] if name in space.per_layer else mixture[name]
             sums = (sums * shares.view(len(shares), *[1] * (sums.ndim - 2), -1)).sum(-1)
         if term.layers != (None,) and space.depth_name:
-            alive = [[depth > layer for depth in space.choices[space.depth_name]] for layer in term.layers]
-            sums = sums * (torch.tensor(alive, device=like.device) * mixture[space.depth_name]).sum(-1)
+            stages, numbers = zip(*(divmod(layer, space.max_depth) for layer in term.layers), strict=True)
+            alive = torch.tensor(
+                [[depth > number for depth in space.depths] for number in numbers], device=like.device
+            )
+            sums = sums * (alive * mixture[space.depth_name][list(stages)]).sum(-1)
         total = total + sums.sum()
     return total

@@ -1,8 +1,8 @@
 """Exact discretisation: the most likely architectures within budgets, found by dynamic programming and not by repair.
 
 For fixed choices of the whole net, costs and log-probabilities add up over *decisions*: per-layer dimensions of one layer
-that no cost multiplies with each other. After each decision the best `k` partial architectures of every attained cost are
-kept, in whole numbers, so that nothing better can have been dropped.
+that no cost multiplies with each other, and the depth of a stage. After each decision the best `k` partial architectures
+of every attained cost are kept, in whole numbers, so that nothing better can have been dropped.
 """
 
 from collections.abc import Mapping, Sequence
@@ -46,7 +46,7 @@ def discretise(
     """The most likely architectures among all that keep to every budget::
 
         argmax over arch with cost_b(arch) <= limit_b of
-            sum over rows of layers < depth of log share[choice] + sum over rows of layers >= depth of max log share
+            sum over rows of its layers of log share[choice] + sum over rows of layers that it lacks of max log share
 
     The second sum makes shallow nets no more likely than deep ones for having fewer decisions.
 
@@ -104,60 +104,58 @@ def _equal_layers(supernet, log_shares, budgets, limits, lower) -> Found:
 
 
 def _all(space: SearchSpace, log_shares, budgets, limits, lower, count) -> Found:
-    depths = space.choices[space.depth_name] if space.depth_name else (space.max_depth,)
     shared = [name for name in space.choices if name not in space.per_layer and name != space.depth_name]
-    best = {layer: sum(log_shares[n][layer].max() for n in space.per_layer) for layer in range(space.max_depth)}
     found, least = [], np.full(len(budgets), np.iinfo(np.int64).max)
     for chosen in product(*(range(len(space.choices[name])) for name in shared)):
         index = dict(zip(shared, chosen, strict=True))
-        base = np.array([_outside(budget, index) for budget in budgets], dtype=np.int64)
-        layers = [_decisions(space, log_shares, budgets, index, layer) for layer in range(space.max_depth)]
-        cheapest = np.array([sum(costs.min(0) for _, costs, _ in decisions) for decisions in layers]).reshape(
-            len(layers), len(budgets)
+        layers = (
+            _decisions(space, log_shares, budgets, index, layer) for layer in range(space.stages * space.max_depth)
         )
-        least = np.minimum(least, base + cheapest[: depths[0]].sum(0))
-        states = _States(base, sum(log_shares[name][0, k] for name, k in index.items()))
-        for layer, decisions in enumerate(layers):
-            rest = cheapest[layer + 1 : depths[0]].sum(0)  # what the layers cost that every architecture has
-            for options, costs, scores in decisions:
-                states.extend(options, costs, scores, limits - rest, count)
-            if layer + 1 not in depths:
-                continue
-            choice = depths.index(layer + 1)
-            tail = sum(best[dead] for dead in range(layer + 1, space.max_depth))
-            tail += log_shares[space.depth_name][0, choice] if space.depth_name else 0.0
-            inside = _in_band(states.costs, lower)
-            for group in (inside, ~inside):
-                for state in states.best(group, count):
-                    values = {name: space.choices[name][k] for name, k in index.items()}
-                    values |= {space.depth_name: layer + 1} if space.depth_name else {}
-                    per_layer = {name: [None] * (layer + 1) for name in space.per_layer}
-                    for (name, row), k in states.history(state):
-                        per_layer[name][row] = space.choices[name][k]
-                    arch = space.architecture(**values, **per_layer)
-                    found.append((bool(inside[state]), float(states.scores[state] + tail), arch))
+        stages = [list(stage) for stage in zip(*[layers] * space.max_depth, strict=True)]
+        cheapest = np.array([_least(stage[: space.depths[0]], len(budgets)) for stage in stages])
+        outside = np.array([_outside(budget, index) for budget in budgets], dtype=np.int64)
+        least = np.minimum(least, outside + cheapest.sum(0))
+        scores = np.array([sum(log_shares[name][0, k] for name, k in index.items())], dtype=float)
+        states = _States(outside[None], scores, [((name, 0), k) for name, k in index.items()])
+        for stage, decisions in enumerate(stages):
+            states = _stage(space, log_shares, states, stage, decisions, limits - cheapest[stage + 1 :].sum(0), count)
+        inside = _in_band(states.costs, lower)
+        for group in (inside, ~inside):
+            for state in states.best(group, count):
+                arch = _architecture(space, states.history(state))
+                found.append((bool(inside[state]), float(states.scores[state]), arch))
     return found, least
 
 
+def _stage(space: SearchSpace, log_shares, states: "_States", stage: int, layers, limits, count) -> "_States":
+    """The states behind a stage of any depth, from those in front of it."""
+    rows = range(stage * space.max_depth, (stage + 1) * space.max_depth)
+    names, ends = space.per_layer - {space.depth_name}, []
+    for number, decisions in enumerate(layers, 1):
+        rest = _least(layers[number : space.depths[0]], len(limits))  # of the layers that every architecture has
+        for decision in decisions:
+            states = _extended([(states, *decision)], limits - rest, count)
+        if space.depth_name and number in space.depths:
+            choice = space.depths.index(number)
+            tail = sum(log_shares[name][row].max() for name in names for row in rows[number:])
+            score = np.array([log_shares[space.depth_name][stage, choice] + tail])
+            ends.append((states, [[((space.depth_name, stage), choice)]], np.zeros((1, len(limits)), int), score))
+    return _extended(ends, limits, count) if ends else states
+
+
 class _States:
-    """The best partial architectures of every cost, and how each of them came about."""
+    """The best partial architectures of every cost, and how each of them came about.
 
-    def __init__(self, costs: np.ndarray, score: float):
-        self.costs, self.scores = costs[None], np.array([score], dtype=float)
-        self.steps: list[tuple[list, np.ndarray, np.ndarray]] = []
+    Args:
+        costs: (states, budgets).
+        scores: (states,).
+        start: ((dimension, row), choice) that all of them have, if they extend no others.
+        origins: What the states extend: others and their options; and for each state which of these, which state of it,
+            and which option.
+    """
 
-    def extend(self, options: list, costs: np.ndarray, scores: np.ndarray, limits: np.ndarray, count: int) -> None:
-        """Every state with every option of a decision; keeps the best `count` of each cost within the limits."""
-        all_costs = (self.costs[:, None] + costs[None]).reshape(len(self.costs) * len(options), len(limits))
-        all_scores = (self.scores[:, None] + scores[None]).reshape(-1)
-        kept = np.flatnonzero((all_costs <= limits).all(1))
-        kept = kept[np.lexsort((-all_scores[kept], *all_costs[kept].T))]  # by cost, the best first
-        number = np.arange(len(kept))
-        starts = np.ones(len(kept), dtype=bool)
-        starts[1:] = (all_costs[kept[1:]] != all_costs[kept[:-1]]).any(1)
-        kept = kept[number - np.maximum.accumulate(np.where(starts, number, 0)) < count]
-        self.steps.append((options, *np.divmod(kept, len(options))))
-        self.costs, self.scores = all_costs[kept], all_scores[kept]
+    def __init__(self, costs: np.ndarray, scores: np.ndarray, start: Sequence = (), origins: tuple | None = None):
+        self.costs, self.scores, self.start, self.origins = costs, scores, start, origins
 
     def best(self, mask: np.ndarray, count: int) -> np.ndarray:
         """Indices of the best states among those of a mask."""
@@ -165,10 +163,54 @@ class _States:
         return chosen[np.argsort(-self.scores[chosen], kind="stable")[:count]]
 
     def history(self, state: int):
-        """((dimension, layer), choice) of every decision that led to a state."""
-        for options, parents, picks in reversed(self.steps):
+        """((dimension, row), choice) of every decision that led to a state."""
+        states = self
+        while states.origins:
+            sources, which, parents, picks = states.origins
+            source, options = sources[which[state]]
             yield from options[picks[state]]
-            state = parents[state]
+            states, state = source, parents[state]
+        yield from states.start
+
+
+def _extended(branches: Sequence[tuple], limits: np.ndarray, count: int) -> _States:
+    """The states of all branches, each with every option of a decision; the best `count` of each cost within the limits.
+
+    Args:
+        branches: (states, options, their costs (options, budgets), their scores).
+        limits: Of what is kept.
+        count: How many of the same cost are kept.
+    """
+    sizes = [len(states.costs) * len(options) for states, options, *_ in branches]
+    costs = np.concatenate(
+        [(states.costs[:, None] + added).reshape(size, len(limits)) for (states, _, added, _), size in
+         zip(branches, sizes, strict=True)]
+    )  # fmt: skip
+    scores = np.concatenate([(states.scores[:, None] + added).reshape(-1) for states, _, _, added in branches])
+    kept = np.flatnonzero((costs <= limits).all(1))
+    kept = kept[np.lexsort((-scores[kept], *costs[kept].T))]  # by cost, the best first
+    number = np.arange(len(kept))
+    starts = np.ones(len(kept), dtype=bool)
+    starts[1:] = (costs[kept[1:]] != costs[kept[:-1]]).any(1)
+    kept = kept[number - np.maximum.accumulate(np.where(starts, number, 0)) < count]
+    ends = np.cumsum(sizes)
+    which = np.searchsorted(ends, kept, side="right")
+    options = np.array([len(options) for _, options, *_ in branches])
+    parents, picks = np.divmod(kept - (ends - sizes)[which], options[which])
+    sources = [(states, options) for states, options, *_ in branches]
+    return _States(costs[kept], scores[kept], origins=(sources, which, parents, picks))
+
+
+def _least(layers: Sequence[Sequence[tuple]], budgets: int) -> np.ndarray:
+    """What some layers cost at least, for each budget."""
+    return sum((costs.min(0) for decisions in layers for _, costs, _ in decisions), np.zeros(budgets, dtype=np.int64))
+
+
+def _architecture(space: SearchSpace, history) -> Architecture:
+    values = {name: [None] * space.rows(name) for name in space.choices}
+    for (name, row), k in history:
+        values[name][row] = space.choices[name][k]
+    return space.architecture(**{name: v if name in space.per_layer else v[0] for name, v in values.items()})
 
 
 def _outside(budget: Budget, index: Mapping[str, int]) -> int:
@@ -186,7 +228,8 @@ def _decisions(space: SearchSpace, log_shares, budgets, index: Mapping[str, int]
                 names = [name for name in term.dimensions if name in space.per_layer]
                 at = tuple(slice(None) if name in names else index[name] for name in term.dimensions)
                 terms.append((number, names, term.values[(term.layers.index(layer), *at)].numpy()))
-    groups = [{name} for name in space.choices if name in space.per_layer] or [set()]
+    per_layer = space.per_layer - {space.depth_name}
+    groups = [{name} for name in space.choices if name in per_layer and layer < space.rows(name)] or [set()]
     for _, names, _ in terms:
         together = [group for group in groups if group & set(names)]
         if len(together) > 1:
@@ -212,8 +255,9 @@ def _log_probability(space: SearchSpace, log_shares, arch: Architecture) -> floa
     total = 0.0
     for name, choices in space.choices.items():
         values = getattr(arch, name) if name in space.per_layer else (getattr(arch, name),)
-        total += sum(log_shares[name][row, choices.index(value)] for row, value in enumerate(values))
-        total += log_shares[name][len(values) :].max(-1).sum()
+        for row, shares in enumerate(log_shares[name]):
+            value = values[row] if row < len(values) else None
+            total += shares.max() if value is None else shares[choices.index(value)]
     return float(total)
 
 

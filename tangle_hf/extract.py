@@ -5,7 +5,7 @@ import copy
 import torch
 from transformers import PreTrainedModel
 
-from .axes import pad_parameters, slice_parameters
+from .axes import named_tensors, pad_parameters, slice_parameters
 from .space import Architecture
 
 
@@ -35,9 +35,9 @@ def extract(supernet: PreTrainedModel, arch: Architecture, form: str = "auto") -
         raise ValueError(f"this architecture has no {form} form: {reasons[form]}")
     subnet_class, config = supernet.subnet_skeleton(supernet.config, arch, form)
     subnet = subnet_class(config).to(device=supernet.device, dtype=supernet.dtype).eval()
-    cut = slice_parameters({n: p.detach() for n, p in supernet.named_parameters()}, supernet.axes, arch)
     with torch.no_grad():
-        target = dict(subnet.named_parameters())
+        cut = slice_parameters(named_tensors(supernet, supernet.axes), supernet.axes, arch)
+        target = named_tensors(subnet, supernet.axes)
         if form == "padded":
             for tensor in target.values():
                 tensor.zero_()

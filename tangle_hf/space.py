@@ -1,7 +1,11 @@
 """Search spaces and architectures, in plain Python: what can be chosen, and one choice of everything.
 
 A space reads as a model config whose searched values are lists. Dimensions carry the names of the Hugging Face config
-fields they stand for (`n_embd`, `hidden_size`, ...); `mlp_ratio` is the exception: hidden units = ratio * width.
+fields they stand for (`n_embd`, `hidden_size`, ...); `mlp_ratio` is the exception: hidden units = ratio * width. Choices
+are sizes, or names such as those of operations.
+
+Layers are counted through stages: with S depths, one per stage, and D layers in a stage at most, layer l is number l % D
+of stage l // D, and exists where the depth of its stage is larger than that number. A transformer is one stage.
 """
 
 import json
@@ -13,48 +17,54 @@ from itertools import product
 
 
 Number = int | float
+Choice = int | float | str
+Value = Choice | Sequence[Choice | None]
 
-DEPTH_NAMES = ("n_layer", "num_hidden_layers")
+DEPTH_NAMES = ("n_layer", "num_hidden_layers", "depths")
 
 
 @dataclass(frozen=True)
 class PerLayer:
-    """Choices of a dimension that every layer makes for itself, e.g. `n_head=PerLayer([6, 8, 12])`."""
+    """Choices of a dimension that every layer makes for itself, e.g. `n_head=PerLayer([6, 8, 12])`.
 
-    choices: tuple[Number, ...]
+    Args:
+        choices: As in `SearchSpace`.
+        rows: How many choose, where that is not searched: edges of a cell, layers of a fixed number, or the stages of
+            `depths`. None: every layer of the space's depth dimension.
+    """
 
-    def __init__(self, choices: Number | Iterable[Number]):
+    choices: tuple[Choice, ...]
+    rows: int | None
+
+    def __init__(self, choices: Choice | Iterable[Choice], rows: int | None = None):
         object.__setattr__(self, "choices", _as_choices(choices))
+        object.__setattr__(self, "rows", rows)
 
 
 class Architecture:
     """One value for every dimension of a space: immutable, hashable, JSON in and out.
 
     Values are attributes (`arch.n_embd`). A per-layer dimension is a tuple with exactly as many values as the
-    architecture has layers; a longer input is cut, so layers that do not exist never matter for equality or hash.
+    architecture has layers; a longer input is cut. Where stages have depths of their own it has a value for every layer
+    that a stage could have, None for those that do not exist. So these never matter for equality or hash.
 
     Args:
-        values: Dimension name -> number, or a sequence of numbers for a per-layer dimension.
+        values: Dimension name -> value, or a sequence of values for a per-layer dimension.
 
     Raises:
         ValueError: A per-layer value has fewer entries than the architecture has layers.
     """
 
-    def __init__(self, values: Mapping[str, Number | Sequence[Number]] | None = None, /, **named: Number | Sequence):
+    def __init__(self, values: Mapping[str, Value] | None = None, /, **named: Value):
         values = {**(values or {}), **named}
-        depth = next((values[name] for name in DEPTH_NAMES if name in values), None)
-        stored = {}
+        values = {name: value if isinstance(value, Choice) else tuple(value) for name, value in values.items()}
+        depth_name = next((name for name in DEPTH_NAMES if name in values), None)
         for name, value in values.items():
-            if isinstance(value, (int, float)):
-                stored[name] = value
-                continue
-            value = tuple(value)
-            if depth is not None and len(value) < depth:
-                raise ValueError(f"{name} has {len(value)} values for {depth} layers; give one per layer")
-            stored[name] = value[:depth]
-        object.__setattr__(self, "_values", stored)
+            if depth_name not in (None, name) and isinstance(value, tuple):
+                values[name] = _existing(name, value, values[depth_name])
+        object.__setattr__(self, "_values", values)
 
-    def __getattr__(self, name: str) -> Number | tuple[Number, ...]:
+    def __getattr__(self, name: str) -> Choice | tuple[Choice | None, ...]:
         if name.startswith("_") or name not in self._values:
             raise AttributeError(f"this architecture has no dimension {name!r}")
         return self._values[name]
@@ -78,15 +88,26 @@ class Architecture:
         return " ".join(f"{name}={_short(value)}" for name, value in self._values.items())
 
     @property
-    def depth(self) -> int | None:
-        """Number of layers, or None where the space has no depth dimension."""
+    def depth(self) -> int | tuple[int, ...] | None:
+        """Number of layers, that of each stage, or None where the space has no depth dimension."""
         return next((self._values[name] for name in DEPTH_NAMES if name in self._values), None)
 
-    def replace(self, **changes: Number | Sequence[Number]) -> "Architecture":
+    def has_layer(self, layer: int | None) -> bool:
+        """Whether a layer exists; None, outside the layers, always does."""
+        depth = self.depth
+        if layer is None or depth is None:
+            return True
+        if isinstance(depth, tuple):
+            grid = next(v for name, v in self._values.items() if isinstance(v, tuple) and name not in DEPTH_NAMES)
+            stage, number = divmod(layer, len(grid) // len(depth))
+            return number < depth[stage]
+        return layer < depth
+
+    def replace(self, **changes: Value) -> "Architecture":
         """The same architecture with some values changed."""
         return Architecture({**self._values, **changes})
 
-    def to_dict(self) -> dict[str, Number | list[Number]]:
+    def to_dict(self) -> dict[str, Choice | list[Choice | None]]:
         """Plain JSON types, in the order of the space's dimensions."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in self._values.items()}
 
@@ -104,29 +125,50 @@ class SearchSpace:
     """The choices of every searched dimension.
 
     Args:
-        dimensions: Name -> choices in strictly ascending order (one number: a single choice), or `PerLayer(choices)`
-            where every layer chooses for itself. A space with per-layer dimensions needs a depth dimension (`n_layer`
-            or `num_hidden_layers`).
+        dimensions: Name -> choices, numbers in strictly ascending order or names in any order (one value: a single
+            choice), or `PerLayer(choices)` where every layer chooses for itself. That needs a depth dimension (`n_layer`,
+            `num_hidden_layers`, or `depths=PerLayer(choices, rows=stages)`), or a number of rows.
 
     Raises:
-        ValueError: Choices are missing, not positive, not strictly ascending, or depth is missing or not whole.
+        ValueError: Choices are missing, not positive, not strictly ascending, repeated, or of two kinds; depth is missing
+            or not whole; or rows are missing, or given although the depth says how many there are.
     """
 
-    def __init__(self, **dimensions: Number | Sequence[Number] | PerLayer):
+    def __init__(self, **dimensions: Choice | Sequence[Choice] | PerLayer):
         if not dimensions:
             raise ValueError("a search space needs at least one dimension, e.g. SearchSpace(n_embd=[64, 128])")
-        self.choices: dict[str, tuple[Number, ...]] = {}
+        self.choices: dict[str, tuple[Choice, ...]] = {}
         self.per_layer: frozenset[str] = frozenset(k for k, v in dimensions.items() if isinstance(v, PerLayer))
+        self._rows = {name: dimensions[name].rows for name in self.per_layer if dimensions[name].rows is not None}
         for name, value in dimensions.items():
             self.choices[name] = value.choices if isinstance(value, PerLayer) else _as_choices(value)
             _check_choices(name, self.choices[name])
         self.depth_name: str | None = next((name for name in DEPTH_NAMES if name in self.choices), None)
-        if self.per_layer and self.depth_name is None:
-            raise ValueError(f"{sorted(self.per_layer)} differ per layer, so the space needs one of {DEPTH_NAMES}")
-        if self.depth_name and (
-            self.depth_name in self.per_layer or not all(isinstance(d, int) for d in self.choices[self.depth_name])
-        ):
-            raise ValueError(f"{self.depth_name} must be a list of whole numbers, got {self.choices[self.depth_name]}")
+        self._check_rows()
+
+    def _check_rows(self) -> None:
+        depth, by_depth, fixed = self.depth_name, self.per_layer - self._rows.keys(), self._rows.keys()
+        for name in fixed:
+            if not isinstance(self._rows[name], int) or self._rows[name] < 1:
+                raise ValueError(f"rows={self._rows[name]} of {name} must be a whole number, at least 1")
+        if depth is None:
+            if by_depth:
+                raise ValueError(
+                    f"{sorted(by_depth)} differ per layer, so the space needs one of {DEPTH_NAMES}, or a number of rows "
+                    "as in PerLayer(choices, rows=4)"
+                )
+            return
+        if depth in by_depth or not all(isinstance(d, int) for d in self.choices[depth]):
+            raise ValueError(
+                f"{depth} must be a list of whole numbers, got {self.choices[depth]}; one per stage is "
+                f"{depth}=PerLayer(choices, rows=stages)"
+            )
+        if others := fixed - {depth}:
+            raise ValueError(f"{sorted(others)} have rows, but {depth} says how many layers there are; leave rows out")
+        if depth in fixed and not by_depth:
+            raise ValueError(
+                f"{depth} differ per stage, but no dimension is PerLayer; one with a single choice will do"
+            )
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, SearchSpace) and self.to_dict() == other.to_dict()
@@ -135,31 +177,45 @@ class SearchSpace:
         return hash((tuple(sorted(self.choices.items())), self.per_layer))
 
     def __repr__(self) -> str:
-        parts = (
-            f"{k}=PerLayer({list(v)})" if k in self.per_layer else f"{k}={list(v)}" for k, v in self.choices.items()
+        return f"SearchSpace({', '.join(f'{name}={self._shown(name)}' for name in self.choices)})"
+
+    def _shown(self, name: str) -> str:
+        rows = f", rows={self._rows[name]}" if name in self._rows else ""
+        return (
+            f"PerLayer({list(self.choices[name])}{rows})" if name in self.per_layer else f"{list(self.choices[name])}"
         )
-        return f"SearchSpace({', '.join(parts)})"
+
+    @property
+    def stages(self) -> int:
+        """Number of depths: one per stage, one of the whole net, or one that is fixed by the rows."""
+        return self._rows.get(self.depth_name, 1)
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """Choices of the number of layers in a stage; without a depth dimension the number of rows."""
+        return self.choices[self.depth_name] if self.depth_name else (max(self._rows.values(), default=1),)
 
     @property
     def max_depth(self) -> int:
-        """Layers of the largest architecture (1 where the space has no depth)."""
-        return self.choices[self.depth_name][-1] if self.depth_name else 1
+        """Layers in a stage of the largest architecture (1 where there are no layers)."""
+        return self.depths[-1]
 
     def rows(self, name: str) -> int:
-        """Number of independent decisions of a dimension: one, or one per layer of the largest architecture."""
-        return self.max_depth if name in self.per_layer else 1
+        """Number of independent decisions of a dimension: one, its own number of rows, or one per possible layer."""
+        return self._rows.get(name, self.stages * self.max_depth) if name in self.per_layer else 1
 
     @property
     def size(self) -> int:
         """Number of different architectures; layers that do not exist are not counted."""
-        shared = [len(c) for n, c in self.choices.items() if n not in self.per_layer and n != self.depth_name]
-        per_layer = math.prod(len(self.choices[name]) for name in self.per_layer)
-        depths = self.choices[self.depth_name] if self.depth_name else (0,)
-        return math.prod(shared) * sum(per_layer**depth for depth in depths)
+        by_depth = self.per_layer - self._rows.keys()
+        others = self.choices.keys() - by_depth - {self.depth_name}
+        layer = math.prod(len(self.choices[name]) for name in by_depth)
+        stage = sum(layer**depth for depth in self.depths)
+        return stage**self.stages * math.prod(len(self.choices[name]) ** self.rows(name) for name in others)
 
     @property
     def largest(self) -> Architecture:
-        """The architecture that takes the last choice everywhere; its weights are the supernet's."""
+        """The architecture that takes the last choice everywhere; where choices are sizes its weights are the supernet's."""
         return self.architecture(**{name: choices[-1] for name, choices in self.choices.items()})
 
     @property
@@ -167,16 +223,17 @@ class SearchSpace:
         """The architecture that takes the first choice everywhere."""
         return self.architecture(**{name: choices[0] for name, choices in self.choices.items()})
 
-    def architecture(self, **values: Number | Sequence[Number]) -> Architecture:
-        """A checked architecture of this space; one number for a per-layer dimension is used in every layer.
+    def architecture(self, **values: Value) -> Architecture:
+        """A checked architecture of this space; one value for a per-layer dimension is used in every layer.
 
         Raises:
             ValueError: A dimension is missing or unknown, or a value is not one of its choices.
         """
-        depth = values.get(self.depth_name, self.max_depth)
+        depth = values.get(self.depth_name)
         for name in self.per_layer & values.keys():
-            if isinstance(values[name], (int, float)) and isinstance(depth, int):
-                values[name] = (values[name],) * depth
+            if isinstance(values[name], Choice):
+                by_depth = isinstance(depth, int) and name not in self._rows
+                values[name] = (values[name],) * (depth if by_depth else self.rows(name))
         arch = Architecture({name: values[name] for name in (*self.choices, *values) if name in values})
         self.validate(arch)
         return arch
@@ -196,8 +253,12 @@ class SearchSpace:
             if (name in self.per_layer) != isinstance(given[name], list):
                 kind = "one value per layer" if name in self.per_layer else "one value"
                 raise ValueError(f"{name}={given[name]} should be {kind} in this space")
-            for value in given[name] if name in self.per_layer else (given[name],):
-                if value not in choices:
+            values = given[name] if name in self.per_layer else (given[name],)
+            needed = arch.depth if isinstance(arch.depth, int) and name in self.per_layer else self.rows(name)
+            if len(values) != needed:
+                raise ValueError(f"{name} has {len(values)} values, this space needs {needed}")
+            for layer, value in enumerate(values):
+                if value not in choices and (name == self.depth_name or arch.has_layer(layer)):
                     raise ValueError(f"{name}={value} is not a choice of this space; choices are {choices}")
 
     def sample(self, rng: random.Random) -> Architecture:
@@ -211,56 +272,91 @@ class SearchSpace:
     def neighbours(self, arch: Architecture) -> list[Architecture]:
         """All architectures that differ in one decision; a layer that is added copies the last one."""
         self.validate(arch)
-        found = []
+        by_depth = self.per_layer - self._rows.keys()
+        found, grown = [], {name: _filled(getattr(arch, name), self.rows(name)) for name in by_depth}
         for name, choices in self.choices.items():
             value = getattr(arch, name)
-            if name in self.per_layer:
-                for layer, current in enumerate(value):
-                    others = (c for c in choices if c != current)
-                    found += [arch.replace(**{name: (*value[:layer], c, *value[layer + 1 :])}) for c in others]
-            elif name == self.depth_name:
-                for depth in choices:
-                    if depth != value:
-                        grown = {n: (getattr(arch, n) + getattr(arch, n)[-1:] * depth)[:depth] for n in self.per_layer}
-                        found.append(arch.replace(**{name: depth}, **grown))
-            else:
-                found += [arch.replace(**{name: c}) for c in choices if c != value]
+            along = grown if name == self.depth_name else {}
+            for row, current in enumerate(value if name in self.per_layer else (value,)):
+                for other in choices:
+                    if current not in (None, other):
+                        changed = (*value[:row], other, *value[row + 1 :]) if name in self.per_layer else other
+                        found.append(arch.replace(**{**along, name: changed}))
         return found
 
     def __iter__(self) -> Iterator[Architecture]:
         """Every architecture once. Look at `size` first."""
-        for depth in self.choices[self.depth_name] if self.depth_name else (1,):
+        layers = range(self.stages * self.max_depth)
+        for depths in product(self.depths, repeat=self.stages):
+            exist = [layer % self.max_depth < depths[layer // self.max_depth] for layer in layers]
             options = []
             for name, choices in self.choices.items():
                 if name == self.depth_name:
-                    options.append((depth,))
+                    options.append((depths if name in self.per_layer else depths[0],))
+                elif name in self._rows:
+                    options.append(product(choices, repeat=self._rows[name]))
+                elif name in self.per_layer:
+                    options.append(product(*(choices if exists else (None,) for exists in exist)))
                 else:
-                    options.append(product(choices, repeat=depth) if name in self.per_layer else choices)
+                    options.append(choices)
             for values in product(*options):
                 yield Architecture(dict(zip(self.choices, values, strict=True)))
 
-    def to_dict(self) -> dict[str, list[Number] | dict[str, list[Number]]]:
-        """Plain JSON types; a per-layer dimension is `{"per_layer": choices}`."""
-        return {n: {"per_layer": list(c)} if n in self.per_layer else list(c) for n, c in self.choices.items()}
+    def to_dict(self) -> dict[str, list[Choice] | dict[str, list[Choice] | int]]:
+        """Plain JSON types; a per-layer dimension is `{"per_layer": choices}`, with "rows" if it has a number of its own."""
+        data = {}
+        for name, choices in self.choices.items():
+            rows = {"rows": self._rows[name]} if name in self._rows else {}
+            data[name] = {"per_layer": list(choices), **rows} if name in self.per_layer else list(choices)
+        return data
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Sequence[Number] | Mapping[str, Sequence[Number]]]) -> "SearchSpace":
+    def from_dict(cls, data: Mapping[str, Sequence[Choice] | Mapping[str, Sequence[Choice] | int]]) -> "SearchSpace":
         """Reads what `to_dict` wrote."""
-        return cls(**{n: PerLayer(v["per_layer"]) if isinstance(v, Mapping) else v for n, v in data.items()})
+        return cls(
+            **{n: PerLayer(v["per_layer"], v.get("rows")) if isinstance(v, Mapping) else v for n, v in data.items()}
+        )
 
 
-def _as_choices(value: Number | Iterable[Number]) -> tuple[Number, ...]:
-    return (value,) if isinstance(value, (int, float)) else tuple(value)
+def _existing(name: str, values: tuple[Choice | None, ...], depth: int | tuple[int, ...]) -> tuple[Choice | None, ...]:
+    """The values of layers that exist, in the form that `Architecture` keeps them."""
+    if not isinstance(depth, tuple):
+        if len(values) < depth:
+            raise ValueError(f"{name} has {len(values)} values for {depth} layers; give one per layer")
+        return values[:depth]
+    most, rest = divmod(len(values), len(depth))
+    if rest or most < max(depth):
+        raise ValueError(
+            f"{name} has {len(values)} values for stages of {depth} layers; give every stage the same number of values, at "
+            f"least {max(depth)}"
+        )
+    return tuple(value if layer % most < depth[layer // most] else None for layer, value in enumerate(values))
 
 
-def _check_choices(name: str, choices: tuple[Number, ...]) -> None:
+def _filled(values: tuple[Choice | None, ...], rows: int) -> tuple[Choice, ...]:
+    """Values of all possible layers: one that does not exist is like the last one before it."""
+    filled = list(values) + [None] * (rows - len(values))
+    for layer, value in enumerate(filled):
+        filled[layer] = filled[layer - 1] if value is None else value
+    return tuple(filled)
+
+
+def _as_choices(value: Choice | Iterable[Choice]) -> tuple[Choice, ...]:
+    return (value,) if isinstance(value, Choice) else tuple(value)
+
+
+def _check_choices(name: str, choices: tuple[Choice, ...]) -> None:
     if not choices:
         raise ValueError(f"{name} has no choices; give at least one")
-    if not all(isinstance(c, (int, float)) and not isinstance(c, bool) and c > 0 for c in choices):
-        raise ValueError(f"choices of {name} must be positive numbers, got {choices}")
+    if all(isinstance(c, str) and c for c in choices):
+        if len(set(choices)) < len(choices):
+            raise ValueError(f"choices of {name} must differ, got {choices}; drop repeats")
+        return
+    if not all(isinstance(c, Number) and not isinstance(c, bool) and c > 0 for c in choices):
+        raise ValueError(f"choices of {name} must be positive numbers, or all of them names, got {choices}")
     if any(a >= b for a, b in zip(choices, choices[1:], strict=False)):
         raise ValueError(f"choices of {name} must be strictly ascending, got {choices}; sort them and drop repeats")
 
 
-def _short(value: Number | tuple[Number, ...]) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+def _short(value: Choice | tuple[Choice | None, ...]) -> str:
+    return ",".join("-" if v is None else str(v) for v in value) if isinstance(value, tuple) else str(value)

@@ -22,6 +22,7 @@ from tangle_hf import (
     num_params,
     sampler,
 )
+from tangle_hf.arch import argmax
 from tangle_hf.axes import Axis, ParameterAxes
 from tangle_hf.budgets import Budget, make_budgets
 from tangle_hf.cost_table import CostTable, Term, exact, expected, tabulate
@@ -70,13 +71,14 @@ def log_probability(space, rows, arch):
     for name, choices in space.choices.items():
         values = getattr(arch, name) if name in space.per_layer else [getattr(arch, name)]
         for row, shares in enumerate(rows[name].tolist()):
-            total += math.log(shares[choices.index(values[row])] if row < len(values) else max(shares))
+            value = values[row] if row < len(values) else None
+            total += math.log(max(shares) if value is None else shares[choices.index(value)])
     return total
 
 
 def probability(space, rows, arch):
     per_row = ((rows[n][r, space.choices[n].index(v)].item()) for n in space.choices for r, v in
-               enumerate(getattr(arch, n) if n in space.per_layer else [getattr(arch, n)]))  # fmt: skip
+               enumerate(getattr(arch, n) if n in space.per_layer else [getattr(arch, n)]) if v is not None)  # fmt: skip
     return math.prod(per_row)
 
 
@@ -151,9 +153,10 @@ def random_cost(space, seed):
     rng = random.Random(seed)
     shared = [name for name in space.choices if name not in space.per_layer and name != space.depth_name]
     entries = []
-    for layer in [None, *range(space.max_depth)]:
+    for layer in [None, *range(space.stages * space.max_depth)]:
+        own = [name for name in sorted(space.per_layer - {space.depth_name}) if (layer or 0) < space.rows(name)]
         for _ in range(2):
-            pool = shared if layer is None else [*shared, *sorted(space.per_layer)]
+            pool = shared if layer is None else [*shared, *own]
             names = tuple(rng.sample(pool, rng.randint(0, len(pool))))
             values = {}
             axes = ParameterAxes((Axis(names, None),), layer)
@@ -161,15 +164,29 @@ def random_cost(space, seed):
     return tabulate(space, entries)
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_any_cost_that_adds_up_over_layers(seed):
-    net = NETS["gpt2 fixed heads" if seed % 2 else "gpt2"]
-    tables = [random_cost(net.space, seed), random_cost(net.space, seed + 100)]
-    costs = {arch: tuple(exact(table, arch) for table in tables) for arch in net.space}
-    rows = random_rows(net.space, seed)
+SPACES = {
+    "layers": NETS["gpt2"].space,
+    "fixed heads": NETS["gpt2 fixed heads"].space,
+    "stages": SearchSpace(width=[1, 2], depths=PerLayer([1, 3], rows=2), kernel=PerLayer([3, 5]), ratio=[2, 4]),
+    "stages of one depth": SearchSpace(depths=PerLayer([2], rows=2), kernel=PerLayer([3, 5]), ratio=PerLayer([2, 4])),
+    "edges": SearchSpace(
+        normal=PerLayer(["skip", "pool", "conv"], rows=4), reduce=PerLayer(["skip", "conv"], rows=2), width=[8, 16]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize("seed", range(5))
+def test_any_cost_that_adds_up_over_layers(name, seed):
+    space = SPACES[name]
+    net = SimpleNamespace(space=space)
+    tables = [random_cost(space, seed), random_cost(space, seed + 100)]
+    costs = {arch: tuple(exact(table, arch) for table in tables) for arch in space}
+    rows = random_rows(space, seed)
     for table, values in zip(tables, zip(*costs.values(), strict=True), strict=True):
-        mean = sum(probability(net.space, rows, arch) * cost for arch, cost in zip(costs, values, strict=True))
+        mean = sum(probability(space, rows, arch) * cost for arch, cost in zip(costs, values, strict=True))
         assert expected(table, rows).item() == pytest.approx(mean, rel=1e-9)
+    assert discretise(net, rows)[0].arch == argmax(space, rows)
     for quantile in (0.02, 0.2, 0.6):
         limits = [sorted(values)[int(quantile * len(values))] for values in zip(*costs.values(), strict=True)]
         budgets = [
@@ -177,10 +194,11 @@ def test_any_cost_that_adds_up_over_layers(seed):
         ]
         kept = [arch for arch, cost in costs.items() if all(c <= limit for c, limit in zip(cost, limits, strict=True))]
         if kept:
-            scores = sorted((log_probability(net.space, rows, arch) for arch in kept), reverse=True)
+            scores = sorted((log_probability(space, rows, arch) for arch in kept), reverse=True)
             found = discretise(net, rows, budgets, count=5)
             assert [c.log_probability for c in found] == pytest.approx(scores[:5], abs=1e-9)
             assert all(c.arch in kept and tuple(c.costs.values()) == costs[c.arch] for c in found)
+            assert all(log_probability(space, rows, c.arch) == pytest.approx(c.log_probability) for c in found)
 
 
 def test_shares_of_zero_are_the_last_resort():

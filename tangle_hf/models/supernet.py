@@ -13,7 +13,7 @@ from torch.nn.utils.stateless import _reparametrize_module
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from ..axes import AxisTable, membership, slice_parameters
+from ..axes import AxisTable, membership, named_tensors, slice_parameters
 from ..space import Architecture, SearchSpace
 from .spaces import check_checkpoint
 
@@ -107,7 +107,7 @@ class SupernetMixin:
         return torch.func.functional_call(skeleton, slices, kwargs=inputs)
 
     def _slices(self, arch: Architecture) -> dict[str, Tensor]:
-        return slice_parameters(dict(self.named_parameters()), self.axes, arch)
+        return slice_parameters(named_tensors(self, self.axes), self.axes, arch)
 
     def _shares(self, mixture: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The mixture, checked, on this model's device and in its type."""
