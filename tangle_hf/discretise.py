@@ -69,8 +69,7 @@ def discretise(
         raise ValueError(f"count={count} must be at least 1")
     if band is not None and not 0 <= band <= 1:
         raise ValueError(f"band={band} must be a share of the budget, between 0 and 1")
-    smallest = torch.finfo(torch.float64).tiny
-    log_shares = {n: rows.detach().cpu().double().clamp_min(smallest).log().numpy() for n, rows in mixture.items()}
+    log_shares = _logarithms(mixture)
     limits = np.array([budget.limit for budget in budgets], dtype=np.int64)
     lower = None if band is None or not budgets else np.array([band * budget.limit for budget in budgets])
     if standard_only:
@@ -249,6 +248,16 @@ def _decisions(space: SearchSpace, log_shares, budgets, index: Mapping[str, int]
             scores.append(sum(log_shares[name][layer, k] for name, k in picked.items()))
         decisions.append((options, np.array(costs), np.array(scores, dtype=float)))
     return decisions
+
+
+def log_probability(space: SearchSpace, mixture: Mapping[str, Tensor], arch: Architecture) -> float:
+    """What `discretise` maximises, for one architecture under a mixture."""
+    return _log_probability(space, _logarithms(mixture), arch)
+
+
+def _logarithms(mixture: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    smallest = torch.finfo(torch.float64).tiny
+    return {n: rows.detach().cpu().double().clamp_min(smallest).log().numpy() for n, rows in mixture.items()}
 
 
 def _log_probability(space: SearchSpace, log_shares, arch: Architecture) -> float:

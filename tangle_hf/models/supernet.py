@@ -13,6 +13,7 @@ from torch.nn.utils.stateless import _reparametrize_module
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
+from ..arch import argmax
 from ..axes import AxisTable, membership, named_tensors, slice_parameters
 from ..space import Architecture, SearchSpace
 from .spaces import check_checkpoint
@@ -80,6 +81,13 @@ class SupernetMixin:
             check_checkpoint(path, cls.sizes(config), cls.sizes(stored))
             kwargs["config"] = config
         return super().from_pretrained(path, *args, **kwargs)
+
+    def most_likely(self, shares: Mapping[str, Tensor]) -> Architecture:
+        """The architecture that shares stand for, dimension -> (rows, K): the largest share of every row.
+
+        A family whose spaces have another rule states it instead.
+        """
+        return argmax(self.space, shares)
 
     def _single_path(self, arch: Architecture, inputs: dict[str, Any]) -> ModelOutput:
         """The exported model of an architecture, run on slices of this model's parameters."""

@@ -44,9 +44,24 @@ class SearchArguments:
     arch_adam_beta1: float = field(default=0.5, metadata={"help": "Adam beta1 of the logits"})
     arch_adam_beta2: float = field(default=0.999, metadata={"help": "Adam beta2 of the logits"})
     arch_weight_decay: float = field(default=0.0, metadata={"help": "L2 regularisation of the logits"})
+    arch_kl_scale: float = field(
+        default=0.0,
+        metadata={
+            "help": "weight of the divergence of DrNAS's Dirichlet from the flat one, instead of L2; only for drnas"
+        },
+    )
     arch_max_grad_norm: float = field(default=5.0, metadata={"help": "gradient clipping of the logits"})
     arch_warmup_ratio: float = field(
         default=0.2, metadata={"help": "share of the steps that train weights only, before architecture steps begin"}
+    )
+    unrolled: bool = field(
+        default=False,
+        metadata={
+            "help": "second-order architecture steps: through one step of the weights (DARTS), four times the cost"
+        },
+    )
+    arch_start_from: str | None = field(
+        default=None, metadata={"help": "file of logits of an earlier search of the same space to start from"}
     )
     train_portion: float = field(
         default=0.8, metadata={"help": "share of the training data for weights; the rest is for the architecture"}
@@ -111,6 +126,7 @@ class SearchArguments:
             "weight_decay",
             "warmup_steps",
             "arch_weight_decay",
+            "arch_kl_scale",
             "dataloader_num_workers",
         ):
             if getattr(self, name) < 0:
@@ -119,6 +135,11 @@ class SearchArguments:
             raise ValueError(f"arch_warmup_ratio={self.arch_warmup_ratio} must be at least 0 and below 1")
         if not 0 < self.train_portion < 1:
             raise ValueError(f"train_portion={self.train_portion} must be between 0 and 1; both parts need data")
+        if self.arch_kl_scale and self.sampler != "drnas":
+            raise ValueError(
+                f"arch_kl_scale={self.arch_kl_scale} is for the Dirichlet of sampler=drnas; with sampler={self.sampler} use "
+                "arch_weight_decay"
+            )
         if self.mixed_precision not in (None, "no", "bf16"):
             raise ValueError(f"mixed_precision={self.mixed_precision!r} is not supported; choose no or bf16")
         self._check_limits()

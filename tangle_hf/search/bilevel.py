@@ -28,6 +28,7 @@ from .budget import Surface, project_gradient, return_to_surface, start_on_surfa
 from .checkpoints import latest_checkpoint, save_checkpoint
 from .choose import budgets_of, check_budgets, costs, current_best
 from .data import Batches
+from .unrolled import backward, frozen, unrolled_backward
 
 
 logger = get_logger(__name__)
@@ -94,6 +95,8 @@ def search(
     run_dir.mkdir(parents=True, exist_ok=True)
     method = sampler(arguments.sampler)
     arch_parameters = ArchParameters(supernet.space, seed=arguments.seed)
+    if arguments.arch_start_from is not None:
+        arch_parameters.load(arguments.arch_start_from)
     budgets = budgets_of(arguments, supernet, sequence_length)
     surface = Surface(method, budgets, at_most=arguments.budget_mode == "at_most")
     for budget in set(budgets) - set(surface.budgets):
@@ -137,14 +140,14 @@ def search(
             model.train()
             progress = state.step / arguments.max_steps
             record = {}
+            train_micro = [next(train_batches) for _ in range(arguments.gradient_accumulation_steps)]
             if not method.single_path and state.step >= arguments.arch_warmup_steps:
                 micro = [next(arch_batches) for _ in range(arguments.gradient_accumulation_steps)]
                 record["arch_loss"] = _arch_step(
-                    model, supernet, state, method, surface, progress, micro, accelerator, arguments
+                    model, supernet, state, method, surface, progress, micro, train_micro, accelerator, arguments
                 )
-            micro = [next(train_batches) for _ in range(arguments.gradient_accumulation_steps)]
             record["train_loss"] = _weight_step(
-                model, supernet, optimizer, state, method, progress, micro, accelerator, arguments
+                model, supernet, optimizer, state, method, progress, train_micro, accelerator, arguments
             )
             state.step += 1
             bar.update()
@@ -169,25 +172,28 @@ def search(
     return arch_parameters
 
 
-def _arch_step(model, supernet, state, method, surface, progress, micro, accelerator, arguments) -> float:
+def _arch_step(model, supernet, state, method, surface, progress, micro, train_micro, accelerator, arguments) -> float:
     """One step of the logits. Weights are frozen, so no weight gradient is computed; returns the loss."""
     mixture = state.arch_parameters.sample(method, progress, state.generator)
     # Micro-batches share one draw. Its leaves collect their gradients, which then go through the sampler once.
     leaves = {name: rows.detach().requires_grad_() for name, rows in mixture.items()}
-    supernet.requires_grad_(False)
-    total = 0.0
-    with accelerator.no_sync(model):  # the model has nothing to synchronise: its parameters get no gradients
-        for batch in micro:
-            loss = model(**batch, mixture=leaves).loss / len(micro)
-            accelerator.backward(loss)
-            total += loss.detach()
-    supernet.requires_grad_(True)
+    if arguments.unrolled:
+        rate = state.scheduler.get_last_lr()[0]
+        total = unrolled_backward(model, supernet, leaves, micro, train_micro, rate, accelerator)
+    else:
+        with (
+            frozen(supernet),
+            accelerator.no_sync(model),
+        ):  # there is nothing to synchronise: no parameter has a gradient
+            total = backward(model, leaves, micro, accelerator)
     total = _finite(accelerator.reduce(total, "mean"), "architecture", state.step)
     # A dimension with one choice may have no gradient: its share is 1.
     grads = [torch.zeros_like(rows) if rows.grad is None else rows.grad for rows in leaves.values()]
     grads = [accelerator.reduce(grad.to(accelerator.device), "mean").cpu() for grad in grads]
     torch.autograd.backward(list(mixture.values()), grads)
     logits = state.arch_parameters.logits
+    if arguments.arch_kl_scale:
+        (arguments.arch_kl_scale * sum(method.divergence(rows) for rows in logits.values())).backward()
     if surface.budgets:
         gradients = {n: torch.zeros_like(rows) if rows.grad is None else rows.grad for n, rows in logits.items()}
         for name, gradient in project_gradient(surface, logits, gradients).items():

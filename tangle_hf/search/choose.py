@@ -1,4 +1,4 @@
-"""Which architecture a search has found: the argmax, or with limits the best of the most likely ones that keep to them."""
+"""Which architecture a search has found: what the shares stand for, or within limits the best of the most likely ones."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 from ..arch import ArchParameters
 from ..budgets import Budget, make_budgets
 from ..cost_table import exact, expected
-from ..discretise import Candidate, discretise
+from ..discretise import Candidate, discretise, log_probability
 from ..samplers import sampler
 from ..space import Architecture
 from .arguments import SearchArguments
@@ -57,10 +57,10 @@ def check_budgets(arguments: SearchArguments, supernet: PreTrainedModel, sequenc
 def current_best(
     supernet: PreTrainedModel, arch_parameters: ArchParameters, arguments: SearchArguments, budgets: tuple[Budget, ...]
 ) -> Architecture:
-    """The most likely architecture that keeps to the limits, the argmax where there are none."""
-    if not budgets and not arguments.standard_only:
-        return arch_parameters.argmax()
+    """The most likely architecture that keeps to the limits, what the shares stand for where there are none."""
     shares = arch_parameters.probabilities(sampler(arguments.sampler))
+    if not budgets and not arguments.standard_only:
+        return supernet.most_likely(shares)
     return discretise(supernet, shares, budgets, band=BAND, standard_only=arguments.standard_only)[0].arch
 
 
@@ -73,7 +73,8 @@ def choose(
 ) -> list[tuple[Candidate, float | None]]:
     """The result of a search and its runners-up.
 
-    Without limits it is the argmax. With a budget or `standard_only`, the `budget_candidates` most likely architectures are
+    Without limits it is what the shares stand for (`supernet.most_likely`). With a budget or `standard_only`, the
+    `budget_candidates` most likely architectures are
     ranked by the loss that they inherit from the supernet.
 
     Args:
@@ -89,7 +90,10 @@ def choose(
     """
     budgets = budgets_of(arguments, supernet, sequence_length)
     shares = arch_parameters.probabilities(sampler(arguments.sampler))
-    ranked = loss is not None and bool(budgets or arguments.standard_only)
+    if not budgets and not arguments.standard_only:
+        arch = supernet.most_likely(shares)
+        return [(Candidate(arch, log_probability(supernet.space, shares, arch), {}), None)]
+    ranked = loss is not None
     count = arguments.budget_candidates if ranked else 1
     candidates = discretise(supernet, shares, budgets, count=count, band=BAND, standard_only=arguments.standard_only)
     if not ranked:
