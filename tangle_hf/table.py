@@ -46,13 +46,7 @@ def read_table(path: str | Path, parse: Callable[[str], Architecture] | None = N
         except ValueError as error:
             raise ValueError(f"row {number} of {path}: {error}") from None
         collected.setdefault(arch, []).append(metrics)
-    return {
-        arch: {
-            name: statistics.fmean(m[name] for m in found if name in m)
-            for name in dict.fromkeys(k for m in found for k in m)
-        }
-        for arch, found in collected.items()
-    }
+    return {arch: _means(found) for arch, found in collected.items()}
 
 
 def look_up(table: Mapping[Architecture, Mapping[str, float]], arch: Architecture) -> dict[str, float]:
@@ -75,8 +69,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
         raise ValueError(f"{path} is no table; its name must end in .jsonl, .json or .csv")
     try:
         if path.suffix == ".jsonl":
-            # A process that was stopped while it wrote may leave half a line at the end.
-            rows = [json.loads(line) for line in text.split("\n")[:-1] if line.strip()]
+            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
         else:
             rows = json.loads(text)
     except json.JSONDecodeError as error:
@@ -113,3 +106,8 @@ def _metrics(row: Mapping[str, Any]) -> dict[str, float]:
     if not metrics:
         raise ValueError(f"there is no metric; it has {list(row)}")
     return metrics
+
+
+def _means(rows: list[dict[str, float]]) -> dict[str, float]:
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: statistics.fmean(row[name] for row in rows if name in row) for name in names}

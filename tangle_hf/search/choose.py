@@ -74,8 +74,7 @@ def choose(
     """The result of a search and its runners-up.
 
     Without limits it is what the shares stand for (`supernet.most_likely`). With a budget or `standard_only`, the
-    `budget_candidates` most likely architectures are
-    ranked by the loss that they inherit from the supernet.
+    `budget_candidates` most likely architectures are ranked by the loss that they inherit from the supernet.
 
     Args:
         supernet: After the search.
