@@ -5,7 +5,7 @@ import copy
 import torch
 from transformers import PreTrainedModel
 
-from .axes import named_tensors, pad_parameters, slice_parameters
+from .axes import named_tensors, pad_parameters
 from .space import Architecture
 
 
@@ -36,7 +36,7 @@ def extract(supernet: PreTrainedModel, arch: Architecture, form: str = "auto") -
     subnet_class, config = supernet.subnet_skeleton(supernet.config, arch, form)
     subnet = subnet_class(config).to(device=supernet.device, dtype=supernet.dtype).eval()
     with torch.no_grad():
-        cut = slice_parameters(named_tensors(supernet, supernet.axes), supernet.axes, arch)
+        cut = supernet.slices(arch)
         target = named_tensors(subnet, supernet.axes)
         if form == "padded":
             for tensor in target.values():

@@ -232,8 +232,8 @@ class SearchSpace:
         depth = values.get(self.depth_name)
         for name in self.per_layer & values.keys():
             if isinstance(values[name], Choice):
-                by_depth = isinstance(depth, int) and name not in self._rows
-                values[name] = (values[name],) * (depth if by_depth else self.rows(name))
+                one_stage = isinstance(depth, int) and not self._rows  # an unknown depth is for `validate` to refuse
+                values[name] = (values[name],) * (depth if one_stage else self.rows(name))
         arch = Architecture({name: values[name] for name in (*self.choices, *values) if name in values})
         self.validate(arch)
         return arch

@@ -75,7 +75,7 @@ class SupernetMixin:
         if "config" not in kwargs:
             stored = cls.stock_config.from_pretrained(path, **{k: kwargs[k] for k in _HUB if k in kwargs})
             own = {name: kwargs.pop(name) for name in _own_fields(cls.config_class) & kwargs.keys()}
-            replaced = {"architectures"} | ({"id2label", "label2id"} if "num_labels" in own else set())
+            replaced = {"architectures", "auto_map"} | ({"id2label", "label2id"} if "num_labels" in own else set())
             data = {name: value for name, value in stored.to_dict().items() if name not in replaced} | own
             config = cls.config_class(**{**data, "space": space or data.get("space")})
             check_checkpoint(path, cls.sizes(config), cls.sizes(stored))
@@ -103,7 +103,7 @@ class SupernetMixin:
         skeleton.loss_function = self.loss_function
         if skeleton.config._attn_implementation != self.config._attn_implementation:
             skeleton.set_attn_implementation(self.config._attn_implementation)
-        slices = self._slices(arch)
+        slices = self.slices(arch)
         if self.is_activation_checkpointing:
             # The backward pass runs a layer again when the call below is long over: it needs the slices once more.
             again = partial(_reparametrize_module, skeleton, slices)
@@ -114,7 +114,8 @@ class SupernetMixin:
             skeleton.activation_checkpointing_disable()
         return torch.func.functional_call(skeleton, slices, kwargs=inputs)
 
-    def _slices(self, arch: Architecture) -> dict[str, Tensor]:
+    def slices(self, arch: Architecture) -> dict[str, Tensor]:
+        """The parameters and buffers of an architecture by name, differentiable."""
         return slice_parameters(named_tensors(self, self.axes), self.axes, arch)
 
     def _shares(self, mixture: Mapping[str, Tensor]) -> dict[str, Tensor]:
