@@ -6,10 +6,14 @@ from .arch import ArchParameters, Mixture, one_hot
 from .cost import expected_flops, expected_num_params, flops, num_params
 from .extract import extract
 from .models.cnn import (
+    ElasticCellsConfig,
+    ElasticCellsForImageClassification,
     ElasticConvMacroConfig,
     ElasticConvMacroForImageClassification,
     ElasticMobileNetV3Config,
     ElasticMobileNetV3ForImageClassification,
+    TangleCellsConfig,
+    TangleCellsForImageClassification,
     TangleConvMacroConfig,
     TangleConvMacroForImageClassification,
     TangleMobileNetV3Config,
@@ -42,6 +46,7 @@ AutoConfig.register("tangle_vit", TangleViTConfig)
 AutoModel.register(TangleViTConfig, TangleViTModel)
 AutoModelForImageClassification.register(TangleViTConfig, TangleViTForImageClassification)
 for _config, _model in (
+    (TangleCellsConfig, TangleCellsForImageClassification),
     (TangleConvMacroConfig, TangleConvMacroForImageClassification),
     (TangleMobileNetV3Config, TangleMobileNetV3ForImageClassification),
 ):
@@ -52,6 +57,8 @@ __all__ = [
     "__version__",
     "ArchParameters",
     "Architecture",
+    "ElasticCellsConfig",
+    "ElasticCellsForImageClassification",
     "ElasticConvMacroConfig",
     "ElasticConvMacroForImageClassification",
     "ElasticGPT2Config",
@@ -63,6 +70,8 @@ __all__ = [
     "Mixture",
     "PerLayer",
     "SearchSpace",
+    "TangleCellsConfig",
+    "TangleCellsForImageClassification",
     "TangleConvMacroConfig",
     "TangleConvMacroForImageClassification",
     "TangleGPT2Config",

@@ -58,9 +58,24 @@ def test_the_published_genotypes():
 @pytest.mark.parametrize(
     ("cell", "old", "new", "message"),
     [
-        ("toy_cell", "’sep_conv_3x3’, 1", "’sep_conv_7x7’, 1", "normal, pair 3: 'sep_conv_7x7' on the edge from node 1 to 2"),
-        ("toy_cell", "’sep_conv_3x3’, 1", "’sep_conv_3x3’, 2", "normal, pair 3: node 2 reads nodes 0 to 1, got source 2"),
-        ("toy_cell", "’sep_conv_3x3’, 1", "’sep_conv_3x3’, 0", "normal, pair 3: the edge from node 0 to 2 is there twice"),
+        (
+            "toy_cell",
+            "’sep_conv_3x3’, 1",
+            "’sep_conv_7x7’, 1",
+            "normal, pair 3: 'sep_conv_7x7' on the edge from node 1 to 2",
+        ),
+        (
+            "toy_cell",
+            "’sep_conv_3x3’, 1",
+            "’sep_conv_3x3’, 2",
+            "normal, pair 3: node 2 reads nodes 0 to 1, got source 2",
+        ),
+        (
+            "toy_cell",
+            "’sep_conv_3x3’, 1",
+            "’sep_conv_3x3’, 0",
+            "normal, pair 3: the edge from node 0 to 2 is there twice",
+        ),
         ("toy_cell", "normal=[(’dil_conv_3x3’, 0), ", "normal=[", "list of 3 pairs"),
         ("toy_cell", "range(1, 3), reduce=", "range(0, 3), reduce=", "normal_concat is .* in toy_cell it is"),
         ("toy_cell", "range(1, 3), reduce=", "open('x'), reduce=", "may be range"),
@@ -83,7 +98,7 @@ def test_bad_notations_are_refused_with_their_place(cell, old, new, message):
 
 
 def test_operations_that_no_notation_can_express():
-    operations = {kind: ("skip_connect",) * 14 for kind in ("normal", "reduce")}
+    operations = dict.fromkeys(("normal", "reduce"), ("skip_connect",) * 14)
     assert not has_notation("darts", operations)
     with pytest.raises(ValueError, match="node 3 has 3 edges that are not none"):
         notation("darts", operations)
@@ -96,7 +111,7 @@ def test_operations_that_no_notation_can_express():
 
 
 def test_darts_keeps_the_two_strongest_edges_of_each_node_whatever_none_says():
-    choices = {kind: ("none", "skip_connect", "sep_conv_3x3") for kind in ("normal", "reduce")}
+    choices = dict.fromkeys(("normal", "reduce"), ("none", "skip_connect", "sep_conv_3x3"))
     shares = torch.full((14, 3), 0.1)
     shares[:, 0] = 0.8  # none has the largest share everywhere
     shares[4] = torch.tensor([0.9, 0.02, 0.08])  # node 3 has edges 2, 3, 4
@@ -105,4 +120,4 @@ def test_darts_keeps_the_two_strongest_edges_of_each_node_whatever_none_says():
     assert arch.normal[2:5] == ("skip_connect", "sep_conv_3x3", "none")
     assert [arch.normal[a:b].count("none") for a, b in ((0, 2), (2, 5), (5, 9), (9, 14))] == [0, 1, 2, 3]
     with pytest.raises(ValueError, match="only where none is one of several"):
-        discretise_edges("darts", {kind: ("skip_connect", "sep_conv_3x3") for kind in choices}, {})
+        discretise_edges("darts", dict.fromkeys(choices, ("skip_connect", "sep_conv_3x3")), {})

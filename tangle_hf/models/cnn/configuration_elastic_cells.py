@@ -1,12 +1,13 @@
 """Configuration of a supernet of cells: the skeleton, and what each edge can be."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
 
 from ...axes import AxisTable, ParameterAxes
 from ...space import PerLayer, SearchSpace
+from ..spaces import supernet_dict
 from .axes_cells import cells_axes, cells_products
 from .configuration_tangle_cells import TangleCellsConfig
 from .genotypes import cell_of, edge_name
@@ -33,7 +34,7 @@ class ElasticCellsConfig(TangleCellsConfig):
             none of its operations.
     """
 
-    model_type = "elastic_cells"
+    _auto_class: ClassVar[str | None] = None  # a supernet does not travel, the nets that it gives do
     embedding_parameters = ()
 
     space: Any = None
@@ -107,10 +108,7 @@ class ElasticCellsConfig(TangleCellsConfig):
         return cells_products(self)
 
     def to_dict(self) -> dict[str, Any]:
-        data = super().to_dict()
-        if isinstance(data.get("space"), SearchSpace):
-            data["space"] = data["space"].to_dict()
-        return data
+        return supernet_dict(super().to_dict(), "TangleCellsForImageClassification")
 
 
 def complete_cells(name: str, space: SearchSpace | Mapping | None) -> SearchSpace:

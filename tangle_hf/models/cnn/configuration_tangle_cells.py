@@ -92,6 +92,10 @@ class TangleCellsConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs):
         cell_of(self.cell)
+        if kwargs.get("space"):
+            raise ValueError(
+                "this is the config of a supernet, which has no operations to build a net from; extract one"
+            )
         for name, value in SKELETONS[self.cell].items():
             if getattr(self, name) is None:
                 setattr(self, name, value)

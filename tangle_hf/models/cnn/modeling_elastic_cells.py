@@ -1,23 +1,21 @@
 """The supernet of a space of cells: every edge has the modules of all of its operations."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForImageClassification
-from transformers.modeling_outputs import ImageClassifierOutput
 
 from ...arch import argmax
 from ...space import Architecture
-from ..supernet import SupernetMixin, check_arguments
 from .configuration_elastic_cells import ElasticCellsConfig
-from .configuration_tangle_cells import TangleCellsConfig
 from .modeling_tangle_cells import TangleCellsForImageClassification
-from .subnets_cells import discretise_edges, subnet_forms, subnet_skeleton
+from .subnets_cells import discretise_edges, subnet_skeleton
+from .supernet_cnn import ConvSupernetMixin, only_compact
 from .superposed_cells import edge_shares, superposed_edge
 
 
-class ElasticCellsForImageClassification(SupernetMixin, TangleCellsForImageClassification):
+class ElasticCellsForImageClassification(ConvSupernetMixin, TangleCellsForImageClassification):
     """Image classifier for every architecture of `config.space`.
 
     Operations have modules of their own; convolutions that differ in the kernel only are one (`config.entangled`). There is no
@@ -26,11 +24,11 @@ class ElasticCellsForImageClassification(SupernetMixin, TangleCellsForImageClass
 
     config: ElasticCellsConfig
     config_class = ElasticCellsConfig
+    _auto_class = None
 
-    stock_config = TangleCellsConfig
-    auto_model = AutoModelForImageClassification
+    stock_config = ElasticCellsConfig  # no plain net has the operations of a supernet
     tables = {}
-    subnet_forms = staticmethod(subnet_forms)
+    subnet_forms = staticmethod(only_compact)
     subnet_skeleton = staticmethod(subnet_skeleton)
 
     def __init__(self, config: ElasticCellsConfig):
@@ -39,43 +37,25 @@ class ElasticCellsForImageClassification(SupernetMixin, TangleCellsForImageClass
         self._kept = _masks(config)
 
     @staticmethod
+    def sizes(config: ElasticCellsConfig) -> dict[str, Any]:
+        """What a checkpoint and a space must agree on."""
+        return {"cell": config.cell, "operations": config.operations, "entangled": config.entangled}
+
+    @staticmethod
     def edge_operations(config: ElasticCellsConfig, kind: str) -> tuple[tuple[str, ...], ...]:
         """What each edge of a kind of cell can be."""
         return config.operations[kind]
 
-    def forward(
-        self,
-        pixel_values: Tensor,
-        labels: Tensor | None = None,
-        *,
-        mixture: Mapping[str, Tensor] | None = None,
-        arch: Architecture | None = None,
-        **kwargs,
-    ) -> ImageClassifierOutput:
-        """Runs the superposition of all nets (`mixture`), or one subnet (`arch`).
-
-        Args:
-            pixel_values: Images (batch, channels, height, width).
-            labels: Classes (batch,), or what the loss function takes.
-            mixture: Kind of cell -> shares (edges, operations), see `ArchParameters.sample` and `one_hot`.
-            arch: The architecture to run single-path, at the cost of the small net.
-            **kwargs: None are taken.
-
-        Raises:
-            ValueError: Neither or both of `mixture` and `arch` are given, or either does not fit the space.
-        """
-        if mixture is None and arch is None:
-            raise ValueError("a supernet of cells has no largest net to run; give a mixture or an arch")
-        check_arguments(mixture, arch, (), kwargs)
-        if arch is not None:
-            return self._single_path(arch, {"pixel_values": pixel_values, "labels": labels})
-        shares, config = self._left(self._shares(mixture)), self.config
-        mixed = {k: edge_shares(config.space.choices[k], rows, config.entangled) for k, rows in shares.items()}
+    def superposed(self, pixel_values: Tensor, shares: Mapping[str, Tensor]) -> Tensor:
+        config = self.config
+        mixed = {
+            kind: edge_shares(config.space.choices[kind], rows, config.entangled)
+            for kind, rows in self._left(shares).items()
+        }
         logits, _ = self.classify(
             pixel_values, lambda kind, number, edge, x: superposed_edge(edge, x, mixed[kind], number)
         )
-        loss = None if labels is None else self.loss_function(labels, logits, config)
-        return ImageClassifierOutput(loss=loss, logits=logits)
+        return logits
 
     def most_likely(self, shares: Mapping[str, Tensor]) -> Architecture:
         """The architecture that shares stand for; DARTS's rule where nodes keep some of their edges only."""

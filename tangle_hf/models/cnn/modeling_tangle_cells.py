@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
-from transformers.modeling_outputs import ImageClassifierOutput
+from transformers import initialization as init
+from transformers.modeling_outputs import ImageClassifierOutputWithNoAttention
+from transformers.utils import can_return_tuple
 
 from .configuration_tangle_cells import STEM_MULTIPLIER, Layer, TangleCellsConfig
 from .genotypes import Cell as Wiring
@@ -34,6 +36,10 @@ class Edge(nn.ModuleDict):
             self[name] = make_operation(operation, width, stride, config.norm_affine, config.pool_norm)
 
     def forward(self, x: Tensor, drop_path: float = 0.0) -> Tensor:
+        if len(self) != 1:
+            raise ValueError(
+                f"an edge can be {self.operations}: a supernet of cells needs a mixture or an arch to run"
+            )
         (module,) = self.values()
         out = partial_channels(x, self.partial_channels, self.stride, module)
         if self.training and drop_path and not isinstance(module, nn.Identity):
@@ -138,19 +144,25 @@ class TangleCellsPreTrainedModel(PreTrainedModel):
     config: TangleCellsConfig
     config_class = TangleCellsConfig
     main_input_name = "pixel_values"
+    input_modalities = ("image",)
     _no_split_modules = ["Cell"]
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Conv2d):
             outputs = module.out_channels // module.groups * module.kernel_size[0] * module.kernel_size[1]
-            nn.init.normal_(module.weight, 0.0, (2 / outputs) ** 0.5)
+            init.normal_(module.weight, std=(2 / outputs) ** 0.5)
         elif isinstance(module, nn.Linear):
-            nn.init.kaiming_uniform_(module.weight, a=5**0.5)
             bound = module.in_features**-0.5
-            nn.init.uniform_(module.bias, -bound, bound)
+            init.uniform_(module.weight, -bound, bound)
+            init.uniform_(module.bias, -bound, bound)
         elif isinstance(module, nn.BatchNorm2d):
-            module.reset_parameters()
+            if module.affine:
+                init.ones_(module.weight)
+                init.zeros_(module.bias)
+            init.zeros_(module.running_mean)
+            init.ones_(module.running_var)
+            init.zeros_(module.num_batches_tracked)
 
 
 class TangleCellsForImageClassification(TangleCellsPreTrainedModel):
@@ -186,13 +198,16 @@ class TangleCellsForImageClassification(TangleCellsPreTrainedModel):
         """What each edge of a kind of cell can be: here, one operation."""
         return tuple((operation,) for operation in config.operations[kind])
 
-    def forward(self, pixel_values: Tensor, labels: Tensor | None = None, **kwargs) -> ImageClassifierOutput:
+    @can_return_tuple
+    def forward(
+        self, pixel_values: Tensor | None = None, labels: Tensor | None = None, **kwargs
+    ) -> ImageClassifierOutputWithNoAttention:
         """Classifies images.
 
         Args:
             pixel_values: Images (batch, channels, height, width).
             labels: Classes (batch,), or what the loss function takes.
-            **kwargs: Handed on to the loss function.
+            **kwargs: As in transformers.
         """
         rate = self.drop_path_rate if self.training else 0.0
         logits, auxiliary = self.classify(pixel_values, lambda kind, number, edge, x: edge(x, rate))
@@ -202,7 +217,7 @@ class TangleCellsForImageClassification(TangleCellsPreTrainedModel):
             if auxiliary is not None:
                 second = self.loss_function(labels, auxiliary, self.config, **kwargs)
                 loss = loss + self.config.auxiliary_weight * second
-        return ImageClassifierOutput(loss=loss, logits=logits)
+        return ImageClassifierOutputWithNoAttention(loss=loss, logits=logits)
 
     def classify(
         self, pixel_values: Tensor, run_edge: Callable[[str, int, Edge, Tensor], Tensor]

@@ -13,11 +13,6 @@ from .genotypes import cell_of, edge_name, notation, parse
 from .modeling_tangle_cells import TangleCellsForImageClassification
 
 
-def subnet_forms(config: ElasticCellsConfig, arch: Architecture) -> dict[str, str | None]:
-    """Form -> None where an architecture has it, else the reason why not."""
-    return {"compact": None, "stock": "transformers has no networks of cells; use the compact form"}
-
-
 def subnet_skeleton(
     config: ElasticCellsConfig, arch: Architecture, form: str
 ) -> tuple[type[PreTrainedModel], TangleCellsConfig]:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ...entangle import share_sum
+from ...entangle import kernel_masks, share_sum
 from .modeling_tangle_cells import Edge, partial_channels
 from .operations import Zero, kernel_of, module_name
 
@@ -45,7 +45,7 @@ def edge_shares(choices: tuple[str, ...], rows: Tensor, entangled: bool) -> Edge
         shares[name] = rows[:, own].sum(1)
         if len(own) > 1:
             centres = _centres([kernel_of(choices[k]) for k in own]).to(rows)
-            kernels[name] = torch.einsum("ek,kij->eij", _relative(rows[:, own], shares[name]), centres)
+            kernels[name] = kernel_masks(centres, _relative(rows[:, own], shares[name]))
     return EdgeShares(shares, kernels)
 
 
@@ -80,10 +80,9 @@ def _relative(shares: Tensor, total: Tensor) -> Tensor:
 
 
 def _centres(kernels: list[int]) -> Tensor:
-    """Indicators of the centres of several sizes in the largest, (K, size, size)."""
+    """Which taps of one side of the largest kernel each of several has, (K, size)."""
     size = max(kernels)
-    centres = torch.zeros(len(kernels), size, size)
+    centres = torch.zeros(len(kernels), size)
     for centre, kernel in zip(centres, kernels, strict=True):
-        margin = (size - kernel) // 2
-        centre[margin : size - margin, margin : size - margin] = 1
+        centre[(size - kernel) // 2 : (size + kernel) // 2] = 1
     return centres
