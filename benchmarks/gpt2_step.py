@@ -10,6 +10,7 @@ the optimizer; a search step is an architecture step and a weight step.
 import argparse
 import json
 import random
+import resource
 
 import torch
 from side_by_side import compare_memory, compare_time, peak_memory, print_rows
@@ -178,6 +179,21 @@ def by_memory(rounds: int) -> None:
         compare_memory(__file__, {kind: {"kind": kind, "size": size} for kind in kinds})
 
 
+def by_faults(rounds: int) -> None:
+    """Page faults of one step: memory that went back to the system and is mapped again."""
+    for size in SIZES[:2]:
+        print(f"\npage faults: {size[0]}x{size[1]} tokens, vocabulary {size[2]}")
+        for kind in ("stock", "stock fused gelu", *BOTH):
+            step = build(kind, size, paper_space())
+            step()
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            for _ in range(rounds):
+                step()
+            print(
+                f"{kind:<34} {(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // rounds:9,}", flush=True
+            )
+
+
 QUESTIONS = {
     "time": by_time,
     "heads": by_heads,
@@ -188,6 +204,7 @@ QUESTIONS = {
     "compile": by_compile,
     "single_path": by_single_path,
     "memory": by_memory,
+    "faults": by_faults,
 }
 
 

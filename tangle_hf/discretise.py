@@ -7,6 +7,7 @@ of every attained cost are kept, in whole numbers, so that nothing better can ha
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -55,7 +56,8 @@ def discretise(
         mixture: Dimension -> shares (rows, K), e.g. `ArchParameters.probabilities`. A share of zero counts as 2e-308.
         budgets: Limits, all of which hold; none: the most likely architectures of the space.
         count: How many architectures to return at most.
-        band: Prefer architectures that use at least this share of one of the budgets; others only if there are none.
+        band: Prefer architectures that use at least this share of one of the budgets or, if there are none, of the largest
+            cost within it.
         standard_only: Only architectures that have the stock form.
 
     Returns:
@@ -73,38 +75,43 @@ def discretise(
     limits = np.array([budget.limit for budget in budgets], dtype=np.int64)
     lower = None if band is None or not budgets else np.array([band * budget.limit for budget in budgets])
     if standard_only:
-        found, least = _equal_layers(supernet, log_shares, budgets, limits, lower)
+        search = partial(_equal_layers, supernet, log_shares, budgets, limits)
     else:
-        found, least = _all(space, log_shares, budgets, limits, lower, count)
+        search = partial(_all, space, log_shares, budgets, limits, count)
+    found, least, most = search(lower)
     if not found:
         raise ValueError(_infeasible(budgets, least, standard_only))
-    inside = [entry for entry in found if entry[0]]
-    found = sorted(inside or found, key=lambda entry: -entry[1])[:count]
+    if not any(inside for inside, *_ in found):
+        found, *_ = search(band * most)
+    found = sorted((entry for entry in found if entry[0]), key=lambda entry: -entry[1])[:count]
     costs = ({budget.cost: exact(budget.table, arch) for budget in budgets} for *_, arch in found)
     return [Candidate(arch, score, cost) for (_, score, arch), cost in zip(found, costs, strict=True)]
 
 
 # What both ways of searching return: (in the band, log-probability, architecture) of those within the limits, among which
-# the best `count` in and out of the band are, and the smallest possible value of each cost.
-Found = tuple[list[tuple[bool, float, Architecture]], np.ndarray]
+# the best `count` in and out of the band are, the smallest possible value of each cost, and the largest within the limits.
+Found = tuple[list[tuple[bool, float, Architecture]], np.ndarray, np.ndarray]
 
 
 def _equal_layers(supernet, log_shares, budgets, limits, lower) -> Found:
     """A stock class has one value of each size, so only architectures with equal layers can be stock."""
-    space, found, least = supernet.space, [], np.full(len(budgets), np.iinfo(np.int64).max)
+    space, found = supernet.space, []
+    least, most = np.full(len(budgets), np.iinfo(np.int64).max), np.zeros(len(budgets), dtype=np.int64)
     for values in product(*space.choices.values()):
         arch = space.architecture(**dict(zip(space.choices, values, strict=True)))
         if supernet.subnet_forms(supernet.config, arch)["stock"] is None:
             costs = np.array([exact(budget.table, arch) for budget in budgets], dtype=np.int64)
             least = np.minimum(least, costs)
             if (costs <= limits).all():
+                most = np.maximum(most, costs)
                 found.append((_in_band(costs[None], lower)[0], _log_probability(space, log_shares, arch), arch))
-    return found, least
+    return found, least, most
 
 
-def _all(space: SearchSpace, log_shares, budgets, limits, lower, count) -> Found:
+def _all(space: SearchSpace, log_shares, budgets, limits, count, lower) -> Found:
     shared = [name for name in space.choices if name not in space.per_layer and name != space.depth_name]
-    found, least = [], np.full(len(budgets), np.iinfo(np.int64).max)
+    found = []
+    least, most = np.full(len(budgets), np.iinfo(np.int64).max), np.zeros(len(budgets), dtype=np.int64)
     for chosen in product(*(range(len(space.choices[name])) for name in shared)):
         index = dict(zip(shared, chosen, strict=True))
         layers = (
@@ -118,12 +125,13 @@ def _all(space: SearchSpace, log_shares, budgets, limits, lower, count) -> Found
         states = _States(outside[None], scores, [((name, 0), k) for name, k in index.items()])
         for stage, decisions in enumerate(stages):
             states = _stage(space, log_shares, states, stage, decisions, limits - cheapest[stage + 1 :].sum(0), count)
+        most = np.maximum(most, states.costs.max(0, initial=0))
         inside = _in_band(states.costs, lower)
         for group in (inside, ~inside):
             for state in states.best(group, count):
                 arch = _architecture(space, states.history(state))
                 found.append((bool(inside[state]), float(states.scores[state]), arch))
-    return found, least
+    return found, least, most
 
 
 def _stage(space: SearchSpace, log_shares, states: "_States", stage: int, layers, limits, count) -> "_States":

@@ -97,17 +97,20 @@ def everything(name):
 
 
 def enumerated(name, rows, budgets, standard_only=False, band=None):
-    """(log-probability, arch) of everything within the budgets, the best first; in the band where there is any."""
-    found, net = [], NETS[name]
+    """(log-probability, arch) of everything within the budgets, the best first; in the band, below a lower top if need be."""
+    within, net = [], NETS[name]
     for arch, every_cost, standard in everything(name):
         costs = [every_cost[budget.cost] for budget in budgets]
         if (standard or not standard_only) and all(c <= b.limit for c, b in zip(costs, budgets, strict=True)):
-            inside = (
-                band is None or not budgets or any(c >= band * b.limit for c, b in zip(costs, budgets, strict=True))
-            )
-            found.append((inside, log_probability(net.space, rows, arch), arch))
-    found = [entry for entry in found if entry[0]] or found
-    return sorted(((score, arch) for _, score, arch in found), key=lambda entry: -entry[0])
+            within.append((costs, (log_probability(net.space, rows, arch), arch)))
+    found = within
+    if band is not None and budgets and within:
+        reached = [max(costs) for costs in zip(*(costs for costs, _ in within), strict=True)]
+        for tops in ([budget.limit for budget in budgets], reached):
+            found = [e for e in within if any(cost >= band * top for cost, top in zip(e[0], tops, strict=True))]
+            if found:
+                break
+    return sorted((entry for _, entry in found), key=lambda entry: -entry[0])
 
 
 @pytest.mark.parametrize("name", NETS)

@@ -4,10 +4,25 @@ import oracle
 import pytest
 import torch
 
-from tangle_hf.entangle import masked_linear, share_mask, share_sum, superpose_layer_norm, superpose_linear
+from tangle_hf.entangle import (
+    layer_norm,
+    linear,
+    masked_linear,
+    share_mask,
+    share_sum,
+    superpose_layer_norm,
+    superpose_linear,
+)
 
 
 WIDTHS = (3, 5, 8)
+
+
+@pytest.fixture(autouse=True, params=["one block", "blocks of tokens"])
+def blocks(request, monkeypatch):
+    if request.param == "blocks of tokens":  # of 3 and 2 of the 8 tokens here, the last one cut short
+        monkeypatch.setattr(layer_norm, "BLOCK_BYTES", 3 * 8 * 8)
+        monkeypatch.setattr(linear, "BLOCK_BYTES", 2 * 6 * 8)
 
 
 def norm_inputs(dtype=torch.float64):
@@ -15,17 +30,23 @@ def norm_inputs(dtype=torch.float64):
     return [t.to(dtype).requires_grad_() for t in (x, weight, bias, torch.rand(3).softmax(0))]
 
 
+@pytest.mark.parametrize("widths", [WIDTHS, (4, 6, 8)], ids=str)  # of greatest common divisor 1 and 2
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
-def test_layer_norm_is_the_sum_over_widths(dtype, tolerance):
+def test_layer_norm_is_the_sum_over_widths(dtype, tolerance, widths):
     x, weight, bias, shares = norm_inputs(dtype)
     for offset in (0.0, 1000.0):  # a large mean must not cost precision through cancellation
-        found = superpose_layer_norm(x + offset, weight, bias, shares, WIDTHS, 1e-5)
-        expected = oracle.layer_norm(x + offset, weight, bias, shares, WIDTHS, 1e-5)
+        found = superpose_layer_norm(x + offset, weight, bias, shares, widths, 1e-5)
+        expected = oracle.layer_norm(x + offset, weight, bias, shares, widths, 1e-5)
         torch.testing.assert_close(found, expected, rtol=0, atol=tolerance * (1 if offset == 0 else 1000))
 
 
-def test_layer_norm_gradients():
-    assert torch.autograd.gradcheck(lambda *t: superpose_layer_norm(*t, WIDTHS, 1e-5), norm_inputs())
+@pytest.mark.parametrize("widths", [WIDTHS, (4, 6, 8)], ids=str)
+@pytest.mark.parametrize("frozen", [(), (1, 2), (0,), (3,), (0, 3)], ids=str)
+def test_layer_norm_gradients(widths, frozen):
+    inputs = norm_inputs()
+    for number in frozen:
+        inputs[number].requires_grad_(False)
+    assert torch.autograd.gradcheck(lambda *t: superpose_layer_norm(*t, widths, 1e-5), inputs)
 
 
 def linear_inputs(prefix_of, dtype=torch.float64):

@@ -49,7 +49,7 @@ class TangleConvMacroForImageClassification(PreTrainedModel):
         self, pixel_values: Tensor | None = None, labels: Tensor | None = None, **kwargs
     ) -> ImageClassifierOutputWithNoAttention:
         """Classifies images (batch, channels, height, width); with labels (batch,) the output has the loss."""
-        logits = self.classify(pixel_values, lambda number, x: self.convs[number](x))
+        logits = self.classify(pixel_values.to(self.classifier.weight.dtype), lambda number, x: self.convs[number](x))
         loss = None if labels is None else self.loss_function(labels, logits, self.config)
         return ImageClassifierOutputWithNoAttention(loss=loss, logits=logits)
 

@@ -156,7 +156,7 @@ class TangleMobileNetV3ForImageClassification(PreTrainedModel):
         self, pixel_values: Tensor | None = None, labels: Tensor | None = None, **kwargs
     ) -> ImageClassifierOutputWithNoAttention:
         """Classifies images (batch, channels, height, width); with labels (batch,) the output has the loss."""
-        x = self.first(self.stem(pixel_values))
+        x = self.first(self.stem(pixel_values.to(self.classifier.weight.dtype)))
         for stage in self.stages:
             for block in stage:
                 x = block(x)
