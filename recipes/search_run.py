@@ -47,6 +47,7 @@ class SearchTask:
         sample: Inputs of one forward pass, to compare an export with the supernet.
         example: What an example is called.
         sequence_length: Tokens of an example of text.
+        settle: Called with what was found before it is tested and exported: batch norms want statistics of their own.
     """
 
     pipeline: str
@@ -60,6 +61,7 @@ class SearchTask:
     sample: Mapping[str, torch.Tensor]
     example: str
     sequence_length: int | None = None
+    settle: Callable[[Architecture], None] = lambda arch: None
 
 
 @contextmanager
@@ -154,6 +156,7 @@ def report(
             task.sequence_length,
         )
         arch = candidates[0][0].arch
+        task.settle(arch)
         plot_shares(metrics, space.choices, run_dir / "shares.png")
         (run_dir / "architecture.json").write_text(arch.to_json() + "\n")
         inputs = {name: values.to(supernet.device) for name, values in task.sample.items()}

@@ -103,6 +103,56 @@ class ViTSpaceArguments:
             raise ValueError(f"initializer_range={self.initializer_range} must be above 0")
 
 
+@dataclass
+class ConvSpaceArguments:
+    """The convolutional space and the supernet that holds it. Choices that are left out are the paper's.
+
+    Raises:
+        ValueError: A number is out of its range.
+    """
+
+    _argument_group_name = "search space"
+
+    space: str = field(
+        default="conv_macro", metadata={"help": "conv_macro (four convolutions) or mobilenetv3 (once-for-all's space)"}
+    )
+    kernel_size: list[int] = field(default_factory=list, metadata={"help": "choices of the kernel size, odd numbers"})
+    expand_ratio: list[float] = field(
+        default_factory=list, metadata={"help": "mobilenetv3: choices of inner channels / input channels of a block"}
+    )
+    depths: list[int] = field(default_factory=list, metadata={"help": "mobilenetv3: choices of the blocks of a stage"})
+    width_multiplier: float = field(default=1.0, metadata={"help": "mobilenetv3: multiplies all numbers of channels"})
+    strides: list[int] = field(
+        default_factory=list,
+        metadata={"help": "mobilenetv3: strides of stem, first block and the five stages; default: 2 1 2 2 2 1 2, for "
+                          "images of 224 pixels; 1 1 1 2 2 1 2 suits 32"},
+    )  # fmt: skip
+    kernel_transform: bool = field(
+        default=False, metadata={"help": "mobilenetv3: smaller kernels by trained matrices, as in once-for-all"}
+    )
+    dropout: float | None = field(
+        default=None, metadata={"help": "dropout in front of the classifier; default: 0.5 conv_macro, 0.1 mobilenetv3"}
+    )
+    recalibration_batches: int = field(
+        default=200,
+        metadata={"help": "training batches from which a found net with batch norms gets statistics of its own"},
+    )
+    start_from: str | None = field(
+        default=None,
+        metadata={"help": "a net of the same space to start from, exported or a supernet; the largest choices must be "
+                          "its sizes"},
+    )  # fmt: skip
+
+    def __post_init__(self):
+        self.expand_ratio = [int(ratio) if float(ratio).is_integer() else ratio for ratio in self.expand_ratio]
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout={self.dropout} must be at least 0 and below 1")
+        if self.width_multiplier <= 0:
+            raise ValueError(f"width_multiplier={self.width_multiplier} must be above 0")
+        if self.recalibration_batches < 1:
+            raise ValueError(f"recalibration_batches={self.recalibration_batches} must be at least 1")
+
+
 def search_space(arguments: SpaceArguments | ViTSpaceArguments, whole: list[str], per_layer: list[str]) -> SearchSpace:
     """The space of these arguments.
 
