@@ -47,6 +47,8 @@ class SearchTask:
         sample: Inputs of one forward pass, to compare an export with the supernet.
         example: What an example is called.
         sequence_length: Tokens of an example of text.
+        settle: Called with what was found before it is tested and exported: batch norms want statistics of their own.
+        notation: Architecture -> how the field writes it, where it has a way of its own.
     """
 
     pipeline: str
@@ -60,6 +62,8 @@ class SearchTask:
     sample: Mapping[str, torch.Tensor]
     example: str
     sequence_length: int | None = None
+    settle: Callable[[Architecture], None] = lambda arch: None
+    notation: Callable[[Architecture], str] | None = None
 
 
 @contextmanager
@@ -107,7 +111,7 @@ def run(
     check_budgets(settings, supernet, task.sequence_length)
     if accelerator.is_main_process:
         write_config(run_dir, resolved)
-        print(f"{supernet.space.size:,} architectures, the largest has {supernet.num_parameters():,} parameters")
+        print(f"{supernet.space.size:,} architectures, the supernet has {supernet.num_parameters():,} parameters")
     if settings.report_to != "none":
         accelerator.init_trackers("tangle_hf", config={k: str(v) for k, v in resolved.items()})
     arch_parameters = search(
@@ -143,7 +147,7 @@ def report(
         cost = {"parameters": num_params(space, arch, supernet.config), **task.compute(arch)}
         rows.append({"net": name, **cost, **scores})
 
-    results = {"largest": space.largest.to_dict()}
+    results = {"largest": space.largest.to_dict()} if space.ordered else {}
     if not method.single_path:
         budgets = budgets_of(settings, supernet, task.sequence_length)
         candidates = choose(
@@ -154,6 +158,7 @@ def report(
             task.sequence_length,
         )
         arch = candidates[0][0].arch
+        task.settle(arch)
         plot_shares(metrics, space.choices, run_dir / "shares.png")
         (run_dir / "architecture.json").write_text(arch.to_json() + "\n")
         inputs = {name: values.to(supernet.device) for name, values in task.sample.items()}
@@ -168,7 +173,10 @@ def report(
         results["candidates"] = [
             {"arch": c.arch.to_dict(), "log_probability": c.log_probability, "loss": loss} for c, loss in candidates
         ]
-    row("largest, in the supernet", space.largest, task.test(supernet, arch=space.largest))
+        results |= {"notation": task.notation(arch)} if task.notation else {}
+    if space.ordered or method.single_path:
+        name = "largest, in the supernet" if space.ordered else "last choices, in the supernet"
+        row(name, space.largest, task.test(supernet, arch=space.largest))
     results["table"] = rows
     (run_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     print("\n" + format_table(rows))
@@ -176,6 +184,8 @@ def report(
         return print(
             f"\n{settings.sampler} trains weights and chooses nothing; the supernet is in {run_dir / 'supernet'}"
         )
+    if task.notation:
+        print(f"\n{results['notation']}")
     loading = ", trust_remote_code=True" if written.form == "compact" else ""
     print(f"\nfound: {arch}\nentropy of the architecture parameters: {results['entropy']:.3f} of 1 (undecided)")
     units = {

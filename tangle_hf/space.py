@@ -214,6 +214,11 @@ class SearchSpace:
         return stage**self.stages * math.prod(len(self.choices[name]) ** self.rows(name) for name in others)
 
     @property
+    def ordered(self) -> bool:
+        """Whether all choices are sizes, so that one net is the largest; names of operations have no order."""
+        return not any(isinstance(choice, str) for choices in self.choices.values() for choice in choices)
+
+    @property
     def largest(self) -> Architecture:
         """The architecture that takes the last choice everywhere; where choices are sizes its weights are the supernet's."""
         return self.architecture(**{name: choices[-1] for name, choices in self.choices.items()})

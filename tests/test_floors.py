@@ -11,8 +11,8 @@ import tangle_hf
 
 PACKAGE = Path(tangle_hf.__file__).parent
 FLOORS = {"space": 0, "version": 0, "samplers": 1, "axes": 1, "entangle": 1, "arch": 1.5, "models": 2, "extract": 3,
-          "cost_table": 3, "cost": 3.1, "budgets": 3.2, "discretise": 3.3, "metrics": 3, "table": 3, "search": 4, "export": 5,
-          "analysis": 5, "resolve": 5.1}  # fmt: skip
+          "cost_table": 3, "cost": 3.1, "budgets": 3.2, "discretise": 3.3, "metrics": 3, "table": 3, "recalibrate": 3,
+          "search": 4, "export": 5, "analysis": 5, "resolve": 5.1}  # fmt: skip
 SHARED = [path.stem for path in (PACKAGE / "models").glob("*.py")]  # families may read these, not each other
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

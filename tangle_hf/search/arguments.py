@@ -7,6 +7,7 @@ from ..samplers import SAMPLERS
 
 
 BUDGET_MODES = ("equal", "at_most")
+OPTIMIZERS = ("adamw", "sgd")
 
 
 @dataclass
@@ -30,10 +31,15 @@ class SearchArguments:
     max_steps: int = field(default=400, metadata={"help": "weight steps; each has an architecture step before it"})
     per_device_batch_size: int = field(default=16, metadata={"help": "examples per process and micro-batch"})
     gradient_accumulation_steps: int = field(default=1, metadata={"help": "micro-batches per step, of both levels"})
-    learning_rate: float = field(default=3e-3, metadata={"help": "peak learning rate of the weights (AdamW, cosine)"})
+    optimizer: str = field(
+        default="adamw",
+        metadata={"help": "of the weights: adamw, or sgd with Nesterov momentum as in convolutional nets"},
+    )
+    sgd_momentum: float = field(default=0.9, metadata={"help": "momentum of sgd, in [0, 1)"})
+    learning_rate: float = field(default=3e-3, metadata={"help": "peak learning rate of the weights (cosine)"})
     min_learning_rate: float = field(default=3e-4, metadata={"help": "learning rate at the end"})
     warmup_steps: int = field(default=20, metadata={"help": "steps of linear learning-rate warm-up"})
-    weight_decay: float = field(default=0.1, metadata={"help": "AdamW weight decay of matrices"})
+    weight_decay: float = field(default=0.1, metadata={"help": "weight decay of matrices and kernels"})
     adam_beta1: float = field(default=0.9, metadata={"help": "AdamW beta1 of the weights"})
     adam_beta2: float = field(default=0.99, metadata={"help": "AdamW beta2 of the weights"})
     max_grad_norm: float = field(default=1.0, metadata={"help": "gradient clipping of the weights"})
@@ -119,6 +125,10 @@ class SearchArguments:
         for name in (*counts, "logging_steps", "eval_steps", "eval_batches", "save_steps", "budget_candidates"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer={self.optimizer!r} is unknown; choose one of {OPTIMIZERS}")
+        if not 0 <= self.sgd_momentum < 1:
+            raise ValueError(f"sgd_momentum={self.sgd_momentum} must be at least 0 and below 1")
         if self.learning_rate <= 0:
             raise ValueError(f"learning_rate={self.learning_rate} must be above 0")
         for name in (

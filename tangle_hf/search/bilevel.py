@@ -246,12 +246,15 @@ def _finite(loss: Tensor, which: str, step: int) -> float:
 
 
 def _weight_optimizer(supernet: PreTrainedModel, arguments: SearchArguments) -> torch.optim.Optimizer:
-    """AdamW; weight decay on matrices only."""
+    """AdamW or SGD; weight decay on matrices and kernels only."""
     parameters = list(supernet.parameters())
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": arguments.weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
+    if arguments.optimizer == "sgd":
+        momentum = arguments.sgd_momentum
+        return torch.optim.SGD(groups, lr=arguments.learning_rate, momentum=momentum, nesterov=momentum > 0)
     return torch.optim.AdamW(groups, lr=arguments.learning_rate, betas=(arguments.adam_beta1, arguments.adam_beta2))
 
 
