@@ -24,7 +24,8 @@ from arguments import parse
 from finetune_tasks import Task, language_task, vision_task
 from image_transforms import AugmentationArguments
 from run_folder import check_run_folder, write_config, write_json
-from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+from training import TrainingSettings, save_whole, train, training_arguments
+from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
 from tangle_hf.analysis import format_table
@@ -35,7 +36,7 @@ FREE_ON_RESUME = {"resume", "output_dir", "mode", "seeds", "logging_steps", "sav
 
 
 @dataclass
-class FinetuneArguments:
+class FinetuneArguments(TrainingSettings):
     """Which checkpoint, what to do with it, and how to train.
 
     Raises:
@@ -44,7 +45,9 @@ class FinetuneArguments:
 
     _argument_group_name = "fine-tuning"
 
-    checkpoint: str = field(metadata={"help": "folder or Hub name of the model: stock, or compact with its own code"})
+    checkpoint: str = field(
+        kw_only=True, metadata={"help": "folder or Hub name of the model: stock, or compact with its own code"}
+    )
     mode: list[str] = field(
         default_factory=lambda: ["finetune"],
         metadata={"help": "one or several of: inherit (evaluate as cut out; for images, only on the checkpoint's own "
@@ -61,27 +64,10 @@ class FinetuneArguments:
     )
     num_train_epochs: float = field(default=3.0, metadata={"help": "passes over the training data"})
     max_steps: int | None = field(default=None, metadata={"help": "steps; overrides num_train_epochs"})
-    per_device_batch_size: int = field(default=32, metadata={"help": "examples per process and micro-batch"})
-    gradient_accumulation_steps: int = field(default=1, metadata={"help": "micro-batches per step"})
-    optimizer: str = field(default="adamw", metadata={"help": "adamw, or sgd with momentum 0.9"})
-    learning_rate: float = field(default=1e-3, metadata={"help": "peak learning rate, followed by a cosine"})
-    retrain_learning_rate: float | None = field(
-        default=None, metadata={"help": "the same for retrain; default: learning_rate"}
-    )
-    min_learning_rate: float = field(default=1e-5, metadata={"help": "learning rate at the end"})
-    warmup_learning_rate: float = field(default=1e-6, metadata={"help": "learning rate at the start of the warm-up"})
-    warmup_ratio: float = field(
-        default=0.05, metadata={"help": "share of the steps in which the learning rate rises linearly"}
-    )
-    weight_decay: float = field(default=0.05, metadata={"help": "weight decay, not of biases and norms"})
-    max_grad_norm: float = field(default=1.0, metadata={"help": "gradient clipping; 0 for none"})
-    mixed_precision: str = field(default="no", metadata={"help": "no or bf16"})
-    logging_steps: int = field(default=50, metadata={"help": "steps between printed losses"})
-    save_steps: int = field(default=500, metadata={"help": "steps between checkpoints; the last two are kept"})
-    dataloader_num_workers: int = field(default=0, metadata={"help": "worker processes that load and augment"})
     resume: bool = field(default=False, metadata={"help": "continue the run in output_dir"})
 
     def __post_init__(self):
+        super().__post_init__()
         for mode in self.mode:
             if mode not in MODES:
                 raise ValueError(f"mode={mode!r} is unknown; choose from {MODES}")
@@ -90,27 +76,10 @@ class FinetuneArguments:
         for name in ("mode", "seeds"):
             if len(set(getattr(self, name))) < len(getattr(self, name)):
                 raise ValueError(f"{name}={getattr(self, name)} names something twice")
-        for name in (
-            "per_device_batch_size",
-            "gradient_accumulation_steps",
-            "logging_steps",
-            "save_steps",
-            "max_steps",
-        ):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
-        for name in ("num_train_epochs", "learning_rate"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name}={getattr(self, name)} must be above 0")
-        for name in ("min_learning_rate", "warmup_learning_rate", "weight_decay", "max_grad_norm"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}={getattr(self, name)} must not be negative")
-        if not 0 <= self.warmup_ratio < 1:
-            raise ValueError(f"warmup_ratio={self.warmup_ratio} must be at least 0 and below 1")
-        if self.optimizer not in ("adamw", "sgd"):
-            raise ValueError(f"optimizer={self.optimizer!r} is unknown; choose adamw or sgd")
-        if self.mixed_precision not in ("no", "bf16"):
-            raise ValueError(f"mixed_precision={self.mixed_precision!r} is not supported; choose no or bf16")
+        if self.max_steps is not None and self.max_steps < 1:
+            raise ValueError(f"max_steps={self.max_steps} must be at least 1")
+        if self.num_train_epochs <= 0:
+            raise ValueError(f"num_train_epochs={self.num_train_epochs} must be above 0")
 
 
 def main(settings: FinetuneArguments, data: text_data.DataArguments | image_data.DataArguments, *augmentation) -> None:
@@ -142,98 +111,14 @@ def main(settings: FinetuneArguments, data: text_data.DataArguments | image_data
         set_seed(seed)
         model = task.build(mode).to(state.device)
         if mode != "inherit":
-            model = train(model, task, settings, mode, seed, run_dir / "checkpoints" / name)
+            length = (settings.max_steps, settings.num_train_epochs)
+            folder = run_dir / "checkpoints" / name
+            model = train(model, task.train_data(seed), training_arguments(settings, mode, seed, folder, *length))
         if state.is_main_process:
             finish(model, task, settings, run_dir, name, {"mode": mode, "seed": None if mode == "inherit" else seed})
         state.wait_for_everyone()
     if state.is_main_process:
         print("\n" + report(task.metric, settings.checkpoint, run_dir))
-
-
-class TellEpoch(TrainerCallback):
-    """Tells examples with a `set_epoch` which epoch it is; accelerate's loader does not after a resume, or on two processes."""
-
-    def __init__(self, examples: torch.utils.data.Dataset):
-        self.examples = examples
-
-    def on_epoch_begin(self, args, state, control, **unused):
-        if hasattr(self.examples, "set_epoch"):
-            self.examples.set_epoch(int(state.epoch + 1e-6))  # a resumed epoch begins with a fraction
-
-
-class ResumingTrainer(Trainer):
-    """Trainer, which reads the weights of its checkpoints by their names in memory; on disk a ViT has those of transformers 4.
-
-    Trainer itself would only warn and go on from the weights it was given (transformers issue 43701).
-    """
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: PreTrainedModel | None = None) -> None:
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
-            return super()._load_from_checkpoint(resume_from_checkpoint, model)
-        model = self.model if model is None else model
-        model.load_state_dict(type(model).from_pretrained(resume_from_checkpoint).state_dict())
-
-
-def train(
-    model: PreTrainedModel, task: Task, settings: FinetuneArguments, mode: str, seed: int, folder: Path
-) -> PreTrainedModel:
-    """Trains with `transformers.Trainer`, from the last whole checkpoint in the folder if there is one."""
-    trainer = ResumingTrainer(
-        model, training_arguments(settings, mode, seed, folder), train_dataset=task.train_data(seed)
-    )
-    trainer.add_callback(TellEpoch(trainer.train_dataset))
-    trainer.train(resume_from_checkpoint=last_checkpoint(folder))
-    return trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-
-
-def training_arguments(settings: FinetuneArguments, mode: str, seed: int, folder: Path) -> TrainingArguments:
-    """The arguments of `Trainer` for these settings."""
-    peak = settings.learning_rate
-    if mode == "retrain" and settings.retrain_learning_rate is not None:
-        peak = settings.retrain_learning_rate
-    return TrainingArguments(
-        output_dir=str(folder),
-        seed=seed,
-        per_device_train_batch_size=settings.per_device_batch_size,
-        gradient_accumulation_steps=settings.gradient_accumulation_steps,
-        num_train_epochs=settings.num_train_epochs,
-        max_steps=settings.max_steps or -1,
-        optim="adamw_torch" if settings.optimizer == "adamw" else "sgd",
-        optim_args=None if settings.optimizer == "adamw" else "momentum=0.9",
-        learning_rate=peak,
-        lr_scheduler_type="cosine_warmup_with_min_lr",
-        lr_scheduler_kwargs={
-            "min_lr_rate": settings.min_learning_rate / peak,
-            "warmup_lr_rate": settings.warmup_learning_rate / peak,
-        },
-        warmup_steps=settings.warmup_ratio,  # below 1, Trainer takes it for a share
-        weight_decay=settings.weight_decay,
-        max_grad_norm=settings.max_grad_norm,
-        use_cpu=not torch.accelerator.is_available(),  # must be said for bf16
-        bf16=settings.mixed_precision == "bf16",
-        logging_steps=settings.logging_steps,
-        save_steps=settings.save_steps,
-        save_total_limit=2,
-        dataloader_num_workers=settings.dataloader_num_workers,
-        dataloader_pin_memory=torch.accelerator.is_available(),
-        ddp_find_unused_parameters=False,
-        remove_unused_columns=False,
-        report_to="none",
-    )
-
-
-def last_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint of `Trainer` that was written to its end; its state is written last."""
-    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json") if _is_json(path)]
-    return str(max(whole, key=lambda path: int(path.name.split("-")[1]))) if whole else None
-
-
-def _is_json(path: Path) -> bool:
-    try:
-        json.loads(path.read_text())
-    except ValueError:
-        return False
-    return True
 
 
 def finish(
@@ -242,12 +127,7 @@ def finish(
     """Scores the model, leaves it in a folder of its own, and then its row; its checkpoints are not needed any more."""
     scores = {split: task.score(model, split, settings.per_device_batch_size) for split in ("validation", "test")}
     if row["mode"] != "inherit":
-        partial = run_dir / f".partial-{name}"
-        shutil.rmtree(partial, ignore_errors=True)
-        model.save_pretrained(partial)
-        task.processor.save_pretrained(partial)
-        shutil.rmtree(run_dir / name, ignore_errors=True)
-        partial.rename(run_dir / name)
+        save_whole(model, task.processor, run_dir / name)
     write_json(run_dir / "rows" / f"{name}.json", {**row, "parameters": model.num_parameters(), **scores})
     shutil.rmtree(run_dir / "checkpoints" / name, ignore_errors=True)
     if (run_dir / "checkpoints").is_dir() and not any((run_dir / "checkpoints").iterdir()):

@@ -33,8 +33,9 @@ class SearchArguments:
     gradient_accumulation_steps: int = field(default=1, metadata={"help": "micro-batches per step, of both levels"})
     optimizer: str = field(
         default="adamw",
-        metadata={"help": "of the weights: adamw, or sgd with Nesterov momentum as in convolutional nets"},
+        metadata={"help": "of the weights: adamw, or sgd with momentum as in convolutional nets"},
     )
+    nesterov: bool = field(default=True, metadata={"help": "Nesterov's form of the momentum of sgd"})
     sgd_momentum: float = field(default=0.9, metadata={"help": "momentum of sgd, in [0, 1)"})
     learning_rate: float = field(default=3e-3, metadata={"help": "peak learning rate of the weights (cosine)"})
     min_learning_rate: float = field(default=3e-4, metadata={"help": "learning rate at the end"})

@@ -254,7 +254,9 @@ def _weight_optimizer(supernet: PreTrainedModel, arguments: SearchArguments) -> 
     ]
     if arguments.optimizer == "sgd":
         momentum = arguments.sgd_momentum
-        return torch.optim.SGD(groups, lr=arguments.learning_rate, momentum=momentum, nesterov=momentum > 0)
+        return torch.optim.SGD(
+            groups, lr=arguments.learning_rate, momentum=momentum, nesterov=arguments.nesterov and momentum > 0
+        )
     return torch.optim.AdamW(groups, lr=arguments.learning_rate, betas=(arguments.adam_beta1, arguments.adam_beta2))
 
 

@@ -11,11 +11,12 @@ import pytest
 import text_data
 import torch
 from arguments import parse
-from finetune import MODES, FinetuneArguments, arguments, last_checkpoint, main, training_arguments
+from finetune import MODES, FinetuneArguments, arguments, main
 from finetune_tasks import language_task, vision_task
 from image_data import DataArguments, load_images
 from image_models import checkpoint_processor, names_of
 from image_transforms import AugmentationArguments, evaluation_images, image_processor
+from training import last_checkpoint, training_arguments
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageClassification,
@@ -273,7 +274,7 @@ def test_the_learning_rate_rises_from_its_start_to_its_peak_and_falls_to_its_end
         warmup_ratio=0.1, optimizer="sgd",
     )  # fmt: skip
     for mode, peak in (("finetune", 0.1), ("retrain", 0.2)):
-        options = training_arguments(settings, mode, 5, tmp_path)
+        options = training_arguments(settings, mode, 5, tmp_path, settings.max_steps, settings.num_train_epochs)
         assert options.seed == 5
         optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=options.learning_rate)
         scheduler = get_scheduler(

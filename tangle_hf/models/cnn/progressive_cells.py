@@ -21,6 +21,8 @@ def strongest_operations(
 ) -> dict[str, list[list[str]]]:
     """The operations with the largest shares on each edge, of those that are left.
 
+    Where nodes keep some of their edges only, whatever the share of `none` (`kept_inputs`), it is the first to go.
+
     Args:
         config: The supernet's.
         shares: Kind of cell -> shares (edges, operations).
@@ -39,8 +41,8 @@ def strongest_operations(
             if not 1 <= keep <= len(left):
                 where = f"edge {number} ({edge_name(config.wiring, number)}) of {kind}"
                 raise ValueError(f"{keep} operations cannot be kept on {where}, which has {left}")
-            row = shares[kind][number]
-            ranked = sorted(left, key=lambda name, row=row, choices=choices: -row[choices.index(name)].item())
+            row, last = shares[kind][number], "none" if config.kept_inputs else None
+            ranked = sorted(left, key=lambda c, row=row, all=choices, last=last: (c == last, -row[all.index(c)].item()))
             kept[kind].append([name for name in choices if name in ranked[:keep]])
     return kept
 
