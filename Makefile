@@ -12,7 +12,7 @@ search: $(VENV)/.installed
 	$(LAUNCH) recipes/search_gpt.py --output_dir runs/search_gpt $(ARGS)
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 style: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
