@@ -1,6 +1,6 @@
 """Another budget for a finished search: its trained distribution is discretised again, nothing is trained."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,15 +8,20 @@ import torch
 import yaml
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoTokenizer, PreTrainedModel
+from transformers.utils import logging
 
-from .arch import ArchParameters
+from .arch import ArchParameters, one_hot
 from .budgets import make_budgets
 from .discretise import Candidate, discretise
 from .export import Export, export
 from .models.loading import load_supernet
+from .recalibrate import batch_norms, recalibrate
 from .samplers import sampler
 from .search.choose import BAND
 from .space import Architecture
+
+
+logger = logging.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,7 @@ def resolve(
     loss: Callable[[PreTrainedModel, Architecture], float] | None = None,
     inputs: Mapping[str, Tensor] | None = None,
     form: str = "auto",
+    batches: Iterable[Tensor] | None = None,
 ) -> Resolved:
     """Finds the best architecture of a finished run within other budgets, and exports it.
 
@@ -57,6 +63,8 @@ def resolve(
         loss: Loss of an architecture in the supernet that it is given; None takes the most likely architecture.
         inputs: Arguments of one forward pass to compare the export by; made up if None.
         form: As in `tangle_hf.extract`.
+        batches: Training images (batch, channels, height, width), from which what is exported gets batch-norm statistics of
+            its own; without them a net with batch norms keeps those of the run's net, which warns.
 
     Raises:
         ValueError: The run is not finished or chose nothing, a budget is unknown or cannot be kept, or the folder holds
@@ -79,6 +87,12 @@ def resolve(
     candidates = discretise(supernet, shares, limits, count=count, band=BAND, standard_only=standard_only)
     if loss is not None:
         candidates = sorted(candidates, key=lambda candidate: loss(supernet, candidate.arch))
+    if batches is not None:
+        recalibrate(supernet, batches, one_hot(supernet.space, candidates[0].arch))
+    elif batch_norms(supernet):
+        logger.warning(
+            "the batch norms keep the statistics of the net that the run found; pass batches to recalibrate them"
+        )
     inputs = _example(supernet) if inputs is None else inputs
     written = export(supernet, candidates[0].arch, folder, inputs, form, _processor(run_dir / "supernet"))
     return Resolved(candidates[0], {budget.cost: budget.limit for budget in limits}, written)

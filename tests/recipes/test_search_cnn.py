@@ -3,6 +3,7 @@
 import json
 import signal
 from itertools import islice
+from unittest.mock import patch
 
 import pytest
 import search_cnn
@@ -14,10 +15,12 @@ from search_cnn import ConvDataArguments, ConvSearchArguments, main, supernet_fo
 from search_vit import SmallAugmentationArguments
 from space_arguments import ConvSpaceArguments
 from transformers import AutoModelForImageClassification
+from transformers.utils import logging
 
 from tangle_hf import extract
 from tangle_hf.models.loading import load_supernet
 from tangle_hf.recalibrate import recalibrate
+from tangle_hf.resolve import resolve
 from tangle_hf.space import Architecture
 
 
@@ -78,6 +81,24 @@ def test_interrupted_runs_continue_bit_by_bit(finished, tmp_path, capsys, monkey
     run(folder, *limits, "--resume")
     for name in ("architecture.json", "arch_parameters.safetensors", "metrics.jsonl", "supernet/model.safetensors"):
         assert (folder / name).read_bytes() == (finished / name).read_bytes(), name
+
+
+def test_another_budget_wants_statistics_too(finished, tmp_path):
+    batch = torch.randn(16, 3, 8, 8)
+    with patch.object(logging.get_logger("tangle_hf.resolve"), "warning") as warning:
+        stale = resolve(finished, {"max_flops": "60%"}, tmp_path / "stale")
+        assert warning.call_count == 1 and "batches" in warning.call_args[0][0]
+        fresh = resolve(finished, {"max_flops": "60%"}, tmp_path / "fresh", batches=[batch])
+        assert warning.call_count == 1
+    assert stale.candidate.arch == fresh.candidate.arch
+    expected = extract(load_supernet(finished / "supernet"), fresh.candidate.arch)
+    recalibrate(expected, [batch])
+    stale, fresh = (
+        AutoModelForImageClassification.from_pretrained(tmp_path / name).head.norm.running_mean
+        for name in ("stale", "fresh")
+    )
+    torch.testing.assert_close(fresh, expected.head.norm.running_mean, rtol=1e-4, atol=1e-6)
+    assert not torch.allclose(stale, fresh)
 
 
 @pytest.mark.parametrize(
