@@ -315,7 +315,7 @@ def test_hard_samples_give_finite_gradients_to_absent_kernels():
 
 
 def test_training_networks_have_the_published_sizes():
-    """Parameters of the second-order cells of DARTS (arXiv:1806.09055, tables 1 and 5): 3.3 M and 4.7 M."""
+    """Parameters of the second-order cells of DARTS (arXiv:1806.09055, tables 1 and 3): 3.3 M and 4.7 M."""
 
     def count(config):
         with torch.device("meta"):

@@ -42,7 +42,9 @@ def strongest_operations(
                 where = f"edge {number} ({edge_name(config.wiring, number)}) of {kind}"
                 raise ValueError(f"{keep} operations cannot be kept on {where}, which has {left}")
             row, last = shares[kind][number], "none" if config.kept_inputs else None
-            ranked = sorted(left, key=lambda c, row=row, all=choices, last=last: (c == last, -row[all.index(c)].item()))
+            ranked = sorted(
+                left, key=lambda c, row=row, all=choices, last=last: (c == last, -row[all.index(c)].item())
+            )
             kept[kind].append([name for name in choices if name in ranked[:keep]])
     return kept
 
