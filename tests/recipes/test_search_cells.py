@@ -10,6 +10,7 @@ import pytest
 import search_cnn
 import torch
 from arguments import parse
+from conv_spaces import check_settings
 from image_transforms import AugmentationArguments, cut_out
 from search_cnn import ConvDataArguments, ConvSearchArguments, SmallAugmentationArguments
 from space_arguments import ConvSpaceArguments
@@ -19,6 +20,7 @@ from transformers import AutoModelForImageClassification
 from tangle_hf import ElasticCellsForImageClassification
 from tangle_hf.models.cnn.subnets_cells import architecture_of
 from tangle_hf.models.loading import load_supernet
+from tangle_hf.search import SearchArguments
 from tangle_hf.space import Architecture, PerLayer, SearchSpace
 
 
@@ -60,9 +62,6 @@ def test_a_search_is_scored_along_its_way_by_a_table(tmp_path, capsys):
     assert inside["accuracy"] == accuracy[found] and architecture_of("toy_cell", results["notation"]) == found
     assert inside["test loss"] == pytest.approx(exported["test loss"], rel=1e-5)
     assert results["notation"] in capsys.readouterr().out
-    path.write_text(json.dumps({"arch": {"normal": ["none"]}, "accuracy": 1}) + "\n")
-    with pytest.raises(ValueError, match="the table has no architecture"):
-        search(tmp_path / "other", *TOY, "--table", str(path))
 
 
 def test_two_stages_of_a_progressive_search_and_the_network_of_what_it_finds(tmp_path, capsys):
@@ -97,9 +96,9 @@ def test_two_stages_of_a_progressive_search_and_the_network_of_what_it_finds(tmp
     shares = json.loads((second / "metrics.jsonl").read_text().splitlines()[-1])["shares"]["normal"]
     assert all(sorted(row)[-3] < 0.01 for row in shares), "pruned operations are shown with a share"
     with pytest.raises(ValueError, match="sampler=gdas draws single operations"):
-        search(tmp_path / "gdas", "--space", "darts", "--image_size", "8", "--sampler", "gdas", *start)
+        check_settings(supernet, SearchArguments(sampler="gdas"))
     with pytest.raises(ValueError, match="max_params: budgets choose"):
-        search(tmp_path / "budget", *DARTS, "--max_params", "50%")
+        check_settings(supernet, SearchArguments(max_params="50%"))
 
     network = tmp_path / "network"
     options = ["--architecture", str(second / "architecture.json"), "--hidden_size", "4", "--num_cells", "3"]
