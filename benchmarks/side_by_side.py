@@ -9,10 +9,11 @@ import resource
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 
 import torch
+
+from tangle_hf.analysis import in_turns
 
 
 def compare_time(steps: dict[str, Callable[[], None]], rounds: int, sums: dict[str, tuple[str, ...]]) -> list[dict]:
@@ -23,13 +24,7 @@ def compare_time(steps: dict[str, Callable[[], None]], rounds: int, sums: dict[s
         rounds: How often each is timed.
         sums: More rows: name -> steps whose times are added up within a round.
     """
-    times = {name: [] for name in steps}
-    for number in range(rounds + 1):
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step()
-            if number:
-                times[name].append(time.perf_counter() - start)
+    times = in_turns(steps, rounds)
     for name, parts in sums.items():
         times[name] = [sum(values) for values in zip(*(times[part] for part in parts), strict=True)]
     base = times[next(iter(steps))]

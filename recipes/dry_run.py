@@ -8,11 +8,12 @@ from tempfile import TemporaryDirectory
 
 import torch
 from accelerate import Accelerator
+from run_latency import without_latency
 from transformers import PreTrainedModel
 
 from tangle_hf import num_params
 from tangle_hf.analysis import format_table
-from tangle_hf.search import SearchArguments, search
+from tangle_hf.search import SearchArguments, search, train_single_paths
 
 
 class Synthetic(torch.utils.data.Dataset):
@@ -36,7 +37,9 @@ def dry_run(
     unit: str,
     sequence_length: int | None = None,
 ) -> None:
-    """Two search steps of one micro-batch per level; prints parameters, memory, time per step and projected hours.
+    """Two steps of one micro-batch per level; prints parameters, memory, time per step and projected hours.
+
+    No latency is measured for it.
 
     Args:
         supernet: Of the search.
@@ -51,19 +54,23 @@ def dry_run(
     marks = []
     with TemporaryDirectory() as folder:
         two_steps = replace(
-            settings, output_dir=folder, max_steps=2, gradient_accumulation_steps=1, arch_warmup_ratio=0.0, logging_steps=1,
+            without_latency(settings), output_dir=folder, max_steps=2, gradient_accumulation_steps=1,
+            arch_warmup_ratio=0.0, logging_steps=1,
             eval_steps=1, save_steps=2, warmup_steps=0, resume=False, report_to="none",
         )  # fmt: skip
         start = time.perf_counter()
-        search(
+        train, data = (search, (examples, examples))
+        if settings.resolved_method.two_stage:
+            train, data = train_single_paths, (examples,)
+        train(
             supernet,
-            examples,
-            examples,
+            *data,
             two_steps,
             accelerator,
             evaluate=lambda arch: marks.append(time.perf_counter()) or 0.0,
             sequence_length=sequence_length,
         )
+        evaluation = seconds_to_evaluate(supernet, examples, settings, accelerator)
     if not accelerator.is_main_process:
         return
     per_step = (marks[1] - marks[0]) * micro
@@ -91,4 +98,22 @@ def dry_run(
             "value": f"{per_step * settings.max_steps / 3600:.2f} h",
         },
     ]
+    if settings.resolved_method.two_stage:
+        count = settings.population_size * settings.generations
+        hours = evaluation * count / accelerator.num_processes / 3600
+        rows.append({"what": f"projected for {count:,} candidates, at most", "value": f"{hours:.2f} h"})
     print(format_table(rows))
+    if settings.max_latency_ms is not None:
+        print("max_latency_ms is left out: a dry run measures no latency")
+
+
+@torch.no_grad()
+def seconds_to_evaluate(
+    supernet: PreTrainedModel, examples: Synthetic, settings: SearchArguments, accelerator: Accelerator
+) -> float:
+    """Time of evaluating the largest net as a candidate, from one batch."""
+    batch = next(iter(torch.utils.data.DataLoader(examples, settings.per_device_batch_size)))
+    batch = {name: values.to(accelerator.device) for name, values in batch.items()}
+    start = time.perf_counter()
+    supernet.eval()(**batch, arch=supernet.space.largest).loss.item()
+    return (time.perf_counter() - start) * settings.candidate_batches

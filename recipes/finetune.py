@@ -3,6 +3,7 @@
     accelerate launch recipes/finetune.py vision --checkpoint runs/vit/subnet --mode inherit finetune retrain --seeds 0 1 2
     accelerate launch recipes/finetune.py vision --config recipes/configs/finetune/cifar10.yaml --checkpoint runs/vit/subnet
     accelerate launch recipes/finetune.py language --checkpoint runs/search_gpt/subnet --mode inherit finetune
+    accelerate launch recipes/finetune.py language --checkpoint runs/search_gpt/subnet --lora_rank 8
 
 `vision` and `language` have options of their own; put --help after them. Continue a stopped run, or add modes and seeds to
 a finished one, with the same command and --resume: what is finished is not repeated.
@@ -12,27 +13,33 @@ import json
 import shutil
 import statistics
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import image_data
+import lora
 import text_data
 import torch
 from accelerate import PartialState
 from accelerate.utils import set_seed
 from arguments import parse
 from finetune_tasks import Task, language_task, vision_task
+from hub_arguments import HubArguments, command_line, hub_options
 from image_transforms import AugmentationArguments
 from run_folder import check_run_folder, write_config, write_json
-from training import TrainingSettings, save_whole, train, training_arguments
+from training import TrainingSettings, train, training_arguments
 from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
 from tangle_hf.analysis import format_table
+from tangle_hf.card import write_finetuned_card
+from tangle_hf.files import replacing
+from tangle_hf.hub import check_target, folder_files, publish
 
 
 MODES = ("inherit", "finetune", "retrain")
 FREE_ON_RESUME = {"resume", "output_dir", "mode", "seeds", "logging_steps", "save_steps", "dataloader_num_workers"}
+FREE_ON_RESUME |= {item.name for item in fields(HubArguments)}
 
 
 @dataclass
@@ -64,6 +71,11 @@ class FinetuneArguments(TrainingSettings):
     )
     num_train_epochs: float = field(default=3.0, metadata={"help": "passes over the training data"})
     max_steps: int | None = field(default=None, metadata={"help": "steps; overrides num_train_epochs"})
+    lora_rank: int | None = field(
+        default=None,
+        metadata={"help": "finetune by low-rank adapters of this rank on all linear layers of the blocks, merged into the "
+                          "model at the end and left in its folder adapter/ (needs the extra peft); default: all weights"},
+    )  # fmt: skip
     resume: bool = field(default=False, metadata={"help": "continue the run in output_dir"})
 
     def __post_init__(self):
@@ -76,20 +88,41 @@ class FinetuneArguments(TrainingSettings):
         for name in ("mode", "seeds"):
             if len(set(getattr(self, name))) < len(getattr(self, name)):
                 raise ValueError(f"{name}={getattr(self, name)} names something twice")
-        if self.max_steps is not None and self.max_steps < 1:
-            raise ValueError(f"max_steps={self.max_steps} must be at least 1")
+        for name in ("max_steps", "lora_rank"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
         if self.num_train_epochs <= 0:
             raise ValueError(f"num_train_epochs={self.num_train_epochs} must be above 0")
+        if self.lora_rank is not None and "finetune" not in self.mode:
+            raise ValueError(
+                f"lora_rank={self.lora_rank} has no effect on mode={self.mode}; add finetune or leave it out"
+            )
 
 
-def main(settings: FinetuneArguments, data: text_data.DataArguments | image_data.DataArguments, *augmentation) -> None:
+def main(
+    settings: FinetuneArguments,
+    hub: HubArguments,
+    data: text_data.DataArguments | image_data.DataArguments,
+    *augmentation: AugmentationArguments,
+) -> None:
     """All modes and seeds, one after another, and the table."""
     if data.streaming:
         raise ValueError("a downstream data set is read several times; leave out --streaming")
     # As Trainer will have it: without `cpu`, processes without a GPU would not see each other and all be the main one.
     state, run_dir = PartialState(cpu=not torch.accelerator.is_available()), Path(settings.output_dir)
-    resolved = {name: value for part in (settings, data, *augmentation) for name, value in asdict(part).items()}
+    resolved = {name: value for part in (settings, hub, data, *augmentation) for name, value in asdict(part).items()}
     check_run_folder(run_dir, resolved, settings.resume, FREE_ON_RESUME)
+    # Evaluating draws no random numbers, so that one seed is enough.
+    runs = [(mode, seed) for mode in MODES if mode in settings.mode for seed in settings.seeds]
+    runs = [(mode, seed) for mode, seed in runs if mode != "inherit" or seed == settings.seeds[0]]
+    names = {run: run[0] if run[0] == "inherit" else f"{run[0]}-{run[1]}" for run in runs}
+    trained = [name for (mode, _), name in names.items() if mode != "inherit"]
+    repo_id, options = hub.hub_model_id or run_dir.resolve().name, hub_options(hub)
+    if hub.push_to_hub:
+        if len(trained) != 1:
+            raise ValueError(f"--push_to_hub publishes one net, these are {trained}; give one mode and one seed")
+        if state.is_main_process:  # better now than after hours
+            check_target(repo_id, "finetuned", **options)
     disable_progress_bar()  # of loading and saving; training has its own
     with state.main_process_first():
         if augmentation:
@@ -99,17 +132,16 @@ def main(settings: FinetuneArguments, data: text_data.DataArguments | image_data
     if state.is_main_process:
         write_config(run_dir, resolved)
     state.wait_for_everyone()
-    # Evaluating draws no random numbers, so that one seed is enough.
-    runs = [(mode, seed) for mode in MODES if mode in settings.mode for seed in settings.seeds]
-    runs = [(mode, seed) for mode, seed in runs if mode != "inherit" or seed == settings.seeds[0]]
-    for mode, seed in runs:
-        name = mode if mode == "inherit" else f"{mode}-{seed}"
+    for (mode, seed), name in names.items():
         if (run_dir / "rows" / f"{name}.json").is_file():
             state.print(f"{name} is finished already")
             continue
         state.print(f"{name}:")
         set_seed(seed)
         model = task.build(mode).to(state.device)
+        if mode == "finetune" and settings.lora_rank is not None:
+            model = lora.with_adapters(model, settings.lora_rank)
+            state.print("{:,} of {:,} parameters are trained".format(*model.get_nb_trainable_parameters()))
         if mode != "inherit":
             length = (settings.max_steps, settings.num_train_epochs)
             folder = run_dir / "checkpoints" / name
@@ -119,15 +151,33 @@ def main(settings: FinetuneArguments, data: text_data.DataArguments | image_data
         state.wait_for_everyone()
     if state.is_main_process:
         print("\n" + report(task.metric, settings.checkpoint, run_dir))
+        for name in trained:
+            write_card(run_dir, name, task, resolved, hub.license)
+        if hub.push_to_hub:
+            files, message = folder_files(run_dir / trained[0]), f"{trained[0]} of {run_dir.name}"
+            print(f"published: {publish(files, repo_id, commit_message=message, **options)}")
+
+
+def write_card(run_dir: Path, name: str, task: Task, resolved: dict, license: str | None) -> None:
+    """The model card of a trained net, from its row."""
+    row = json.loads((run_dir / "rows" / f"{name}.json").read_text())
+    facts = {"pipeline": task.pipeline, "data": task.data, "command": command_line()}
+    columns = {"loss": ("test loss", 1), "perplexity": ("perplexity", 1), "accuracy": ("accuracy in %", 100)}
+    scores = {columns[key][0]: columns[key][1] * value for key, value in row["test"].items()}
+    write_finetuned_card(run_dir / name, resolved, {**row, **facts}, scores, license=license)
 
 
 def finish(
     model: PreTrainedModel, task: Task, settings: FinetuneArguments, run_dir: Path, name: str, row: dict
 ) -> None:
     """Scores the model, leaves it in a folder of its own, and then its row; its checkpoints are not needed any more."""
-    scores = {split: task.score(model, split, settings.per_device_batch_size) for split in ("validation", "test")}
     if row["mode"] != "inherit":
-        save_whole(model, task.processor, run_dir / name)
+        with replacing(run_dir / name, "config.json") as folder:
+            if hasattr(model, "peft_config"):
+                model = lora.merge(model, folder / "adapter")
+            model.save_pretrained(folder)
+            task.processor.save_pretrained(folder)
+    scores = {split: task.score(model, split, settings.per_device_batch_size) for split in ("validation", "test")}
     write_json(run_dir / "rows" / f"{name}.json", {**row, "parameters": model.num_parameters(), **scores})
     shutil.rmtree(run_dir / "checkpoints" / name, ignore_errors=True)
     if (run_dir / "checkpoints").is_dir() and not any((run_dir / "checkpoints").iterdir()):
@@ -169,7 +219,7 @@ def arguments(argv: list[str]) -> tuple:
             print(__doc__)
             raise SystemExit(0)
         raise ValueError(f"the first argument must be vision or language, got {argv[:1]}; as in `finetune.py vision`")
-    return parse(FinetuneArguments, *kinds[argv[0]], argv=argv[1:], description=__doc__)
+    return parse(FinetuneArguments, HubArguments, *kinds[argv[0]], argv=argv[1:], description=__doc__)
 
 
 if __name__ == "__main__":

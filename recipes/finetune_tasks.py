@@ -25,6 +25,8 @@ class Task:
     """A checkpoint together with a downstream data set.
 
     Args:
+        pipeline: Name of the transformers pipeline that runs the result.
+        data: What the data are, in a few words for the model card.
         metric: "accuracy" or "perplexity", a key of the scores.
         processor: Image processor or tokenizer, to save along.
         train_data: Seed -> training examples.
@@ -32,6 +34,8 @@ class Task:
         score: Model, "validation" or "test", batch size -> scores.
     """
 
+    pipeline: str
+    data: str
     metric: str
     processor: object
     train_data: Callable[[int], torch.utils.data.Dataset]
@@ -83,6 +87,8 @@ def vision_task(
         return model
 
     return Task(
+        "image-classification",
+        image_data.describe(data),
         "accuracy",
         processor,
         lambda seed: training_images(splits["train"], data, augmentation, processor, size, seed),
@@ -114,6 +120,8 @@ def language_task(checkpoint: str, remote_code: bool, data: text_data.DataArgume
         return AutoModelForCausalLM.from_pretrained(checkpoint, trust_remote_code=remote_code)
 
     return Task(
+        "text-generation",
+        text_data.describe(data),
         "perplexity",
         tokenizer,
         lambda seed: blocks["train"],

@@ -159,6 +159,15 @@ def load_images(arguments: DataArguments) -> dict[str, Dataset | IterableDataset
     return splits
 
 
+def describe(arguments: DataArguments) -> str:
+    """What the images are, in a few words and without the folders of this machine."""
+    if arguments.train_file is not None:
+        return f"the images of {Path(arguments.train_file).name}"
+    if arguments.dataset is None:
+        return "the handwritten digits inside scikit-learn (load_digits)"
+    return Path(arguments.dataset).name if Path(arguments.dataset).exists() else arguments.dataset
+
+
 def class_names(splits: dict[str, Dataset | IterableDataset]) -> list[str]:
     """The names of the classes, in the order of their numbers."""
     return splits["train"].features["label"].names

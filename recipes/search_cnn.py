@@ -20,7 +20,8 @@ from arguments import parse
 from conv_spaces import build_supernet, check_settings, notation, trained
 from dry_run import dry_run
 from evaluation import accuracy
-from image_data import DataArguments, class_names, load_images, resolve_image_size, split_for_search
+from hub_arguments import SearchHubArguments
+from image_data import DataArguments, class_names, describe, load_images, resolve_image_size, split_for_search
 from image_models import checkpoint_processor, set_classes
 from image_transforms import (
     AugmentationArguments,
@@ -29,7 +30,8 @@ from image_transforms import (
     training_images,
     use_soft_targets,
 )
-from search_run import SearchTask, readable_errors, run, start
+from search_run import readable_errors, run, start
+from search_task import SearchTask
 from search_vit import SmallAugmentationArguments, default
 from space_arguments import ConvSpaceArguments
 from transformers import PreTrainedModel
@@ -61,11 +63,15 @@ class ConvSearchArguments(SearchArguments):
 
 
 def main(
-    space: ConvSpaceArguments, data: DataArguments, augmentation: AugmentationArguments, settings: SearchArguments
+    space: ConvSpaceArguments,
+    data: DataArguments,
+    augmentation: AugmentationArguments,
+    settings: SearchArguments,
+    hub: SearchHubArguments,
 ) -> None:
     """The whole run: data, supernet, search, export, table."""
-    resolved = {**asdict(space), **asdict(data), **asdict(augmentation), **asdict(settings)}
-    accelerator = start(settings, resolved)
+    resolved = {**asdict(space), **asdict(data), **asdict(augmentation), **asdict(settings), **asdict(hub)}
+    accelerator = start(settings, hub, resolved)
     batch_size, seed = settings.per_device_batch_size, settings.seed
     if settings.dry_run and data.classes and data.image_size:  # needs no images
         names, image_size = [str(number) for number in range(data.classes)], data.image_size
@@ -103,16 +109,22 @@ def main(
         recalibrate(subnet, batches(count))
         return subnet
 
-    def score(images, arch: Architecture) -> dict[str, float]:
-        count = min(settings.eval_batches, space.recalibration_batches)
-        scores = accuracy(net(arch, count), images, batch_size, settings.eval_batches)
+    def score(images, count: int, arch: Architecture | None = None, mixture=None) -> dict[str, float]:
+        if arch is None:  # the running statistics are those of mixtures
+            return accuracy(supernet, images, batch_size, count, mixture=mixture)
+        scores = accuracy(net(arch, min(count, space.recalibration_batches)), images, batch_size, count)
         return scores | {f"table_{name}": value for name, value in known(arch).items()}
 
     def known(arch: Architecture) -> dict[str, float]:
         return {} if table is None else look_up(table, arch)
 
-    def test(model, arch: Architecture | None = None, **chosen) -> dict[str, float]:
-        model = model if arch is None else net(arch, space.recalibration_batches)
+    def test(model, arch: Architecture | None = None, mixture=None) -> dict[str, float]:
+        chosen = {}
+        if arch is not None:
+            model = net(arch, space.recalibration_batches)
+        elif mixture is not None:
+            recalibrate(model, batches(space.recalibration_batches), mixture)
+            chosen = {"mixture": mixture}
         scores = accuracy(model, held_out["test"], batch_size, **chosen)
         return {"test loss": scores["loss"], "accuracy in %": 100 * scores["accuracy"]}
 
@@ -127,10 +139,11 @@ def main(
         lambda arch: {"FLOPs/image": flops(supernet.space, arch, supernet.config), **known(arch)},
         {"pixel_values": torch.stack([row["pixel_values"] for row in islice(held_out["test"], 8)])},
         "image",
+        describe(data),
         settle=lambda arch: recalibrate(supernet, batches(space.recalibration_batches), one_hot(supernet.space, arch)),
         notation=notation(supernet),
     )
-    run(supernet, task, settings, accelerator, resolved)
+    run(supernet, task, settings, hub, accelerator, resolved)
 
 
 def supernet_for(
@@ -160,6 +173,7 @@ if __name__ == "__main__":
                 ConvDataArguments,
                 SmallAugmentationArguments,
                 ConvSearchArguments,
+                SearchHubArguments,
                 description=__doc__,
             )
         )

@@ -5,6 +5,8 @@
         --test_file austen/test.txt --output_dir runs/austen
     accelerate launch recipes/search_gpt.py --config recipes/configs/tinystories_small_lm.yaml --dry_run
     accelerate launch recipes/search_gpt.py --max_params 50% --output_dir runs/half         # at most half the parameters
+    accelerate launch recipes/search_gpt.py --pareto params --output_dir runs/front         # nets of many sizes
+    accelerate launch recipes/search_gpt.py --push_to_hub --hub_model_id me/found            # publish it with its card
 
 Continue a stopped run with the same command and --resume.
 """
@@ -15,19 +17,21 @@ import torch
 from arguments import parse
 from dry_run import dry_run
 from evaluation import perplexity
-from search_run import SearchTask, readable_errors, run, start
+from hub_arguments import SearchHubArguments
+from search_run import readable_errors, run, start
+from search_task import SearchTask
 from space_arguments import SpaceArguments, search_space
-from text_data import DataArguments, load_texts, load_tokenizer, pack, split_for_search
+from text_data import DataArguments, describe, load_texts, load_tokenizer, pack, split_for_search
 from transformers import PreTrainedTokenizerBase
 
 from tangle_hf import ElasticGPT2Config, ElasticGPT2LMHeadModel, flops
 from tangle_hf.search import SearchArguments
 
 
-def main(space: SpaceArguments, data: DataArguments, settings: SearchArguments) -> None:
+def main(space: SpaceArguments, data: DataArguments, settings: SearchArguments, hub: SearchHubArguments) -> None:
     """The whole run: data, supernet, search, export, table."""
-    resolved = {**asdict(space), **asdict(data), **asdict(settings)}
-    accelerator = start(settings, resolved)
+    resolved = {**asdict(space), **asdict(data), **asdict(settings), **asdict(hub)}
+    accelerator = start(settings, hub, resolved)
     block_size, batch_size = data.block_size, settings.per_device_batch_size
     if settings.dry_run:
         supernet = ElasticGPT2LMHeadModel(supernet_config(space, block_size, data.vocab_size or 50257))
@@ -55,16 +59,17 @@ def main(space: SpaceArguments, data: DataArguments, settings: SearchArguments) 
         train_data,
         arch_data,
         blocks["validation"],
-        lambda data, arch: perplexity(supernet, data, batch_size, settings.eval_batches, arch=arch),
+        lambda data, batches, **chosen: perplexity(supernet, data, batch_size, batches, **chosen),
         test,
         lambda arch: {
             "FLOPs/token": flops(supernet.space, arch, supernet.config, sequence_length=block_size) // block_size
         },
         {"input_ids": next(iter(blocks["test"]))["input_ids"][None]},
         "block",
+        describe(data),
         block_size,
     )
-    run(supernet, task, settings, accelerator, resolved)
+    run(supernet, task, settings, hub, accelerator, resolved)
 
 
 def supernet_config(
@@ -102,4 +107,4 @@ def build_supernet(
 
 if __name__ == "__main__":
     with readable_errors():
-        main(*parse(SpaceArguments, DataArguments, SearchArguments, description=__doc__))
+        main(*parse(SpaceArguments, DataArguments, SearchArguments, SearchHubArguments, description=__doc__))

@@ -1,95 +1,49 @@
 """What every search recipe does around its data and its supernet: start, search, export, table."""
 
-import json
-import sys
-import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+import time
+from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from hub_arguments import SearchHubArguments, hub_options
 from run_folder import check_run_folder, write_config
+from run_latency import with_latency_table, without_latency
+from search_front import report_front
+from search_report import report, save_supernet
+from search_stages import one_stage, two_stages
+from search_task import SearchTask
 from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
-import tangle_hf
-from tangle_hf import ArchParameters, num_params, one_hot, sampler
-from tangle_hf.analysis import format_table, plot_losses, plot_shares, read_metrics
-from tangle_hf.export import export
-from tangle_hf.search import SearchArguments, choose, search
-from tangle_hf.search.choose import budgets_of, check_budgets, costs
-from tangle_hf.space import Architecture
+from tangle_hf.card import write_card
+from tangle_hf.errors import readable_errors
+from tangle_hf.hub import check_target, push
+from tangle_hf.search import SearchArguments
+from tangle_hf.search.choose import check_budgets
 
 
 FREE_ON_RESUME = {
     "resume", "output_dir", "report_to", "logging_steps", "eval_steps", "eval_batches", "save_steps",
-    "dataloader_num_workers",
+    "dataloader_num_workers", "allow_other_latency_table", "early_stop_evals", "undecided_entropy", "generations",
+    *(item.name for item in fields(SearchHubArguments)),
 }  # fmt: skip
-OWN_FOLDERS = (Path(__file__).resolve().parent, Path(tangle_hf.__file__).resolve().parent)
+readable_errors = partial(readable_errors, Path(__file__).parent)
 
 
-@dataclass(frozen=True)
-class SearchTask:
-    """What a search needs to know of its data.
-
-    Args:
-        pipeline: Name of the transformers pipeline that runs the result.
-        processor: Tokenizer or image processor, to save along.
-        train_data: Examples for the weights.
-        arch_data: Examples for the architecture parameters.
-        validation_data: Examples to follow the search by.
-        score: Examples, architecture -> scores with the supernet's current weights, "loss" among them.
-        test: Model, and `mixture=` or `arch=` for a supernet -> scores on test data, as columns of the table.
-        compute: Architecture -> its FLOPs, as columns of the table.
-        sample: Inputs of one forward pass, to compare an export with the supernet.
-        example: What an example is called.
-        sequence_length: Tokens of an example of text.
-        settle: Called with what was found before it is tested and exported: batch norms want statistics of their own.
-        notation: Architecture -> how the field writes it, where it has a way of its own.
-    """
-
-    pipeline: str
-    processor: object
-    train_data: torch.utils.data.Dataset
-    arch_data: torch.utils.data.Dataset
-    validation_data: torch.utils.data.Dataset
-    score: Callable[[torch.utils.data.Dataset, Architecture], Mapping[str, float]]
-    test: Callable[..., dict[str, float]]
-    compute: Callable[[Architecture], dict[str, int]]
-    sample: Mapping[str, torch.Tensor]
-    example: str
-    sequence_length: int | None = None
-    settle: Callable[[Architecture], None] = lambda arch: None
-    notation: Callable[[Architecture], str] | None = None
-
-
-@contextmanager
-def readable_errors() -> Iterator[None]:
-    """Ends the script with one line where a file of this project raises an error that is meant for the user.
-
-    One from elsewhere is an error that nobody has thought of, and keeps its traceback.
-    """
-    try:
-        yield
-    except (ValueError, FloatingPointError) as error:
-        origin = Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve()
-        if not any(origin.is_relative_to(folder) for folder in OWN_FOLDERS):
-            raise
-        sys.exit(f"error: {error}")
-
-
-def start(settings: SearchArguments, resolved: dict) -> Accelerator:
-    """Checks the folder, sets the seed, and gives the accelerator.
+def start(settings: SearchArguments, hub: SearchHubArguments, resolved: dict) -> Accelerator:
+    """Checks the folder and where to publish, sets the seed, and gives the accelerator.
 
     Args:
         settings: The trainer's.
+        hub: Whether and where to publish.
         resolved: All settings of the run.
 
     Raises:
-        ValueError: As `check_run_folder`.
+        ValueError: As `check_run_folder` and `check_target`.
+        ConnectionError: As `check_target`.
     """
     accelerator = Accelerator(
         mixed_precision=settings.mixed_precision,
@@ -98,108 +52,70 @@ def start(settings: SearchArguments, resolved: dict) -> Accelerator:
     )
     if not settings.dry_run:
         check_run_folder(Path(settings.output_dir), resolved, settings.resume, FREE_ON_RESUME)
+        if hub.push_to_hub and accelerator.is_main_process:  # better now than after hours
+            for repo_id, supernet in targets(settings, hub):
+                kind = "supernet" if supernet else "subnet"
+                check_target(repo_id, kind, **hub_options(hub))
     set_seed(settings.seed)
     disable_progress_bar()  # of loading and saving; the search has its own
     return accelerator
 
 
+def targets(settings: SearchArguments, hub: SearchHubArguments) -> list[tuple[str, bool]]:
+    """(repository, whether it is for the supernet) of everything that is to be published.
+
+    A front, which chooses many, has only its supernet to show.
+    """
+    main = hub.hub_model_id or Path(settings.output_dir).resolve().name, settings.pareto is not None
+    return [main] if hub.hub_supernet_model_id is None else [main, (hub.hub_supernet_model_id, True)]
+
+
 def run(
-    supernet: PreTrainedModel, task: SearchTask, settings: SearchArguments, accelerator: Accelerator, resolved: dict
+    supernet: PreTrainedModel,
+    task: SearchTask,
+    settings: SearchArguments,
+    hub: SearchHubArguments,
+    accelerator: Accelerator,
+    resolved: dict,
 ) -> None:
-    """Searches, and reports what was found, unless it is stopped before."""
+    """Searches, reports what was found, and publishes it if asked to, unless it is stopped before."""
     run_dir = Path(settings.output_dir)
-    check_budgets(settings, supernet, task.sequence_length)
+    # What needs no latency is refused before it is measured.
+    check_budgets(without_latency(settings), supernet, task.sequence_length)
+    settings = with_latency_table(supernet, settings, accelerator, task.sequence_length)
     if accelerator.is_main_process:
         write_config(run_dir, resolved)
         print(f"{supernet.space.size:,} architectures, the supernet has {supernet.num_parameters():,} parameters")
     if settings.report_to != "none":
         accelerator.init_trackers("tangle_hf", config={k: str(v) for k, v in resolved.items()})
-    arch_parameters = search(
-        supernet,
-        task.train_data,
-        task.arch_data,
-        settings,
-        accelerator,
-        lambda arch: task.score(task.validation_data, arch),
-        task.sequence_length,
-    )
+    begin = time.perf_counter(), time.process_time()
+    stages = two_stages if settings.resolved_method.two_stage else one_stage
+    found = stages(supernet, task, settings, accelerator)
     if accelerator.is_main_process:
-        if arch_parameters is None:
+        if found is None:
             print(f"stopped; continue with the same command and --resume (checkpoint in {run_dir / 'checkpoints'})")
         else:
-            report(supernet, arch_parameters, task, settings)
+            seconds, cpu_seconds = time.perf_counter() - begin[0], time.process_time() - begin[1]
+            used = {"device": device_name(accelerator)}
+            if not settings.resume:  # the time of a part would mislead
+                used |= {"seconds": seconds, "cpu_seconds": cpu_seconds}
+            save_supernet(supernet, task, settings)
+            (report_front if settings.pareto else report)(supernet, found, task, settings, used)
+            for folder in ("subnet", "supernet"):
+                if (run_dir / folder).is_dir():
+                    write_card(run_dir, run_dir / folder, license=hub.license)
+            if hub.push_to_hub:
+                for repo_id, of_supernet in targets(settings, hub):
+                    print(f"published: {push(run_dir, repo_id, supernet=of_supernet, **hub_options(hub))}")
     accelerator.end_training()
 
 
-def report(
-    supernet: PreTrainedModel, arch_parameters: ArchParameters, task: SearchTask, settings: SearchArguments
-) -> None:
-    """Leaves the supernet, the subnet, the plots and the results, and prints the table."""
-    run_dir, space, method = Path(settings.output_dir), supernet.space, sampler(settings.sampler)
-    arch_parameters.save(run_dir / "arch_parameters.safetensors")
-    supernet.save_pretrained(run_dir / "supernet")
-    task.processor.save_pretrained(run_dir / "supernet")
-    metrics = read_metrics(run_dir / "metrics.jsonl")
-    plot_losses(metrics, run_dir / "losses.png")
-    rows = []
-
-    def row(name: str, arch: Architecture, scores: dict[str, float]) -> None:
-        cost = {"parameters": num_params(space, arch, supernet.config), **task.compute(arch)}
-        rows.append({"net": name, **cost, **scores})
-
-    results = {"largest": space.largest.to_dict()} if space.ordered else {}
-    if not method.single_path:
-        budgets = budgets_of(settings, supernet, task.sequence_length)
-        candidates = choose(
-            supernet,
-            arch_parameters,
-            settings,
-            lambda arch: task.score(task.arch_data, arch)["loss"],
-            task.sequence_length,
-        )
-        arch = candidates[0][0].arch
-        task.settle(arch)
-        plot_shares(metrics, space.choices, run_dir / "shares.png")
-        (run_dir / "architecture.json").write_text(arch.to_json() + "\n")
-        inputs = {name: values.to(supernet.device) for name, values in task.sample.items()}
-        written = export(supernet, arch, run_dir / "subnet", inputs, processor=task.processor)
-        subnet = supernet.auto_model.from_pretrained(written.folder, trust_remote_code=written.form == "compact")
-        subnet.to(supernet.device)
-        row("found, in the supernet", arch, task.test(supernet, mixture=one_hot(space, arch)))
-        row(f"found, exported ({written.form})", arch, task.test(subnet))
-        results |= {"found": arch.to_dict(), "form": written.form, "logit_difference": written.difference}
-        results |= {"logit_scale": written.scale, "entropy": arch_parameters.entropy(method)}
-        results["budgets"] = costs(arch_parameters, arch, settings, budgets)
-        results["candidates"] = [
-            {"arch": c.arch.to_dict(), "log_probability": c.log_probability, "loss": loss} for c, loss in candidates
-        ]
-        results |= {"notation": task.notation(arch)} if task.notation else {}
-    if space.ordered or method.single_path:
-        name = "largest, in the supernet" if space.ordered else "last choices, in the supernet"
-        row(name, space.largest, task.test(supernet, arch=space.largest))
-    results["table"] = rows
-    (run_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-    print("\n" + format_table(rows))
-    if method.single_path:
-        return print(
-            f"\n{settings.sampler} trains weights and chooses nothing; the supernet is in {run_dir / 'supernet'}"
-        )
-    if task.notation:
-        print(f"\n{results['notation']}")
-    loading = ", trust_remote_code=True" if written.form == "compact" else ""
-    print(f"\nfound: {arch}\nentropy of the architecture parameters: {results['entropy']:.3f} of 1 (undecided)")
-    units = {
-        "params": "parameters",
-        "params_without_embeddings": "parameters without embeddings",
-        "flops": f"FLOPs per {task.example}",
-    }
-    for budget in budgets:
-        used, expectation = (results["budgets"][f"{kind}_{budget.cost}"] for kind in ("arch", "expected"))
-        print(
-            f"budget: {used:,} of {budget.limit:,} {units[budget.cost]} used ({used / budget.limit:.1%}); "
-            f"expected under the shares {expectation:,.0f} ({expectation / budget.limit:.1%})"
-        )
-    print(
-        f"reloaded files against the supernet: logits differ by {written.difference:.1e} of {written.scale:.1e} at most"
+def device_name(accelerator: Accelerator) -> str:
+    """What a search ran on, in words."""
+    kind, count = accelerator.device.type, accelerator.num_processes
+    name = (
+        f"CPU with {torch.get_num_threads()} torch thread(s)"
+        if kind == "cpu"
+        else torch.get_device_module().get_device_name()
     )
-    print(f'load it: pipeline("{task.pipeline}", model="{written.folder}"{loading})')
+    return name if count == 1 else f"{count} processes, each {name}"

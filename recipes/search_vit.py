@@ -4,7 +4,9 @@
     accelerate launch recipes/search_vit.py --config recipes/configs/fashion_mnist.yaml
     accelerate launch recipes/search_vit.py --dataset my_photos --image_size 64 --patch_size 8 --output_dir runs/photos
     accelerate launch recipes/search_vit.py --max_params 50% --output_dir runs/half    # at most half the parameters
+    accelerate launch recipes/search_vit.py --pareto flops --output_dir runs/front     # nets of many costs
     accelerate launch recipes/search_vit.py --config recipes/configs/autoformer_tiny_imagenet.yaml --dry_run
+    accelerate launch recipes/search_vit.py --push_to_hub --hub_model_id me/found          # publish it with its card
 
 The weights train on augmented images. The architecture parameters, and every score, see images as the exported image
 processor makes them. Continue a stopped run with the same command and --resume.
@@ -17,10 +19,12 @@ import torch
 from arguments import parse
 from dry_run import dry_run
 from evaluation import accuracy
+from hub_arguments import SearchHubArguments
 from image_data import (
     DataArguments,
     check_patches,
     class_names,
+    describe,
     load_images,
     resolve_image_size,
     split_for_search,
@@ -33,10 +37,11 @@ from image_transforms import (
     training_images,
     use_soft_targets,
 )
-from search_run import SearchTask, readable_errors, run, start
+from search_run import readable_errors, run, start
+from search_task import SearchTask
 from space_arguments import ViTSpaceArguments, search_space
 
-from tangle_hf import ElasticViTConfig, ElasticViTForImageClassification, flops, sampler
+from tangle_hf import ElasticViTConfig, ElasticViTForImageClassification, flops
 from tangle_hf.search import SearchArguments
 
 
@@ -64,16 +69,20 @@ class SmallAugmentationArguments(AugmentationArguments):
 
 
 def main(
-    space: ViTSpaceArguments, data: DataArguments, augmentation: AugmentationArguments, settings: SearchArguments
+    space: ViTSpaceArguments,
+    data: DataArguments,
+    augmentation: AugmentationArguments,
+    settings: SearchArguments,
+    hub: SearchHubArguments,
 ) -> None:
     """The whole run: data, supernet, search, export, table."""
-    if space.drop_path_rate and sampler(settings.sampler).hard:
+    if space.drop_path_rate and settings.resolved_method.single_paths:
         raise ValueError(
-            f"drop_path_rate={space.drop_path_rate} is for mixtures, sampler={settings.sampler} trains weights on single "
+            f"drop_path_rate={space.drop_path_rate} is for mixtures, method={settings.method} trains weights on single "
             "paths, which are plain nets without stochastic depth; use --drop_path_rate 0"
         )
-    resolved = {**asdict(space), **asdict(data), **asdict(augmentation), **asdict(settings)}
-    accelerator = start(settings, resolved)
+    resolved = {**asdict(space), **asdict(data), **asdict(augmentation), **asdict(settings), **asdict(hub)}
+    accelerator = start(settings, hub, resolved)
     batch_size, seed = settings.per_device_batch_size, settings.seed
     if settings.dry_run and data.classes and data.image_size:  # needs no images
         names, image_size = [str(number) for number in range(data.classes)], data.image_size
@@ -107,13 +116,14 @@ def main(
         training_images(weights, data, augmentation, processor, image_size, seed),
         evaluation_images(architecture, data, processor),
         held_out["validation"],
-        lambda images, arch: accuracy(supernet, images, batch_size, settings.eval_batches, arch=arch),
+        lambda images, batches, **chosen: accuracy(supernet, images, batch_size, batches, **chosen),
         test,
         lambda arch: {"FLOPs/image": flops(supernet.space, arch, supernet.config)},
         {"pixel_values": torch.stack([row["pixel_values"] for row in islice(held_out["test"], 8)])},
         "image",
+        describe(data),
     )
-    run(supernet, task, settings, accelerator, resolved)
+    run(supernet, task, settings, hub, accelerator, resolved)
 
 
 def supernet_config(
@@ -173,6 +183,7 @@ if __name__ == "__main__":
                 DataArguments,
                 SmallAugmentationArguments,
                 ImageSearchArguments,
+                SearchHubArguments,
                 description=__doc__,
             )
         )

@@ -54,6 +54,15 @@ class DataArguments:
             raise ValueError(f"vocab_size={self.vocab_size} must be at least 257: all bytes and {END_OF_TEXT}")
 
 
+def describe(arguments: DataArguments) -> str:
+    """What the text is, in a few words and without the folders of this machine."""
+    if arguments.train_file is not None:
+        return f"the text of {Path(arguments.train_file).name}"
+    if arguments.dataset is None:
+        return "the documentation texts inside Python (pydoc_data.topics)"
+    return Path(arguments.dataset).name if Path(arguments.dataset).exists() else arguments.dataset
+
+
 def load_texts(arguments: DataArguments) -> dict[str, Dataset | IterableDataset]:
     """The texts of "train", "validation" and "test"; a missing split is cut out of train, the last 20th.
 

@@ -1,8 +1,6 @@
 """Training with `transformers.Trainer`: the settings that recipes share, exact resume, models that are saved whole."""
 
 import json
-import shutil
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -94,7 +92,7 @@ class ResumingTrainer(Trainer):
     """
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: PreTrainedModel | None = None) -> None:
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled or hasattr(self.model, "peft_config"):
             return super()._load_from_checkpoint(resume_from_checkpoint, model)
         model = self.model if model is None else model
         model.load_state_dict(type(model).from_pretrained(resume_from_checkpoint).state_dict())
@@ -176,23 +174,3 @@ def _is_json(path: Path) -> bool:
     except ValueError:
         return False
     return True
-
-
-def save_whole(model: PreTrainedModel, processor, folder: Path) -> None:
-    """Leaves a model with its tokenizer or image processor; the folder appears when it is whole."""
-
-    def write(partial: Path) -> None:
-        model.save_pretrained(partial)
-        processor.save_pretrained(partial)
-
-    write_folder(folder, write)
-
-
-def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Leaves what `write` puts into the folder that it is given; the folder appears when it is whole, over an earlier one."""
-    partial = folder.with_name(f".partial-{folder.name}")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    write(partial)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)

@@ -51,17 +51,24 @@ class ArchParameters(nn.Module):
         """The architecture that takes the largest logit of every row."""
         return argmax(self.space, self.logits)
 
-    def entropy(self, sampler: Sampler) -> float:
-        """Mean entropy of the rows relative to uniform, in [0, 1]: 1 is undecided; single-choice rows do not count."""
-        rows = [p.double() for p in self.probabilities(sampler).values() if p.shape[-1] > 1]
-        if not rows:
-            return 0.0
-        relative = [torch.special.entr(p).sum(-1) / torch.tensor(float(p.shape[-1])).log() for p in rows]
-        return torch.cat(relative).mean().item()
+    def entropies(self, sampler: Sampler) -> dict[str, Tensor]:
+        """Entropy of every row relative to uniform, in [0, 1]: dimension with several choices -> (rows,); 1 is undecided."""
+        rows = {name: p.double() for name, p in self.probabilities(sampler).items() if p.shape[-1] > 1}
+        return {n: torch.special.entr(p).sum(-1) / torch.tensor(float(p.shape[-1])).log() for n, p in rows.items()}
 
-    def save(self, path: str | Path) -> None:
-        """Writes the logits as safetensors."""
-        save_file({name: logits.detach().cpu().contiguous() for name, logits in self.logits.items()}, path)
+    def entropy(self, sampler: Sampler) -> float:
+        """Mean of the rows' `entropies`; 0 without any choice."""
+        rows = list(self.entropies(sampler).values())
+        return torch.cat(rows).mean().item() if rows else 0.0
+
+    def save(self, path: str | Path, metadata: Mapping[str, str] | None = None) -> None:
+        """Writes the logits as safetensors.
+
+        Args:
+            path: The file.
+            metadata: What its header is to say, e.g. which method trained the logits.
+        """
+        save_file({name: logits.detach().cpu().contiguous() for name, logits in self.logits.items()}, path, metadata)
 
     def load(self, path: str | Path) -> None:
         """Reads logits written by `save`.
@@ -104,3 +111,8 @@ def one_hot(space: SearchSpace, arch: Architecture, dtype: torch.dtype | None = 
         index = torch.tensor([0 if v is None else choices.index(v) for v in values])
         mixture[name] = nn.functional.one_hot(index, len(choices)).to(dtype or torch.get_default_dtype())
     return mixture
+
+
+def uniform_mixture(space: SearchSpace) -> Mixture:
+    """The mixture that gives every choice the same share."""
+    return {name: torch.full((space.rows(name), len(c)), 1 / len(c)) for name, c in space.choices.items()}

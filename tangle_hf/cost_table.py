@@ -5,10 +5,11 @@ of the same layer and dimensions are one array of integers, so that an expectati
 and a discretisation reads what every layer's choices cost.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -110,3 +111,59 @@ def expected(table: CostTable, mixture: Mapping[str, Tensor]) -> Tensor:
             sums = sums * (alive * mixture[space.depth_name][list(stages)]).sum(-1)
         total = total + sums.sum()
     return total
+
+
+def outside(table: CostTable, index: Mapping[str, int]) -> int:
+    """The cost outside the layers.
+
+    Args:
+        table: The cost.
+        index: Choice, by number, of every dimension of the whole net but the depth.
+    """
+    terms = (term for term in table.terms if term.layers == (None,))
+    return sum(term.values[(0, *(index[name] for name in term.dimensions))].item() for term in terms)
+
+
+# Options as lists of ((dimension, layer), choice), and their costs, int64 of shape (options, tables).
+Decision = tuple[list[list[tuple[tuple[str, int], int]]], np.ndarray]
+
+
+def decisions(space: SearchSpace, tables: Sequence[CostTable], index: Mapping[str, int], layer: int) -> list[Decision]:
+    """The decisions of one layer: groups of its per-layer dimensions such that no cost multiplies two groups.
+
+    Args:
+        space: The search space.
+        tables: The costs.
+        index: As in `outside`.
+        layer: Which layer.
+
+    Returns:
+        For each decision its options and what they cost; the cost of the layer is the sum over its decisions.
+    """
+    terms = []  # (table, per-layer dimensions, cost of their choices)
+    for number, table in enumerate(tables):
+        for term in table.terms:
+            if layer in term.layers:
+                names = [name for name in term.dimensions if name in space.per_layer]
+                at = tuple(slice(None) if name in names else index[name] for name in term.dimensions)
+                terms.append((number, names, term.values[(term.layers.index(layer), *at)].numpy()))
+    per_layer = space.per_layer - {space.depth_name}
+    groups = [{name} for name in space.choices if name in per_layer and layer < space.rows(name)] or [set()]
+    for _, names, _ in terms:
+        together = [group for group in groups if group & set(names)]
+        if len(together) > 1:
+            groups = [group for group in groups if group not in together] + [set().union(*together)]
+    decided = []
+    for number, group in enumerate(groups):
+        order = [name for name in space.choices if name in group]
+        options, costs = [], []
+        for chosen in product(*(range(len(space.choices[name])) for name in order)):
+            picked = dict(zip(order, chosen, strict=True))
+            cost = np.zeros(len(tables), dtype=np.int64)
+            for which, names, values in terms:
+                if group.issuperset(names) and (names or number == 0):  # what no choice changes belongs to the first
+                    cost[which] += values[tuple(picked[name] for name in names)]
+            options.append([((name, layer), k) for name, k in picked.items()])
+            costs.append(cost)
+        decided.append((options, np.array(costs)))
+    return decided

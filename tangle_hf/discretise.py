@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from .budgets import Budget
-from .cost_table import exact
+from .cost_table import decisions, exact, outside
 from .space import Architecture, SearchSpace
 
 
@@ -33,12 +33,12 @@ class Candidate:
     Args:
         arch: The architecture.
         log_probability: Sum of its rows' log-shares; rows of layers that it lacks count with their largest one.
-        costs: Its cost for each budget.
+        costs: Its cost for each budget, latency in milliseconds.
     """
 
     arch: Architecture
     log_probability: float
-    costs: dict[str, int]
+    costs: dict[str, int | float]
 
 
 def discretise(
@@ -90,7 +90,7 @@ def discretise(
     if not any(inside for inside, *_ in found):
         found, *_ = search(band * most)
     found = sorted((entry for entry in found if entry[0]), key=lambda entry: -entry[1])[:count]
-    costs = ({budget.cost: exact(budget.table, arch) for budget in budgets} for *_, arch in found)
+    costs = ({b.cost: b.in_units(exact(b.table, arch)) for b in budgets} for *_, arch in found)
     return [Candidate(arch, score, cost) for (_, score, arch), cost in zip(found, costs, strict=True)]
 
 
@@ -143,11 +143,21 @@ def _all(space: SearchSpace, log_shares, budgets, limits, count, lower) -> Found
 
 
 def _plan(space: SearchSpace, log_shares, budgets, index: dict[str, int]) -> _Plan:
-    layers = (_decisions(space, log_shares, budgets, index, layer) for layer in range(space.stages * space.max_depth))
+    tables = [budget.table for budget in budgets]
+
+    def scores(options) -> np.ndarray:
+        return np.array(
+            [sum(log_shares[name][row, k] for (name, row), k in option) for option in options], dtype=float
+        )
+
+    layers = (
+        [(options, costs, scores(options)) for options, costs in decisions(space, tables, index, layer)]
+        for layer in range(space.stages * space.max_depth)
+    )
     stages = [list(stage) for stage in zip(*[layers] * space.max_depth, strict=True)]
-    outside = np.array([[_outside(budget, index) for budget in budgets]], dtype=np.int64)
-    scores = np.array([sum(log_shares[name][0, k] for name, k in index.items())], dtype=float)
-    return _Plan(index, stages, _States(outside, scores, [((name, 0), k) for name, k in index.items()]))
+    start = [((name, 0), k) for name, k in index.items()]
+    costs = np.array([[outside(table, index) for table in tables]], dtype=np.int64)
+    return _Plan(index, stages, _States(costs, scores([start]), start))
 
 
 def _search(space: SearchSpace, log_shares, plans: list[_Plan], limits, count, lower, widths, floor) -> Found:
@@ -188,11 +198,11 @@ def _stage(
 ) -> "_States":
     """The states behind a stage of any depth, from those in front of it."""
     ends = []
-    for number, decisions in enumerate(layers, 1):
+    for number, decided in enumerate(layers, 1):
         rest = _least(layers[number : space.depths[0]], len(limits))  # of the layers that every architecture has
-        for decision in range(len(decisions)):
+        for decision in range(len(decided)):
             reach = partial(bounds.reach, stage, number - 1, decision + 1)
-            states = extend([(states, *decisions[decision])], limits - rest, reach=reach)
+            states = extend([(states, *decided[decision])], limits - rest, reach=reach)
         if space.depth_name and number in space.depths:
             options = [[((space.depth_name, stage), space.depths.index(number))]]
             score = np.array([_end(space, log_shares, stage, number)])
@@ -255,14 +265,14 @@ class _Bounds:
         space, self.behind, self.within = self.space, [np.zeros(len(self.prices))], []
         for stage, layers in reversed(list(enumerate(self.stages))):
             rest, sums = None, []
-            for number, decisions in reversed(list(enumerate(layers, 1))):
+            for number, decided in reversed(list(enumerate(layers, 1))):
                 if not space.depth_name:
                     rest = np.zeros(len(self.prices)) if rest is None else rest
                 elif number in space.depths:
                     end = _end(space, self.log_shares, stage, number)
                     rest = np.full(len(self.prices), end) if rest is None else np.maximum(rest, end)
                 parts = [rest]
-                for _, costs, scores in reversed(decisions):
+                for _, costs, scores in reversed(decided):
                     rest = rest + (scores[:, None] - costs @ self.prices.T).max(0)
                     parts.append(rest)
                 sums.append(parts[::-1])
@@ -356,7 +366,7 @@ def _extended(
 
 def _least(layers: Sequence[Sequence[tuple]], budgets: int) -> np.ndarray:
     """What some layers cost at least, for each budget."""
-    return sum((costs.min(0) for decisions in layers for _, costs, _ in decisions), np.zeros(budgets, dtype=np.int64))
+    return sum((costs.min(0) for decided in layers for _, costs, _ in decided), np.zeros(budgets, dtype=np.int64))
 
 
 def _architecture(space: SearchSpace, history) -> Architecture:
@@ -366,47 +376,9 @@ def _architecture(space: SearchSpace, history) -> Architecture:
     return space.architecture(**{name: v if name in space.per_layer else v[0] for name, v in values.items()})
 
 
-def _outside(budget: Budget, index: Mapping[str, int]) -> int:
-    """The cost outside the layers for choices of the whole net."""
-    terms = (term for term in budget.table.terms if term.layers == (None,))
-    return sum(term.values[(0, *(index[name] for name in term.dimensions))].item() for term in terms)
-
-
 def _greatest(budget: Budget) -> int:
     """A cost that no architecture exceeds: a limit beyond it is none."""
     return sum(int(term.values.reshape(len(term.layers), -1).amax(1).sum()) for term in budget.table.terms)
-
-
-def _decisions(space: SearchSpace, log_shares, budgets, index: Mapping[str, int], layer: int) -> list[tuple]:
-    """The decisions of one layer: options as ((dimension, layer), choice) lists, their costs (options, budgets), scores."""
-    terms = []  # (budget, per-layer dimensions, cost of their choices)
-    for number, budget in enumerate(budgets):
-        for term in budget.table.terms:
-            if layer in term.layers:
-                names = [name for name in term.dimensions if name in space.per_layer]
-                at = tuple(slice(None) if name in names else index[name] for name in term.dimensions)
-                terms.append((number, names, term.values[(term.layers.index(layer), *at)].numpy()))
-    per_layer = space.per_layer - {space.depth_name}
-    groups = [{name} for name in space.choices if name in per_layer and layer < space.rows(name)] or [set()]
-    for _, names, _ in terms:
-        together = [group for group in groups if group & set(names)]
-        if len(together) > 1:
-            groups = [group for group in groups if group not in together] + [set().union(*together)]
-    decisions = []
-    for number, group in enumerate(groups):
-        order = [name for name in space.choices if name in group]
-        options, costs, scores = [], [], []
-        for chosen in product(*(range(len(space.choices[name])) for name in order)):
-            picked = dict(zip(order, chosen, strict=True))
-            cost = np.zeros(len(budgets), dtype=np.int64)
-            for which, names, values in terms:
-                if group.issuperset(names) and (names or number == 0):  # what no choice changes belongs to the first
-                    cost[which] += values[tuple(picked[name] for name in names)]
-            options.append([((name, layer), k) for name, k in picked.items()])
-            costs.append(cost)
-            scores.append(sum(log_shares[name][layer, k] for name, k in picked.items()))
-        decisions.append((options, np.array(costs), np.array(scores, dtype=float)))
-    return decisions
 
 
 def log_probability(space: SearchSpace, mixture: Mapping[str, Tensor], arch: Architecture) -> float:

@@ -1,6 +1,6 @@
 """Export: a subnet as a folder that plain transformers loads, checked by loading it again."""
 
-import shutil
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +11,13 @@ from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from .arch import one_hot
-from .extract import extract
+from .example_inputs import example_inputs
+from .extract import extract, natural_form
+from .files import replacing
 from .space import Architecture
+
+
+EXPORT = ("architecture.json", "config.json")  # what every exported folder has
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,7 @@ def export(
     supernet: PreTrainedModel,
     arch: Architecture,
     folder: str | Path,
-    inputs: Mapping[str, Tensor],
+    inputs: Mapping[str, Tensor] | None = None,
     form: str = "auto",
     processor=None,
 ) -> Export:
@@ -48,37 +53,58 @@ def export(
         supernet: An `Elastic*` model.
         arch: An architecture of its space.
         folder: Where to write; an earlier export there is replaced.
-        inputs: Arguments of one forward pass, e.g. `{"input_ids": ...}` or `{"pixel_values": ...}`, for the comparison.
+        inputs: Arguments of one forward pass, e.g. `{"input_ids": ...}` or `{"pixel_values": ...}`, for the comparison;
+            made up if None.
         form: As in `tangle_hf.extract`.
         processor: Tokenizer or image processor to save along, or None.
 
     Raises:
-        ValueError: As `extract`, or the reloaded model differs by more than 1e-3 of the logits' scale.
+        ValueError: As `extract`, the reloaded model differs by more than 1e-3 of the logits' scale, or the folder holds
+            something else than an earlier export.
     """
     folder = Path(folder)
+    inputs = example_inputs(supernet) if inputs is None else inputs
     subnet = extract(supernet, arch, form)
     if form == "auto":
-        form = next(name for name, reason in supernet.subnet_forms(supernet.config, arch).items() if reason is None)
-    partial = folder.with_name(f".partial-{folder.name}")
-    shutil.rmtree(partial, ignore_errors=True)
-    quiet = logging.is_progress_bar_enabled()
+        form = natural_form(supernet, arch)
+    progress = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        subnet.save_pretrained(partial)
-        if processor is not None:
-            processor.save_pretrained(partial)
-        (partial / "architecture.json").write_text(arch.to_json() + "\n")
-        difference, scale = compare(supernet, arch, partial, inputs, remote_code=form == "compact")
+        with replacing(folder, *EXPORT) as partial:
+            subnet.save_pretrained(partial)
+            if processor is not None:
+                processor.save_pretrained(partial)
+            (partial / "architecture.json").write_text(arch.to_json() + "\n")
+            difference, scale = compare(supernet, arch, partial, inputs, remote_code=form == "compact")
+            if not difference <= 1e-3 * scale:
+                raise ValueError(
+                    f"the files of {folder} would differ from the supernet by {difference:.1e} (logits up to {scale:.1e}); "
+                    "nothing was written"
+                )
     finally:
-        if quiet:
+        if progress:
             logging.enable_progress_bar()
-    if not difference <= 1e-3 * scale:
-        raise ValueError(
-            f"the files in {partial} differ from the supernet by {difference:.1e} (logits up to {scale:.1e})"
-        )
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
     return Export(folder, form, difference, scale)
+
+
+def read_architecture(path: str | Path) -> Architecture:
+    """Reads an `architecture.json`: one object, dimension -> number, or list of one number per layer.
+
+    Raises:
+        ValueError: There is no such file, or it is no such object.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"there is no architecture file {path}")
+    try:
+        values = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+    if not isinstance(values, dict) or not all(_is_number(v) for value in values.values() for v in _listed(value)):
+        raise ValueError(
+            f'{path} is no architecture; it should read like {{"n_embd": 64, "n_layer": 2, "n_head": [2, 4], ...}}'
+        )
+    return Architecture(values)
 
 
 def compare(
@@ -94,3 +120,11 @@ def compare(
         found = reloaded(**inputs).logits
     supernet.train(training)
     return (found - expected).abs().max().item(), expected.abs().max().item()
+
+
+def _listed(value: object) -> list:
+    return value if isinstance(value, list) else [value]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -25,16 +25,7 @@ def extract(supernet: PreTrainedModel, arch: Architecture, form: str = "auto") -
     Raises:
         ValueError: The architecture is not of this space, the form is unknown, or the architecture does not have it.
     """
-    supernet.space.validate(arch)
-    reasons = supernet.subnet_forms(supernet.config, arch)
-    if form == "auto":
-        form = next(name for name, reason in reasons.items() if reason is None)
-    if form not in reasons:
-        raise ValueError(f"form={form!r} is unknown; choose one of {['auto', *reasons]}")
-    if reasons[form] is not None:
-        raise ValueError(f"this architecture has no {form} form: {reasons[form]}")
-    subnet_class, config = supernet.subnet_skeleton(supernet.config, arch, form)
-    subnet = subnet_class(config).to(device=supernet.device, dtype=supernet.dtype).eval()
+    subnet = new_subnet(supernet, arch, form)
     with torch.no_grad():
         cut = supernet.slices(arch)
         target = named_tensors(subnet, supernet.axes)
@@ -45,7 +36,36 @@ def extract(supernet: PreTrainedModel, arch: Architecture, form: str = "auto") -
         else:
             for name, tensor in target.items():
                 tensor.copy_(cut[name])
+    return subnet
+
+
+def new_subnet(supernet: PreTrainedModel, arch: Architecture, form: str = "auto") -> PreTrainedModel:
+    """A subnet with new random weights, in evaluation mode, on the device and in the type of the supernet.
+
+    Args:
+        supernet: An `Elastic*` model; nothing is read of its weights.
+        arch: An architecture of its space.
+        form: As in `extract`.
+
+    Raises:
+        ValueError: As `extract`.
+    """
+    supernet.space.validate(arch)
+    reasons = supernet.subnet_forms(supernet.config, arch)
+    if form == "auto":
+        form = natural_form(supernet, arch)
+    if form not in reasons:
+        raise ValueError(f"form={form!r} is unknown; choose one of {['auto', *reasons]}")
+    if reasons[form] is not None:
+        raise ValueError(f"this architecture has no {form} form: {reasons[form]}")
+    subnet_class, config = supernet.subnet_skeleton(supernet.config, arch, form)
+    subnet = subnet_class(config).to(device=supernet.device, dtype=supernet.dtype).eval()
     subnet.loss_type = supernet.loss_type
     if supernet.can_generate():
         subnet.generation_config = copy.deepcopy(supernet.generation_config)
     return subnet
+
+
+def natural_form(supernet: PreTrainedModel, arch: Architecture) -> str:
+    """The form that "auto" stands for: stock where the architecture has it, else compact."""
+    return next(name for name, reason in supernet.subnet_forms(supernet.config, arch).items() if reason is None)

@@ -1,7 +1,7 @@
 """Samplers: logits -> shares. One short class for each way of turning architecture parameters into a mixture.
 
 Every sampler is called as `sampler(logits, progress, generator)` with logits of shape (..., K) and returns shares of the
-same shape, rows summing to one, differentiable in the logits (except `SPOS`). `sampler.mean(logits)` is what it gives
+same shape, rows summing to one, differentiable in the logits. `sampler.mean(logits)` is what it gives
 on average and what reports show. A new sampler is one class and one line in `SAMPLERS`.
 """
 
@@ -15,8 +15,6 @@ from torch.nn import functional as F
 class Sampler(Protocol):
     """What the trainer needs of a sampler."""
 
-    single_path: bool
-    "True if shares are uniform one-hots that do not depend on the logits: weights train on one path, nothing is searched."
     hard: bool
     "True if shares are one-hots in the forward pass: a net under them is the subnet of their argmax."
 
@@ -28,7 +26,6 @@ class Sampler(Protocol):
 class DARTS:
     """Softmax: `shares = softmax(logits)`. DARTS, arXiv:1806.09055, equation 2."""
 
-    single_path = False
     hard = False
 
     def __call__(self, logits: Tensor, progress: float = 0.0, generator: torch.Generator | None = None) -> Tensor:
@@ -45,7 +42,6 @@ class DrNAS:
     concentrations give very small numbers.
     """
 
-    single_path = False
     hard = False
 
     def __call__(self, logits: Tensor, progress: float = 0.0, generator: torch.Generator | None = None) -> Tensor:
@@ -72,7 +68,6 @@ class GDAS:
     through a scale-invariant norm) no gradient; the full straight-through form gives every choice one.
     """
 
-    single_path = False
     hard = True
 
     def __init__(self, tau_max: float = 10.0, tau_min: float = 0.1):
@@ -95,7 +90,6 @@ class ReinMax:
     `shares = D + g - stop(g)` where `g = 2 q' - p / 2`.
     """
 
-    single_path = False
     hard = True
 
     def __call__(self, logits: Tensor, progress: float = 0.0, generator: torch.Generator | None = None) -> Tensor:
@@ -111,25 +105,11 @@ class ReinMax:
         return logits.softmax(-1)
 
 
-class SPOS:
-    """Uniform one-hot, whatever the logits. Single Path One-Shot, arXiv:1904.00420, section 3.2."""
-
-    single_path = True
-    hard = True
-
-    def __call__(self, logits: Tensor, progress: float = 0.0, generator: torch.Generator | None = None) -> Tensor:
-        rows = logits.shape[:-1]
-        return _one_hot(torch.randint(logits.shape[-1], rows, generator=generator, device=logits.device), logits)
-
-    def mean(self, logits: Tensor) -> Tensor:
-        return torch.full_like(logits, 1 / logits.shape[-1])
-
-
-SAMPLERS = {"darts": DARTS, "drnas": DrNAS, "gdas": GDAS, "reinmax": ReinMax, "spos": SPOS}
+SAMPLERS = {"darts": DARTS, "drnas": DrNAS, "gdas": GDAS, "reinmax": ReinMax}
 
 
 def sampler(name: str) -> Sampler:
-    """The sampler of a name: `darts`, `drnas`, `gdas`, `reinmax` or `spos`.
+    """The sampler of a name: `darts`, `drnas`, `gdas` or `reinmax`.
 
     Raises:
         ValueError: The name is unknown.

@@ -1,5 +1,7 @@
 """Batch norms get the averages over given batches, of a plain net or of one net in a supernet, and nothing else changes."""
 
+import copy
+
 import pytest
 import torch
 from models.families import conv_macro, images, mobilenetv3
@@ -24,6 +26,10 @@ def test_statistics_are_averages_over_the_batches():
     flat = [out.transpose(0, 1).flatten(1) for out in seen]
     torch.testing.assert_close(net.stem.norm.running_mean, torch.stack([x.mean(1) for x in flat]).mean(0))
     torch.testing.assert_close(net.stem.norm.running_var, torch.stack([x.var(1) for x in flat]).mean(0))
+    fresh = copy.deepcopy(net)
+    recalibrate(fresh, [images(2).double()])  # from the beginning, and not on top of what was before
+    out = fresh.stem.conv(images(2).double())
+    torch.testing.assert_close(fresh.stem.norm.running_mean, out.mean((0, 2, 3)))
 
 
 def test_a_supernet_gets_the_statistics_of_one_of_its_nets():

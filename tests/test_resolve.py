@@ -1,6 +1,7 @@
 """A finished run gives its best architecture within other budgets, exported, without training."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,11 +17,14 @@ from tangle_hf import (
     PerLayer,
     SearchSpace,
     flops,
+    latency,
     num_params,
     sampler,
 )
 from tangle_hf.budgets import make_budgets
 from tangle_hf.discretise import discretise
+from tangle_hf.latency_profile import profile
+from tangle_hf.latency_table import latency_ms, save_latency_table
 from tangle_hf.models.loading import load_supernet
 from tangle_hf.resolve import resolve
 
@@ -51,7 +55,7 @@ def run(request, tmp_path):
     folder = tmp_path / "run"
     supernet.save_pretrained(folder / "supernet")
     arch_parameters.save(folder / "arch_parameters.safetensors")
-    settings = {"sampler": "drnas"} | ({"block_size": 16} if request.param is gpt2 else {})
+    settings = {"method": "drnas"} | ({"block_size": 16} if request.param is gpt2 else {})
     (folder / "config.yaml").write_text(yaml.safe_dump(settings))
     return folder, supernet, arch_parameters
 
@@ -102,6 +106,32 @@ def test_a_loss_ranks_the_candidates(run):
     assert len(set(asked)) == 3 and done.candidate.arch == asked[-1]
 
 
+def test_another_latency_is_resolved_with_the_table_of_the_run_and_measured(run, monkeypatch):
+    folder, supernet, arch_parameters = run
+    monkeypatch.setattr(latency, "forward_seconds", lambda net, inputs: 1e-7 * net.num_parameters())
+    length = 16 if supernet.main_input_name == "input_ids" else None
+    with pytest.raises(ValueError, match=r"there is no latency table .*latency_table.json"):
+        resolve(folder, {"max_latency_ms": "90%"}, folder / "other")
+    table = profile(supernet, batch_size=2, sequence_length=length, rounds=1, progress=False)
+    save_latency_table(table, folder / "latency_table.json")
+    done = resolve(folder, {"max_latency_ms": "90%", "max_params": "90%"}, folder / "other")
+    limits = make_budgets(supernet.config, max_latency_ms="90%", max_params="90%", latency_table=table)
+    shares = arch_parameters.probabilities(sampler("drnas"))
+    assert done.candidate == discretise(supernet, shares, limits, band=0.95)[0]
+    predicted = latency_ms(table, done.candidate.arch)
+    assert done.candidate.costs["latency_ms"] == predicted == done.latency["predicted_ms"]
+    assert predicted <= done.limits["latency_ms"] == pytest.approx(0.9 * latency_ms(table, supernet.space.largest))
+    assert done.latency["measured_ms"] == pytest.approx(1e-4 * done.candidate.costs["params"])
+    assert done.latency["error"] == pytest.approx(0, abs=1e-4)
+    other = replace(table, conditions={**table.conditions, "device_name": "another"})
+    save_latency_table(other, folder / "another.json")
+    options = {"max_latency_ms": "90%", "max_params": "90%"}, folder / "other"
+    with pytest.raises(ValueError, match="device_name another there"):
+        resolve(folder, *options, latency_table=folder / "another.json")
+    allowed = resolve(folder, *options, latency_table=folder / "another.json", allow_other_latency_table=True)
+    assert allowed.candidate == done.candidate
+
+
 def test_what_cannot_be_resolved_says_why_and_writes_nothing(run):
     folder, supernet, _ = run
     smallest = num_params(supernet.space, supernet.space.smallest, supernet.config)
@@ -112,11 +142,11 @@ def test_what_cannot_be_resolved_says_why_and_writes_nothing(run):
         with pytest.raises(ValueError, match="no earlier export"):
             resolve(folder, {"max_params": "60%"}, taken)
     assert {path.name for path in folder.iterdir()} == {"config.yaml", "arch_parameters.safetensors", "supernet"}
-    (folder / "config.yaml").write_text("sampler: spos\n")
-    with pytest.raises(ValueError, match="spos, which trains weights"):
-        resolve(folder, {"max_params": "60%"}, folder / "other")
     (folder / "arch_parameters.safetensors").unlink()
-    with pytest.raises(ValueError, match="not a finished run: arch_parameters.safetensors missing"):
+    with pytest.raises(ValueError, match="no finished run .*: arch_parameters.safetensors missing"):
+        resolve(folder, {"max_params": "60%"}, folder / "other")
+    (folder / "candidates.jsonl").touch()
+    with pytest.raises(ValueError, match="was searched in two stages and has no logits"):
         resolve(folder, {"max_params": "60%"}, folder / "other")
 
 

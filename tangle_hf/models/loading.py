@@ -1,37 +1,103 @@
-"""Supernets from folders, whatever their family."""
+"""Models from folders or from the Hub, whatever their family."""
 
-import json
 from pathlib import Path
+from typing import Any
 
-from transformers import PreTrainedModel
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModelForCausalLM,
+    AutoModelForImageClassification,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 
 from .supernet import SupernetMixin
 
 
-def load_supernet(folder: str | Path) -> PreTrainedModel:
+def load_supernet(path: str | Path, revision: str = "main") -> PreTrainedModel:
     """Loads a saved supernet with the `Elastic*` class whose stock class its config names.
 
     Args:
-        folder: What `save_pretrained` of a supernet wrote.
+        path: What `save_pretrained` of a supernet wrote, or the name of a repository on the Hub.
+        revision: Branch, tag or commit of the repository.
 
     Raises:
         ValueError: There is no config, it has no search space, or no family of this library has its class.
     """
-    path = Path(folder) / "config.json"
-    if not path.is_file():
-        raise ValueError(f"{folder} holds no model: {path.name} is missing; give the folder of a saved supernet")
-    config = json.loads(path.read_text())
+    return supernet_class(path, revision).from_pretrained(path, revision=revision)
+
+
+def supernet_class(path: str | Path, revision: str = "main") -> type[PreTrainedModel]:
+    """The `Elastic*` class of a saved supernet; arguments and errors of `load_supernet`."""
+    config = read_config(path, revision)
     if not config.get("space"):
-        raise ValueError(f"the model in {folder} has no search space; give the folder of a supernet, not of a subnet")
+        raise ValueError(f"the model in {path} has no search space; give the folder of a supernet, not of a subnet")
     families = {base.__name__: family for family in _subclasses(SupernetMixin) for base in family.__bases__[1:]}
     known = [families[name] for name in config.get("architectures") or () if name in families]
     if not known:
         raise ValueError(
-            f"the model in {folder} is a {config.get('architectures')}; there are supernets of {sorted(families)}"
+            f"the model in {path} is a {config.get('architectures')}; there are supernets of {sorted(families)}"
         )
-    return known[0].from_pretrained(folder)
+    return known[0]
 
 
 def _subclasses(base: type) -> list[type]:
     """All classes below one, whatever stands in between."""
     return [found for child in base.__subclasses__() for found in (child, *_subclasses(child))]
+
+
+def load_model(path: str | Path) -> PreTrainedModel:
+    """Loads a language model or image classifier, stock or compact, in evaluation mode.
+
+    Raises:
+        ValueError: As `model_class`.
+    """
+    return model_class(path)[0].from_pretrained(path).eval()
+
+
+def model_class(path: str | Path) -> tuple[type, PreTrainedConfig]:
+    """The Auto class that loads a language model or image classifier, and its config.
+
+    Raises:
+        ValueError: There is no config, or it is one of another kind of model.
+    """
+    read_config(path)
+    try:
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ValueError(f"the model in {path} is none that transformers and this library know: {reason}") from None
+    for mapping, auto_class in (
+        (MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM),
+        (MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING, AutoModelForImageClassification),
+    ):
+        if type(config) in mapping:
+            return auto_class, config
+    raise ValueError(f"the model in {path} is a {config.model_type}, neither a language model nor an image classifier")
+
+
+def load_processor(folder: str | Path):
+    """The tokenizer or image processor beside a model, or None if there is none."""
+    for name, auto in {"tokenizer_config.json": AutoTokenizer, "preprocessor_config.json": AutoImageProcessor}.items():
+        if (Path(folder) / name).is_file():
+            return auto.from_pretrained(folder)
+    return None
+
+
+def read_config(path: str | Path, revision: str = "main") -> dict[str, Any]:
+    """The fields of a model's `config.json`.
+
+    Raises:
+        ValueError: There is none.
+    """
+    if Path(path).exists() and not (Path(path) / "config.json").is_file():
+        raise ValueError(f"{path} holds no model: config.json is missing; give a folder that save_pretrained wrote")
+    try:
+        return PreTrainedConfig.get_config_dict(path, revision=revision)[0]
+    except OSError as error:
+        reason = str(error).split("\n")[0]
+        raise ValueError(f"{path} holds no model, as a folder or on the Hub: {reason}") from None

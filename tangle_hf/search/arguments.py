@@ -1,18 +1,23 @@
-"""Settings of the bi-level trainer, with the help texts that recipes show."""
+"""Settings of a search, with the help texts that recipes show."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from importlib.util import find_spec
 
 from ..budgets import parse_amount
-from ..samplers import SAMPLERS
+from ..latency_table import NANOSECONDS
+from .methods import METHODS, Method
+from .two_stage_arguments import TwoStageArguments
 
 
 BUDGET_MODES = ("equal", "at_most")
 OPTIMIZERS = ("adamw", "sgd")
+BUDGET_PARTS = ("start", "project", "return")
+LIMITS = ("max_params", "max_params_without_embeddings", "max_flops", "max_latency_ms")
 
 
 @dataclass
-class SearchArguments:
-    """First-order bi-level search (arXiv:1806.09055, section 2.3; TangleNAS, arXiv:2312.10440, algorithm 1).
+class SearchArguments(TwoStageArguments):
+    """First-order bi-level search (arXiv:1806.09055, section 2.3; TangleNAS, arXiv:2312.10440, algorithm 1), or two stages.
 
     Raises:
         ValueError: A value is out of its range; the message says which values are allowed.
@@ -24,9 +29,9 @@ class SearchArguments:
     seed: int = field(
         default=0, metadata={"help": "seed of weights, architecture parameters, data order and sampling"}
     )
-    sampler: str = field(
+    method: str = field(
         default="drnas",
-        metadata={"help": f"how logits become shares: {', '.join(sorted(SAMPLERS))} (spos trains weights only)"},
+        metadata={"help": "how weights are trained and the architecture is chosen: " + ", ".join(METHODS)},
     )
     max_steps: int = field(default=400, metadata={"help": "weight steps; each has an architecture step before it"})
     per_device_batch_size: int = field(default=16, metadata={"help": "examples per process and micro-batch"})
@@ -84,6 +89,22 @@ class SearchArguments:
         default=None,
         metadata={"help": "most FLOPs of a forward pass over one example (a whole block of text): 1.5G, or 50%%"},
     )
+    max_latency_ms: str | None = field(
+        default=None,
+        metadata={
+            "help": "most milliseconds of a forward pass over latency_batch_size examples, predicted from times measured on "
+            "this device: 12, or 60%% of the largest"
+        },
+    )
+    latency_batch_size: int = field(default=1, metadata={"help": "examples in a forward pass that is timed"})
+    latency_table: str | None = field(
+        default=None,
+        metadata={"help": "file of measured times, latency_table.json of another run; default: measured at the start"},
+    )
+    allow_other_latency_table: bool = field(
+        default=False,
+        metadata={"help": "take latency_table even if its device, type, batch, threads or space are others"},
+    )
     standard_only: bool = field(
         default=False, metadata={"help": "find a net that is a stock transformers class: its layers are equal"}
     )
@@ -91,11 +112,46 @@ class SearchArguments:
         default="equal",
         metadata={"help": "equal: the expected cost stays on the budget; at_most: the budget is a ceiling only"},
     )
+    budget_parts: list[str] = field(
+        default_factory=lambda: list(BUDGET_PARTS),
+        metadata={
+            "help": "what keeps the search on its budget, to leave out for an ablation: start on it, project the loss "
+            "gradient, return after each step"
+        },
+    )
     budget_candidates: int = field(
         default=5,
         metadata={
             "help": "most likely nets within the limits, of which the one with the best inherited loss is taken"
         },
+    )
+    pareto: str | None = field(
+        default=None,
+        metadata={
+            "help": "search the whole front of loss against a cost instead of one net: "
+            f"{', '.join(name.removeprefix('max_') for name in LIMITS)}"
+        },
+    )
+    pareto_anchors: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "budgets of that cost, ascending, with logits of their own, between which logits are interpolated; "
+            "default: 10, 50 and 90%% of the way from the smallest to the largest net"
+        },
+    )
+    pareto_points: int = field(
+        default=9, metadata={"help": "budgets at which the front is read off, evenly between the outer anchors"}
+    )
+    early_stop_evals: int | None = field(
+        default=None,
+        metadata={
+            "help": "stop when this many evaluations in a row have found the same architecture and none of its rows is "
+            "undecided; go on with --resume and another value"
+        },
+    )
+    undecided_entropy: float = field(
+        default=0.95,
+        metadata={"help": "entropy of a row, relative to uniform, above which it counts as undecided"},
     )
     logging_steps: int = field(default=10, metadata={"help": "steps between lines of metrics.jsonl"})
     eval_steps: int = field(
@@ -120,11 +176,21 @@ class SearchArguments:
     )
 
     def __post_init__(self):
-        if self.sampler not in SAMPLERS:
-            raise ValueError(f"sampler={self.sampler!r} is unknown; choose one of {sorted(SAMPLERS)}")
+        if self.method not in METHODS:
+            raise ValueError(f"method={self.method!r} is unknown; choose one of {list(METHODS)}")
+        if METHODS[self.method].choice == "es" and self.num_mutations + self.num_crossovers > self.population_size:
+            raise ValueError(
+                f"num_mutations={self.num_mutations} and num_crossovers={self.num_crossovers} are more than "
+                f"population_size={self.population_size}; make them smaller or the population larger"
+            )
+        if METHODS[self.method].choice == "nsga2" and find_spec("pymoo") is None:
+            raise ValueError(f"method={self.method} needs pymoo; install it with: pip install 'tangle_hf[search]'")
+        super().__post_init__()
         counts = ("max_steps", "per_device_batch_size", "gradient_accumulation_steps")
-        for name in (*counts, "logging_steps", "eval_steps", "eval_batches", "save_steps", "budget_candidates"):
-            if getattr(self, name) < 1:
+        counts += ("logging_steps", "eval_steps", "eval_batches", "save_steps", "budget_candidates", "latency_batch_size",
+                   "early_stop_evals")  # fmt: skip
+        for name in counts:
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer={self.optimizer!r} is unknown; choose one of {OPTIMIZERS}")
@@ -146,32 +212,113 @@ class SearchArguments:
             raise ValueError(f"arch_warmup_ratio={self.arch_warmup_ratio} must be at least 0 and below 1")
         if not 0 < self.train_portion < 1:
             raise ValueError(f"train_portion={self.train_portion} must be between 0 and 1; both parts need data")
-        if self.arch_kl_scale and self.sampler != "drnas":
+        if self.arch_kl_scale and self.method != "drnas":
             raise ValueError(
-                f"arch_kl_scale={self.arch_kl_scale} is for the Dirichlet of sampler=drnas; with sampler={self.sampler} use "
+                f"arch_kl_scale={self.arch_kl_scale} is for the Dirichlet of method=drnas; with method={self.method} use "
                 "arch_weight_decay"
             )
         if self.mixed_precision not in (None, "no", "bf16"):
             raise ValueError(f"mixed_precision={self.mixed_precision!r} is not supported; choose no or bf16")
+        if not 0 < self.undecided_entropy <= 1:
+            raise ValueError(
+                f"undecided_entropy={self.undecided_entropy} must be above 0 and at most 1, which is uniform"
+            )
         self._check_limits()
+        self._check_pareto()
 
     def _check_limits(self) -> None:
-        given = [
-            n for n in ("max_params", "max_params_without_embeddings", "max_flops") if getattr(self, n) is not None
-        ]
-        for name in given:
+        for name in self.given_limits():
             try:
-                parse_amount(getattr(self, name), largest=10**12)
+                parse_amount(getattr(self, name), largest=10**12, unit=NANOSECONDS if name == "max_latency_ms" else 1)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
         if self.budget_mode not in BUDGET_MODES:
             raise ValueError(f"budget_mode={self.budget_mode!r} is unknown; choose one of {BUDGET_MODES}")
-        limits = given + ["standard_only"] * self.standard_only
-        if limits and SAMPLERS[self.sampler].single_path:
+        if unknown := set(self.budget_parts) - set(BUDGET_PARTS):
+            raise ValueError(f"budget_parts={sorted(unknown)} are unknown; choose from {BUDGET_PARTS}")
+        latency = self.limits_latency or self.latency_table is not None
+        if self.latency_batch_size != 1 and not latency:
             raise ValueError(
-                f"{', '.join(limits)} would have no effect: sampler={self.sampler} trains weights and chooses nothing; "
-                "choose another sampler or leave it out"
+                f"latency_batch_size={self.latency_batch_size} would have no effect: no latency is measured; give "
+                "max_latency_ms, too"
             )
+        if self.allow_other_latency_table and not latency:
+            raise ValueError("allow_other_latency_table would have no effect: give the latency_table, too")
+        if self.nsga2_cost == "latency_ms" and not latency:
+            raise ValueError("nsga2_cost=latency_ms needs times of this device; give max_latency_ms or latency_table")
+        if self.path_sampling == "budget" and not self.given_limits():
+            raise ValueError(
+                "path_sampling=budget needs a budget; give max_params, max_flops or another, or use uniform"
+            )
+        one_stage = [name for name in ("pareto", "early_stop_evals") if getattr(self, name) is not None]
+        if one_stage and self.resolved_method.two_stage:
+            raise ValueError(
+                f"{', '.join(one_stage)} would have no effect: method={self.method} has no architecture parameters; choose "
+                "a method of one stage or leave it out"
+            )
+
+    def _check_pareto(self) -> None:
+        if self.pareto is None:
+            if self.pareto_anchors is not None:
+                raise ValueError("pareto_anchors would have no effect: give the cost of the front with pareto, too")
+            return
+        costs = [name.removeprefix("max_") for name in LIMITS]
+        if self.pareto not in costs:
+            raise ValueError(f"pareto={self.pareto!r} is not a cost; choose one of {costs}")
+        if getattr(self, f"max_{self.pareto}") is not None:
+            raise ValueError(
+                f"pareto={self.pareto} and max_{self.pareto} limit the same cost; say with pareto_anchors from where to "
+                "where the front goes"
+            )
+        if self.pareto_anchors is not None and len(self.pareto_anchors) < 2:
+            raise ValueError(f"pareto_anchors={self.pareto_anchors} must be at least two budgets; one needs no front")
+        if self.pareto_points < 2:
+            raise ValueError(f"pareto_points={self.pareto_points} must be at least 2")
+        for amount in self.pareto_anchors or ():
+            try:
+                parse_amount(amount, largest=10**12, unit=NANOSECONDS if self.pareto == "latency_ms" else 1)
+            except ValueError as error:
+                raise ValueError(f"pareto_anchors: {error}") from None
+
+    def given_limits(self) -> list[str]:
+        """The budgets that are set, by name."""
+        return [name for name in LIMITS if getattr(self, name) is not None]
+
+    @property
+    def resolved_method(self) -> Method:
+        """What `method` stands for."""
+        return METHODS[self.method]
+
+    @property
+    def sampler(self) -> str:
+        """The sampler of a one-stage method."""
+        if self.resolved_method.two_stage:
+            raise ValueError(f"method={self.method} trains weights on single paths and has no sampler of mixtures")
+        return self.resolved_method.weights
+
+    def settings_without_effect(self) -> list[str]:
+        """Settings that differ from their defaults and that the method does not read."""
+        method, names = self.resolved_method, []
+        if method.two_stage:
+            names += [f.name for f in fields(self) if f.name.startswith("arch_")]
+            names += ["budget_candidates", "unrolled"]
+        else:
+            names += [f.name for f in fields(TwoStageArguments) if f.name != "candidate_batches"]
+        if method.weights == "spos":
+            names.append("sandwich_paths")
+        if method.two_stage and method.choice != "es":
+            names += ["num_parents", "num_mutations", "num_crossovers"]
+        if method.choice == "rs":
+            names += ["mutation_prob", "whole_mutation_prob"]
+        if method.two_stage and method.choice != "nsga2":
+            names.append("nsga2_cost")
+        defaults = {f.name: f.default for f in fields(self)}
+        return [name for name in names if getattr(self, name) != defaults[name]]
+
+    @property
+    def limits_latency(self) -> bool:
+        """Whether a budget or a front is of latency."""
+        return self.max_latency_ms is not None or self.pareto == "latency_ms"
 
     @property
     def arch_warmup_steps(self) -> int:

@@ -127,7 +127,7 @@ def _to_surface(surface: Surface, logits: Mapping[str, Tensor], at_most: bool) -
             middle = (low + high) / 2
             low, high = (middle, high) if (gap(at + middle * step) < 0) == (share < 1) else (low, middle)
         at = at + high * step
-    limits = ", ".join(f"max_{b.cost} = {b.limit:,}" for b in surface.budgets)
+    limits = ", ".join(f"max_{b.cost} = {b.text(b.limit)}" for b in surface.budgets)
     raise ValueError(
         f"the expected cost cannot be brought to {limits}: it stays at {share:.4f} of the budget, because a sampler gives no "
         "choice all of the shares. Move the budget away from the smallest or largest possible cost"
@@ -141,7 +141,9 @@ def _normals(surface: Surface, logits: Mapping[str, Tensor]) -> tuple[Tensor, Te
     leaves = {name: rows.detach().double().requires_grad_() for name, rows in logits.items()}
     with torch.enable_grad():
         shares = used(surface, leaves)
-    gradients = [torch.autograd.grad(s, list(leaves.values()), retain_graph=True, allow_unused=True) for s in shares]
+        gradients = [
+            torch.autograd.grad(share, list(leaves.values()), retain_graph=True, allow_unused=True) for share in shares
+        ]
     filled = [[torch.zeros_like(leaf) if g is None else g for leaf, g in zip(leaves.values(), gs, strict=True)]
               for gs in gradients]  # fmt: skip
     return shares.detach(), torch.stack([torch.cat([g.flatten() for g in gs]) for gs in filled])

@@ -28,8 +28,10 @@ from tangle_hf import (
     one_hot,
     sampler,
 )
+from tangle_hf.axes import Axis, ParameterAxes, exists, slice_parameters, whole
 from tangle_hf.discretise import discretise
 from tangle_hf.export import export
+from tangle_hf.models.cnn.configuration_tangle_mobilenetv3 import make_divisible
 from tangle_hf.models.cnn.spaces_cnn import CONV_MACRO, OFA_MOBILENETV3
 from tangle_hf.models.loading import load_supernet
 
@@ -231,7 +233,8 @@ def test_kernels_by_matrices_of_once_for_all():
     for how in ({"mixture": soft(space)}, {"arch": space.smallest}):
         supernet.zero_grad()
         supernet(pixels, labels=torch.tensor([1, 2]), **how).loss.backward()
-        assert first.transform_3.grad.abs().sum() > 0 and first.transform_5.grad.abs().sum() > 0
+        trained = (first.transform_3, first.transform_5, first.conv.weight)
+        assert all(parameter.grad.abs().sum() > 0 for parameter in trained)
     fresh = ElasticMobileNetV3ForImageClassification(supernet.config).stages[0][0].depthwise
     assert torch.equal(fresh.transform_5, torch.eye(25))
 
@@ -286,6 +289,23 @@ def test_the_papers_conv_macro():
 def test_what_cannot_be_built_is_refused(config, options, message):
     with pytest.raises(ValueError, match=message):
         config(**options)
+
+
+def test_numbers_of_channels_are_rounded_as_in_mobilenet():
+    """Multiples of the divisor, the nearest one unless that takes away more than 10 %."""
+    given = {72: 72, 67: 64, 68: 72, 18: 24, 9: 16, 3: 8}  # 16 would be 11 % below 18, 8 that much below 9
+    assert {channels: make_divisible(channels, 8) for channels in given} == given
+
+
+def test_a_choice_that_owns_nothing_of_a_parameter_does_without_it():
+    """As the operations of a cell do; a plain net has no such parameter, an empty one would be another thing."""
+    space = SearchSpace(operation=PerLayer(["skip", "conv"], rows=2))
+    of_conv = Axis(("operation",), lambda operation: ((4, slice(4 if operation == "conv" else 0)),))
+    table = {f"{layer}.weight": ParameterAxes((of_conv, whole(3)), layer) for layer in range(2)}
+    arch = space.architecture(operation=["skip", "conv"])
+    assert [exists(entry, arch) for entry in table.values()] == [False, True]
+    cut = slice_parameters({name: torch.ones(4, 3) for name in table}, table, arch)
+    assert cut.keys() == {"1.weight"} and cut["1.weight"].shape == (4, 3)
 
 
 @EVERY

@@ -38,7 +38,7 @@ def test_the_command_line_wins_over_the_file_and_the_file_over_defaults(tmp_path
     path.write_text("n_embd: [32, 64]\nlearning_rate: 5e-4\nmax_steps: 7\n")
     space, data, settings = parse(*KINDS, argv=["--config", str(path), "--max_steps", "9"])
     assert (space.n_embd, settings.learning_rate, settings.max_steps) == ([32, 64], 5e-4, 9)
-    assert settings.sampler == "drnas" and data.block_size == 128
+    assert settings.method == "drnas" and data.block_size == 128
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_the_command_line_wins_over_the_file_and_the_file_over_defaults(tmp_path
         ("max_steps: many", "whole number"),
         ("n_embd: 64", "list"),
         ("- 3", "key: value"),
-        ("sampler: adam", "adam"),
+        ("method: adam", "adam"),
     ],
 )
 def test_bad_files_are_refused(tmp_path, text, message):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +15,9 @@ from arguments import parse
 from finetune import MODES, FinetuneArguments, arguments, main
 from finetune_tasks import language_task, vision_task
 from image_data import DataArguments, load_images
-from image_models import checkpoint_processor, names_of
+from image_models import checkpoint_processor, names_of, set_image_size
 from image_transforms import AugmentationArguments, evaluation_images, image_processor
+from peft import PeftModel
 from training import last_checkpoint, training_arguments
 from transformers import (
     AutoModelForCausalLM,
@@ -114,9 +116,21 @@ def test_finished_rows_stay_and_others_join(vit, tmp_path, capsys):
     assert set(rows(out)) == {("inherit", None), ("finetune", 0), ("finetune", 7)}
 
 
-@pytest.mark.parametrize("stop", [3, 12])
-def test_a_stopped_run_ends_as_one_that_was_not(vit, tmp_path, monkeypatch, stop):
-    base = ["vision", "--checkpoint", vit, *SHORT, "--max_steps", 15, "--mixup", 0.8, "--crop_min_scale", 0.3]
+@pytest.mark.parametrize(("stop", "options"), [(3, []), (12, []), (5, ["--lora_rank", 2])])
+def test_a_stopped_run_ends_as_one_that_was_not(vit, tmp_path, monkeypatch, stop, options):
+    base = [
+        "vision",
+        *options,
+        "--checkpoint",
+        vit,
+        *SHORT,
+        "--max_steps",
+        15,
+        "--mixup",
+        0.8,
+        "--crop_min_scale",
+        0.3,
+    ]
     run(*base, "--output_dir", tmp_path / "whole")
     steps, training_step = [], Trainer.training_step
 
@@ -223,6 +237,33 @@ def test_language_models_have_the_same_columns(gpt2, tmp_path, form, capsys):
     assert (out / "finetune-0" / "modeling_tangle_gpt2.py").is_file() == (form == "compact")
 
 
+@pytest.mark.parametrize("kind", ["language", "vision"])
+def test_adapters_are_merged_and_left(gpt2, vit, tmp_path, kind, capsys):
+    auto, checkpoint, options = {
+        "language": (AutoModelForCausalLM, str(gpt2 / "compact"), [*TEXT, "--mode", "inherit", "finetune"]),
+        "vision": (AutoModelForImageClassification, vit, [*SHORT, "--image_size", 16]),
+    }[kind]
+    out = tmp_path / "run"
+    run(kind, "--checkpoint", checkpoint, *options, "--lora_rank", 4, "--output_dir", out)
+    base, tuned = (auto.from_pretrained(path) for path in (checkpoint, out / "finetune-0"))
+    trained, everything = (
+        int(number.replace(",", ""))
+        for number in re.search(r"([\d,]+) of ([\d,]+) parameters are trained", capsys.readouterr().out).groups()
+    )
+    assert 0 < trained < everything / 2 and everything - trained == tuned.num_parameters()
+    if kind == "vision":
+        set_image_size(base, 16)  # as the recipe does before it trains
+    else:
+        found = rows(out)
+        assert found["finetune", 0]["test"]["perplexity"] < found["inherit", None]["test"]["perplexity"]
+        assert torch.equal(base.transformer.wte.weight, tuned.transformer.wte.weight)
+    weights = dict(tuned.named_parameters())
+    again = PeftModel.from_pretrained(base, out / "finetune-0" / "adapter").merge_and_unload()
+    assert type(again) is type(tuned)
+    for name, parameter in again.named_parameters():
+        torch.testing.assert_close(parameter, weights[name], rtol=0, atol=1e-6)
+
+
 def test_only_retrain_starts_anew_and_seeds_reach_the_augmentation(vit, gpt2):
     vision = vision_task(vit, False, list(MODES), DataArguments(samples_per_class=2), AugmentationArguments())
     language = language_task(str(gpt2 / "stock"), False, text_data.DataArguments(block_size=16))
@@ -292,9 +333,8 @@ def test_the_learning_rate_rises_from_its_start_to_its_peak_and_falls_to_its_end
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_ready_configs_are_complete_settings(path):
-    settings, data, augmentation = arguments(["vision", "--config", str(path), "--checkpoint", "x"])
-    assert data.dataset and settings.output_dir != "runs/finetune"
-    assert augmentation.label_smoothing == 0.1 or augmentation.crop_padding > 0
+    settings, _, data, augmentation = arguments(["vision", "--config", str(path), "--checkpoint", "x"])
+    assert data.dataset and settings.output_dir != "runs/finetune" and augmentation.label_smoothing == 0.1
     assert settings == parse(
         FinetuneArguments, DataArguments, AugmentationArguments, argv=["--config", str(path), "--checkpoint", "x"]
     )[0]  # fmt: skip

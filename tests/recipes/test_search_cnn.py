@@ -9,6 +9,7 @@ import pytest
 import search_cnn
 import torch
 from arguments import parse
+from hub_arguments import SearchHubArguments
 from image_data import DataArguments, load_images, split_for_search
 from image_transforms import evaluation_images, image_processor
 from search_cnn import ConvDataArguments, ConvSearchArguments, main, supernet_for
@@ -24,11 +25,12 @@ from tangle_hf.resolve import resolve
 from tangle_hf.space import Architecture
 
 
-KINDS = (ConvSpaceArguments, ConvDataArguments, SmallAugmentationArguments, ConvSearchArguments)
+KINDS = (ConvSpaceArguments, ConvDataArguments, SmallAugmentationArguments, ConvSearchArguments, SearchHubArguments)
 TINY = ["--space", "mobilenetv3", "--image_size", "8", "--strides", "1", "1", "1", "2", "1", "1", "2", "--depths", "1", "2",
         "--kernel_size", "3", "5", "--expand_ratio", "2", "3", "--width_multiplier", "0.25", "--samples_per_class", "20",
         "--max_steps", "6", "--per_device_batch_size", "8", "--save_steps", "3", "--eval_steps", "2", "--eval_batches",
-        "2", "--warmup_steps", "1", "--logging_steps", "1", "--recalibration_batches", "5", "--optimizer", "sgd"]  # fmt: skip
+        "2", "--warmup_steps", "1", "--logging_steps", "1", "--recalibration_batches", "5", "--optimizer", "sgd",
+        "--candidate_batches", "2"]  # fmt: skip
 
 
 def run(folder, *options) -> None:
@@ -70,13 +72,13 @@ def test_interrupted_runs_continue_bit_by_bit(finished, tmp_path, capsys, monkey
     folder, scored = tmp_path / "run", search_cnn.accuracy
 
     def interrupt(*args, **chosen):
+        monkeypatch.setattr(search_cnn, "accuracy", scored)  # once
         signal.raise_signal(signal.SIGINT)
         return scored(*args, **chosen)
 
     limits = ("--max_flops", "80%", "--budget_candidates", "2")
-    with monkeypatch.context() as patch:
-        patch.setattr(search_cnn, "accuracy", interrupt)
-        run(folder, *limits)
+    monkeypatch.setattr(search_cnn, "accuracy", interrupt)
+    run(folder, *limits)
     assert "continue with the same command and --resume" in capsys.readouterr().out
     run(folder, *limits, "--resume")
     for name in ("architecture.json", "arch_parameters.safetensors", "metrics.jsonl", "supernet/model.safetensors"):

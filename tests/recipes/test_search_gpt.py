@@ -1,5 +1,6 @@
 """The recipe from end to end on a tiny space: what it leaves, what it refuses, and that a stopped run continues."""
 
+import csv
 import json
 import signal
 import subprocess
@@ -38,7 +39,8 @@ def test_a_run_leaves_a_checkpoint_that_equals_the_supernet_and_no_warning(tmp_p
     assert "warn" not in (done.stdout + done.stderr).lower(), done.stdout + done.stderr
     left = {path.name for path in (tmp_path / "run").iterdir()}
     assert left == {"config.yaml", "metrics.jsonl", "checkpoints", "arch_parameters.safetensors", "architecture.json",
-                    "supernet", "subnet", "results.json", "shares.png", "losses.png"}  # fmt: skip
+                    "supernet", "subnet", "results.json", "shares.png", "losses.png", "diagnostics.png"}  # fmt: skip
+    assert "has not decided" in done.stderr and "--arch_learning_rate" in done.stderr
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     inside, exported, largest = results["table"]
     assert results["logit_difference"] < 1e-5 * results["logit_scale"]
@@ -113,8 +115,59 @@ def test_bf16_training_exports_exactly(tmp_path, text):
     assert results["logit_difference"] < 1e-5 * results["logit_scale"]
 
 
-def test_single_path_training_leaves_a_supernet(tmp_path, text):
-    done = run(tmp_path / "run", text, "--sampler", "spos")
+def test_two_stages_leave_what_one_leaves_and_the_candidates(tmp_path, text):
+    few = ["--population_size", "4", "--generations", "2", "--num_parents", "2", "--num_mutations", "2",
+           "--num_crossovers", "1", "--candidate_batches", "2", "--max_params", "80%", "--budget_mode", "at_most"]  # fmt: skip
+    done = run(tmp_path / "run", text, "--method", "sandwich+es", *few)
     assert done.returncode == 0, done.stderr
-    assert "chooses nothing" in done.stdout and (tmp_path / "run" / "supernet").is_dir()
-    assert not (tmp_path / "run" / "subnet").exists()
+    assert "warn" not in (done.stdout + done.stderr).lower(), done.stdout + done.stderr
+    left = {path.name for path in (tmp_path / "run").iterdir()}
+    assert left == {"config.yaml", "metrics.jsonl", "checkpoints", "candidates.jsonl", "architecture.json", "supernet",
+                    "subnet", "results.json", "losses.png"}  # fmt: skip
+    lines = [json.loads(line) for line in (tmp_path / "run" / "candidates.jsonl").read_text().splitlines()]
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    best = min(lines, key=lambda line: line["loss"])
+    inside, exported, largest = results["table"]
+    assert len(lines) == results["candidates_evaluated"] == 8 and results["candidate_examples"] == 8
+    assert results["found"] == best["arch"] and inside["parameters"] == best["params"] == exported["parameters"]
+    assert all(line["params"] <= results["budgets"]["max_params"] < largest["parameters"] for line in lines)
+    assert results["search_cost"] == lines[-1]["search_cost"] > lines[0]["search_cost"] > results["training_cost"] > 6
+    metrics = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert metrics[-1]["search_cost"] == results["training_cost"] and "distillation_loss" in metrics[-1]
+    assert "best of 8 candidates, each evaluated on 8 blocks" in done.stdout and "search cost: " in done.stdout
+
+
+def test_more_generations_continue_a_finished_search(tmp_path, text):
+    few = ["--method", "spos+rs", "--population_size", "3", "--candidate_batches", "1", "--max_steps", "2"]
+    assert run(tmp_path / "run", text, *few, "--generations", "1").returncode == 0
+    before = (tmp_path / "run" / "candidates.jsonl").read_text()
+    assert run(tmp_path / "run", text, *few, "--generations", "2", "--resume").returncode == 0
+    after = (tmp_path / "run" / "candidates.jsonl").read_text()
+    assert after.startswith(before) and after.count("\n") == 6
+
+
+def test_a_front_is_left_as_tables_and_compared_with_a_separate_search(tmp_path, text):
+    front, single = tmp_path / "front", tmp_path / "single"
+    budgets = ["--pareto_anchors", "40%", "60%", "90%", "--pareto_points", "6", "--max_flops", "95%"]
+    done = run(front, text, "--pareto", "params", *budgets)
+    assert done.returncode == 0, done.stderr
+    left = {path.name for path in front.iterdir()}
+    assert left == {"config.yaml", "metrics.jsonl", "checkpoints", "arch_parameters.safetensors", "supernet", "losses.png",
+                    "diagnostics.png", "pareto.json", "pareto.csv", "pareto.png", "results.json"}  # fmt: skip
+    result = json.loads((front / "pareto.json").read_text())
+    points = result["points"]
+    assert [round(p["limit"] / result["largest"], 2) for p in points] == [0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+    assert all(p["cost"] <= p["limit"] and p["share"] == p["cost"] / result["largest"] for p in points)
+    reference_share, reference_loss = result["reference"]
+    assert 0 < result["hypervolume"] < reference_share * reference_loss
+    with (front / "pareto.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert [float(row["test loss"]) for row in table] == [p["test loss"] for p in points]
+    assert [row["front"] == "yes" for row in table] == [p["nondominated"] for p in points]
+    assert run(single, text, "--max_params", "60%").returncode == 0
+    script = [sys.executable, str(RECIPE.with_name("compare_fronts.py")), "--front", str(front), "--separate"]
+    compared = subprocess.run([*script, str(single)], capture_output=True, text=True, timeout=100)
+    assert compared.returncode == 0, compared.stderr
+    assert "one front, budgets of the others" in compared.stdout and "21,657" in compared.stdout
+    refused = subprocess.run([*script, str(front)], capture_output=True, text=True, timeout=100)
+    assert refused.returncode != 0 and "error:" in refused.stderr and "has no --max_params" in refused.stderr

@@ -12,6 +12,7 @@ import search_run
 import search_vit
 import torch
 from arguments import parse
+from hub_arguments import SearchHubArguments
 from image_data import DataArguments, load_images, open_image
 from image_transforms import EvaluationImages, TrainingImages, evaluation_images, image_processor
 from search_run import readable_errors
@@ -23,7 +24,7 @@ from tangle_hf import ElasticViTForImageClassification, extract, num_params
 from tangle_hf.space import Architecture
 
 
-KINDS = (ViTSpaceArguments, DataArguments, SmallAugmentationArguments, ImageSearchArguments)
+KINDS = (ViTSpaceArguments, DataArguments, SmallAugmentationArguments, ImageSearchArguments, SearchHubArguments)
 TINY = ["--hidden_size", "16", "32", "--num_hidden_layers", "1", "2", "--patch_size", "4", "--samples_per_class", "20",
         "--max_steps", "8", "--per_device_batch_size", "8", "--save_steps", "3", "--eval_steps", "2",
         "--eval_batches", "2", "--warmup_steps", "1", "--logging_steps", "1"]  # fmt: skip
@@ -50,7 +51,7 @@ def finished(tmp_path_factory):
 def test_a_run_leaves_a_checkpoint_that_equals_the_supernet(finished):
     assert {path.name for path in finished.iterdir()} == {
         "config.yaml", "metrics.jsonl", "checkpoints", "arch_parameters.safetensors", "architecture.json", "supernet",
-        "subnet", "results.json", "shares.png", "losses.png"}  # fmt: skip
+        "subnet", "results.json", "shares.png", "losses.png", "diagnostics.png"}  # fmt: skip
     results = json.loads((finished / "results.json").read_text())
     inside, exported, largest = results["table"]
     assert 0 < results["logit_difference"] < 1e-5 * results["logit_scale"]
@@ -85,7 +86,7 @@ def test_a_budget_holds_and_is_reported(tmp_path, capsys, monkeypatch):
     assert best["loss"] <= other["loss"] and best["arch"] == results["found"]
     (task,), found = tasks, Architecture.from_json((tmp_path / "run" / "architecture.json").read_text())
     on_architecture, on_validation = (
-        task.score(part, found)["loss"] for part in (task.arch_data, task.validation_data)
+        task.score(part, None, arch=found)["loss"] for part in (task.arch_data, task.validation_data)
     )
     assert best["loss"] == on_architecture != on_validation
 
@@ -113,10 +114,11 @@ def test_the_printed_line_loads_the_result_without_the_library(tmp_path, capsys)
 
 
 def test_interrupted_runs_continue_bit_by_bit(finished, tmp_path, capsys, monkeypatch):
-    folder, scored = tmp_path / "run", search_vit.accuracy
+    folder, scored, asked = tmp_path / "run", search_vit.accuracy, []
 
     def interrupt(*args, **chosen):
-        signal.raise_signal(signal.SIGINT)
+        if not asked:  # a second one would end the search at once
+            asked.append(signal.raise_signal(signal.SIGINT))
         return scored(*args, **chosen)
 
     with monkeypatch.context() as patch:
@@ -173,10 +175,10 @@ def test_weights_see_augmented_images_and_the_architecture_others_as_they_are(tm
 
 
 def test_single_paths_learn_from_soft_labels(tmp_path, capsys):
-    run(tmp_path / "run", *DEIT, "--drop_path_rate", "0", "--sampler", "spos", "--max_steps", "2")
+    run(tmp_path / "run", *DEIT, "--drop_path_rate", "0", "--method", "spos+rs", "--max_steps", "2", "--generations", "1",
+        "--population_size", "2", "--candidate_batches", "1")  # fmt: skip
     assert 1.8 < lines(tmp_path / "run")[0]["train_loss"] < 3, "a binary loss of each class would be about 0.7"
-    assert "chooses nothing" in capsys.readouterr().out and (tmp_path / "run" / "supernet").is_dir()
-    assert not (tmp_path / "run" / "subnet").exists()
+    assert "best of 2 candidates" in capsys.readouterr().out and (tmp_path / "run" / "subnet").is_dir()
 
 
 def test_streams_are_searched(tmp_path):
@@ -212,7 +214,7 @@ def test_a_search_starts_from_a_checkpoint_with_other_classes_and_another_size(t
         (["--shared", "hidden_size"], "hidden_size.*not a per-layer dimension"),
         (["--hidden_size"], "no choice"),
         (["--drop_path_rate", "1"], "drop_path_rate"),
-        (["--drop_path_rate", "0.1", "--sampler", "gdas"], "drop_path_rate=0.1 is for mixtures.*sampler=gdas"),
+        (["--drop_path_rate", "0.1", "--method", "gdas"], "drop_path_rate=0.1 is for mixtures.*method=gdas"),
         (["--initializer_range", "0"], "initializer_range=0"),
         (["--dataset", "missing_folder"], "missing_folder.*could not be loaded"),
         (["--train_portion", "0.99"], "train_portion"),

@@ -17,6 +17,8 @@ from tangle_hf import (
     sampler,
 )
 from tangle_hf.budgets import Budget, make_budgets
+from tangle_hf.latency import conditions
+from tangle_hf.latency_table import LatencyTable, Part, save_latency_table
 from tangle_hf.search import SearchArguments, choose, search
 from tangle_hf.search.budget import Surface, project_gradient, return_to_surface, start_on_surface, used
 
@@ -177,7 +179,7 @@ def tiny(folder, **settings):
     "limits", [{"max_params": "90%"}, {"max_flops": "80%", "max_params_without_embeddings": "85%"}]
 )
 def test_a_search_stays_on_its_budget_and_its_result_keeps_to_it(tmp_path, method, limits):
-    supernet, settings = tiny(tmp_path, sampler=method, budget_candidates=3, arch_warmup_ratio=0.5, **limits)
+    supernet, settings = tiny(tmp_path, method=method, budget_candidates=3, arch_warmup_ratio=0.5, **limits)
     evaluated = []
     trained = search(supernet, Blocks(), Blocks(30), settings, Accelerator(cpu=True),
                      lambda arch: evaluated.append(arch) or 0.0, sequence_length=8)  # fmt: skip
@@ -206,7 +208,7 @@ def test_the_loss_still_moves_the_logits_under_a_budget(tmp_path):
 
 
 def test_adam_sees_nothing_of_the_cost(tmp_path):
-    supernet, settings = tiny(tmp_path, sampler="darts", max_params="50%", max_steps=1)
+    supernet, settings = tiny(tmp_path, method="darts", max_params="50%", max_steps=1)
     search(supernet, Blocks(), Blocks(30), settings, Accelerator(cpu=True))
     (stored,) = (tmp_path / "checkpoints").glob("step-*/custom_checkpoint_0.pkl")
     optimizer = torch.load(stored, weights_only=False)["parts"][1]
@@ -245,15 +247,46 @@ def test_budgets_that_cannot_be_kept_are_refused_before_anything_is_written(tmp_
     assert not (tmp_path / "run").exists()
 
 
+def test_a_latency_is_a_budget_in_milliseconds_by_a_table_of_this_machine(tmp_path, caplog):
+    file = tmp_path / "table.json"
+    supernet, settings = tiny(tmp_path / "run", max_steps=3, max_latency_ms="80%", latency_table=str(file))
+    with pytest.raises(ValueError, match="there is no latency table"):
+        search(supernet, Blocks(), Blocks(30), settings, Accelerator(cpu=True), sequence_length=8)
+    times = {"n_embd": [0.5, 0.75], "n_head": [[0.25, 0.5], [0.5, 1.0]]}  # milliseconds
+    parts = (
+        Part(("n_embd",), False, torch.tensor(times["n_embd"])),
+        Part(("n_embd", "n_head"), True, torch.tensor(times["n_head"])),
+    )
+    here = conditions(supernet, sequence_length=8)
+    for changed in ({"device": "cuda"}, {"torch": "1.0"}):
+        save_latency_table(LatencyTable({**here, **changed}, SPACE, parts), file)
+        if "device" in changed:
+            with pytest.raises(ValueError, match="device cuda there, cpu here"):
+                search(supernet, Blocks(), Blocks(30), settings, Accelerator(cpu=True), sequence_length=8)
+            assert not (tmp_path / "run").exists()
+    search(supernet, Blocks(), Blocks(30), settings, Accelerator(cpu=True), sequence_length=8)
+    assert "under other conditions: torch 1.0 there" in caplog.text
+    for line in map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()):
+        arch = SPACE.architecture(**line["arch"])
+        width = SPACE.choices["n_embd"].index(arch.n_embd)
+        spent = times["n_embd"][width] + sum(times["n_head"][width][h // 4] for h in arch.n_head)
+        assert line["arch_latency_ms"] == pytest.approx(spent) and spent <= line["max_latency_ms"]
+        assert line["max_latency_ms"] == pytest.approx(0.8 * 2.75)
+        assert line["expected_latency_ms"] == pytest.approx(0.8 * 2.75, rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"max_params": "a lot"}, "max_params: 'a lot' is not a budget"),
         ({"max_flops": "120%"}, "max_flops: 120% is more than the largest"),
+        ({"max_latency_ms": "soon"}, "max_latency_ms: 'soon' is not a budget"),
+        ({"latency_batch_size": 2}, "latency_batch_size=2 would have no effect"),
+        ({"latency_batch_size": 0, "max_latency_ms": "5"}, "latency_batch_size=0 must be at least 1"),
+        ({"allow_other_latency_table": True}, "allow_other_latency_table would have no effect"),
         ({"budget_mode": "soft"}, "budget_mode='soft'"),
         ({"budget_candidates": 0}, "budget_candidates"),
-        ({"sampler": "spos", "max_params": "50%"}, "max_params would have no effect.*spos"),
-        ({"sampler": "spos", "standard_only": True}, "standard_only would have no effect"),
+        ({"method": "spos+rs", "path_sampling": "budget"}, "path_sampling=budget needs a budget"),
     ],
 )
 def test_settings_of_budgets_are_checked(settings, message):

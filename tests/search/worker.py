@@ -50,10 +50,10 @@ def run(folder: str, kill_at: int | None = None, batch_size: int = 4, **settings
         accelerator.save_state = save_half
     arch_parameters = search(supernet, Blocks(), Blocks(30), arguments, accelerator)
     if accelerator.is_main_process:
-        logits = {name: rows.tolist() for name, rows in arch_parameters.logits.items()}
+        logits = {name: rows.tolist() for name, rows in arch_parameters.state_dict().items()}
         weights = {name: p.double().flatten().tolist() for name, p in supernet.named_parameters()}
         with open(os.path.join(folder, "end.json"), "w") as file:
-            json.dump({"logits": logits, "weights": weights, "arch": arch_parameters.argmax().to_dict()}, file)
+            json.dump({"logits": logits, "weights": weights}, file)
     accelerator.end_training()
 
 

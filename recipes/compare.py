@@ -1,0 +1,242 @@
+"""Compare what searches found: every net trained under one recipe, beside baselines of equal cost, in one table.
+
+    python recipes/compare.py --runs runs/drnas-0 runs/drnas-1 runs/spos-0 --seeds 0 1 2 --horizons 1 3 \\
+        --baselines largest uniform random most_parameters --output_dir runs/compare
+    python recipes/compare.py --runs a=runs/one b=runs/two --architectures hand=my/architecture.json
+    python recipes/compare.py --runs runs/drnas-? runs/spos-? --protocol paper       # four searches, the best, four seeds
+
+Data and training settings are those of the first run. Every training is a row of its own, kept when it is finished: the same
+command goes on where it was stopped, and started several times at once it shares the rows among the processes. Runs, seeds,
+horizons and baselines may be added later. Needs the extras `vision` and `compare`.
+"""
+
+import os
+import statistics
+import time
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+
+from arguments import parse
+from baselines import most_parameters, random_architectures, uniform_shrinks
+from compare_arguments import CompareArguments
+from compare_nets import Comparison, Net
+from compare_report import report
+from compare_rows import Row, claim, read_row, work
+from compare_runs import Run, data_settings, load_data, read_runs, supernet_of
+from filelock import FileLock
+from run_folder import check_run_folder, write_config
+from search_run import readable_errors
+from training import TrainingSettings
+from transformers import PreTrainedModel
+from transformers.utils.logging import disable_progress_bar
+
+from tangle_hf.budgets import Budget, make_budgets
+from tangle_hf.space import Architecture
+
+
+LIMITS = ("max_params", "max_params_without_embeddings", "max_flops")
+PROXY_CANDIDATES = 200  # architectures of which "most_parameters" takes one
+# Of the search, where this recipe is given nothing else.
+FROM_THE_RUN = ("per_device_batch_size", "gradient_accumulation_steps", "learning_rate", "min_learning_rate",
+                "weight_decay", "adam_beta1", "adam_beta2", "max_grad_norm", "dataloader_num_workers")  # fmt: skip
+
+
+def main(settings: CompareArguments) -> None:
+    """All rows that no other process works on, one after another, and the table."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError(
+            "a row is trained by one process; start the same command several times instead of with several"
+        )
+    disable_progress_bar()  # of loading and saving; training has its own
+    runs, folder = read_runs(settings.runs), Path(settings.output_dir)
+    named, reference = {run.name: run for run in runs}, runs[0]
+    training, supernet = training_settings(settings, reference), supernet_of(reference.folder)
+    data = load_data(reference)
+    max_steps = settings.max_steps or reference.settings["max_steps"]
+    open_folder(folder, training, max_steps, settings.rank_batches, reference)
+    check_generation(settings, supernet)
+    budgets = equal_cost(settings, runs, supernet, data.sequence_length)
+
+    def finish(rows: list[Row], wait: bool = False) -> None:
+        times, left = [], sum(read_row(folder, row) is None for row in rows)
+        for row in rows:
+            with claim(folder, row, wait) as mine:
+                if mine:
+                    about = f", about {left * sum(times) / len(times) / 60:.0f} min for all of them" if times else ""
+                    print(f"{row.name} ({left} rows left{about})", flush=True)
+                    start = time.monotonic()
+                    work(row, named, reference, data, training, max_steps, folder,
+                         rank_batches=settings.rank_batches, keep_models=settings.keep_models)  # fmt: skip
+                    times.append(time.monotonic() - start)
+            left -= mine
+
+    spent = search_costs(runs, settings.protocol)
+    if settings.protocol == "paper":
+        found = {run: Row("rank", run.arch, run.name) for run in runs if run.arch is not None}
+        finish(list(found.values()), wait=True)
+        runs = best_of_four(runs, {run: read_row(folder, row)["validation"]["loss"] for run, row in found.items()})
+    nets = [*found_nets(settings, runs), *baseline_nets(settings, supernet, budgets)]
+    rows = planned(settings, nets, runs)
+    finish(rows)
+    if all(read_row(folder, row) is not None for row in rows):
+        for empty in (folder / "checkpoints", folder / "rows" / ".locks"):
+            with suppress(OSError):  # another process may be at other rows
+                empty.rmdir()
+    with FileLock(folder / ".lock"):
+        report(Comparison(nets, runs, settings, data, budgets, folder, spent), rows)
+
+
+def training_settings(settings: CompareArguments, run: Run) -> TrainingSettings:
+    """The recipe of all nets: the first run's, where the command line says nothing else."""
+    given = {name: getattr(settings, name) for name in ("mixed_precision", "save_steps", "warmup_ratio")}
+    for name in FROM_THE_RUN:
+        own = getattr(settings, name, None)
+        given[name] = run.settings[name] if own is None else own
+    scratch = given["learning_rate"]
+    if settings.finetune_learning_rate is not None:
+        given["learning_rate"] = settings.finetune_learning_rate
+    return TrainingSettings(**given, retrain_learning_rate=scratch, logging_steps=10**9)
+
+
+def open_folder(folder: Path, training: TrainingSettings, max_steps: int, rank_batches: int, run: Run) -> None:
+    """Begins a comparison or goes on with one; what finished rows depend on must not change.
+
+    Raises:
+        ValueError: It was begun with other settings.
+    """
+    resolved = asdict(training) | {"max_steps": max_steps, "rank_batches": rank_batches}
+    resolved |= {"space": supernet_of(run.folder).space.to_dict(), "data": data_settings(run)}
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):  # several processes may begin at once
+        begun = (folder / "config.yaml").exists()
+        check_run_folder(folder, resolved, begun, {"save_steps", "dataloader_num_workers"})
+        if not begun:
+            write_config(folder, resolved)
+
+
+def check_generation(settings: CompareArguments, supernet: PreTrainedModel) -> None:
+    """Refuses to time what the nets cannot generate.
+
+    Raises:
+        ValueError: They are no language models, or have too few positions.
+    """
+    if settings.generate_tokens and not supernet.can_generate():
+        raise ValueError(f"generate_tokens={settings.generate_tokens} is for language models; leave it out")
+    if settings.generate_tokens and settings.generate_tokens >= supernet.config.max_position_embeddings:
+        raise ValueError(
+            f"generate_tokens={settings.generate_tokens} must be below the {supernet.config.max_position_embeddings} "
+            "positions of the nets"
+        )
+
+
+def equal_cost(
+    settings: CompareArguments, runs: list[Run], supernet: PreTrainedModel, sequence_length: int | None
+) -> tuple[Budget, ...]:
+    """The budgets that baselines keep to: those given, else those of the runs.
+
+    Raises:
+        ValueError: Baselines of equal cost are asked for, and there is no budget, or runs have different ones.
+    """
+    limits = {name: getattr(settings, name) for name in LIMITS}
+    if not any(limits.values()):
+        limits = {name: runs[0].settings[name] for name in LIMITS}
+        different = [run.name for run in runs if any(run.settings[name] != limits[name] for name in LIMITS)]
+        if different and set(settings.baselines) - {"largest"}:
+            raise ValueError(
+                f"{different} have other budgets than {runs[0].name}; say with --max_params or another limit what cost "
+                "baselines shall have"
+            )
+    if not any(limits.values()) and set(settings.baselines) - {"largest"}:
+        raise ValueError("the runs have no budget that baselines could keep to; give --max_params or another limit")
+    return make_budgets(supernet.config, **limits, sequence_length=sequence_length)
+
+
+def search_costs(runs: list[Run], protocol: str) -> dict[str, float | None]:
+    """Method -> plain-model steps that its searches took on average, or all in all where only the best of them counts."""
+    costs: dict[str, list] = {}
+    for run in runs:
+        costs.setdefault(run.method, []).append(run.results.get("search_cost"))
+    combine = sum if protocol == "paper" else statistics.mean
+    return {method: None if None in values else combine(values) for method, values in costs.items()}
+
+
+def best_of_four(runs: list[Run], losses: dict[Run, float]) -> list[Run]:
+    """Of the four runs of every method the one whose net has the smallest validation loss.
+
+    Raises:
+        ValueError: A method has not four runs that found something.
+    """
+    methods = list(dict.fromkeys(run.method for run in runs))
+    best = []
+    for method in methods:
+        own = [run for run in losses if run.method == method]
+        if len(own) != 4:
+            raise ValueError(
+                f"protocol=paper takes four runs of every method, {method} has {len(own)} that found a net; give four, or "
+                "use --protocol every_run"
+            )
+        best.append(min(own, key=losses.get))
+        print(f"{method}: of {', '.join(f'{run.name} {losses[run]:.4f}' for run in own)} it is {best[-1].name}")
+    return best
+
+
+def found_nets(settings: CompareArguments, runs: list[Run]) -> list[Net]:
+    """What the runs found, and other architectures that were given.
+
+    Raises:
+        ValueError: A file holds no architecture of the space.
+    """
+    space = supernet_of(runs[0].folder).space
+    nets = [Net(run.method, run.name, run.arch, run.name) for run in runs if run.arch is not None]
+    for text in settings.architectures:
+        name, separator, path = text.partition("=")
+        if not separator or not Path(path).is_file():
+            raise ValueError(f"architectures={text} must be name=file, with the file of an architecture")
+        nets.append(Net(name, name, Architecture.from_json(Path(path).read_text())))
+    for net in nets:
+        space.validate(net.arch)
+    return nets
+
+
+def baseline_nets(settings: CompareArguments, supernet: PreTrainedModel, budgets: tuple[Budget, ...]) -> list[Net]:
+    """The baselines that are asked for; says so where there are fewer than that."""
+    space, config, asked = supernet.space, supernet.config, settings.baselines
+    nets = [Net("largest", "largest", space.largest, baseline=True)] if "largest" in asked else []
+    if "uniform" in asked:
+        shrinks = uniform_shrinks(space, budgets)
+        # A method of its own each: hand design would take the best of them, not their mean.
+        names = [f"uniform-{number}" for number in range(len(shrinks))]
+        nets += [Net(name, name, arch, baseline=True) for name, arch in zip(names, shrinks, strict=True)]
+        if not shrinks:
+            print("no net with equal layers has the cost of the budget: there is no uniform shrink to compare with")
+    if "random" in asked:
+        drawn = random_architectures(space, budgets, settings.random_count, settings.random_seed)
+        nets += [Net("random", f"random-{number}", arch, baseline=True) for number, arch in enumerate(drawn)]
+        if len(drawn) < settings.random_count:
+            print(f"only {len(drawn)} random architectures of equal cost were found")
+    if "most_parameters" in asked:
+        drawn = random_architectures(space, budgets, PROXY_CANDIDATES, settings.random_seed + 1)
+        if drawn:
+            arch = most_parameters(drawn, space, config)
+            nets.append(Net("most_parameters", "most_parameters", arch, baseline=True))
+    return nets
+
+
+def planned(settings: CompareArguments, nets: list[Net], runs: list[Run]) -> list[Row]:
+    """All rows, seed by seed, so that a comparison that is stopped has seen every net; what only correlations need is last."""
+    rows = [row for net in nets for row in net.rows("inherit") if "inherit" in settings.modes]
+    for horizon in settings.horizons:
+        for turn in range(max(len(settings.seeds), len(settings.baseline_seeds))):
+            for mode in ("retrain", "finetune"):
+                for net in nets if mode in settings.modes else ():
+                    seeds = settings.baseline_seeds if net.baseline else settings.seeds
+                    rows += net.rows(mode, horizon, seeds[turn : turn + 1])
+    if settings.rank_batches and "retrain" in settings.modes:
+        rows += [Row("rank", net.arch, run.name) for run in runs for net in nets]
+    return list({row.name: row for row in rows}.values())
+
+
+if __name__ == "__main__":
+    with readable_errors():
+        main(*parse(CompareArguments, description=__doc__))

@@ -1,0 +1,60 @@
+"""What a search costs, in plain-model steps: the one unit in which methods of any kind are compared.
+
+A plain-model step is a training step of the largest stock model on the batch of a weight step. A backward pass counts as
+two forward passes, one for the activations and one for the weights, so with F(arch) FLOPs of a forward pass per example::
+
+    step of a subnet              F(arch) / F(largest)
+    step of a mixture             1        superposition adds little arithmetic that FLOPs do not count
+    architecture step             2/3      no weight gradients
+    forward pass over n examples  n F(arch) / (3 batch F(largest))
+
+What only reports, such as losses on validation data, does not count.
+"""
+
+from transformers import PreTrainedModel
+
+from ..cost_table import CostTable, exact, tabulate
+from ..space import Architecture
+
+
+FORWARD_PASSES = 3  # that a training step is worth
+
+
+def flops_table(supernet: PreTrainedModel, sequence_length: int | None = None) -> CostTable:
+    """FLOPs of a forward pass over one example; of text as many tokens as the model has positions, if None is given."""
+    if sequence_length is None:
+        sequence_length = getattr(supernet.config, "max_position_embeddings", None)
+    return tabulate(supernet.space, supernet.config.matrix_products(sequence_length))
+
+
+class SearchCost:
+    """Adds up plain-model steps.
+
+    Args:
+        supernet: What is searched.
+        batch_size: Examples of a weight step, over all processes and micro-batches.
+        sequence_length: Tokens of an example of text, as in `flops_table`.
+        spent: Where to start.
+    """
+
+    def __init__(
+        self, supernet: PreTrainedModel, batch_size: int, sequence_length: int | None = None, spent: float = 0.0
+    ):
+        self.batch_size, self.spent = batch_size, spent
+        self._table = flops_table(supernet, sequence_length)
+        self._largest = exact(self._table, supernet.space.largest)
+
+    def add_weight_step(self, arch: Architecture | None = None) -> None:
+        """A training step of a subnet, or of a mixture if None."""
+        self.spent += 1.0 if arch is None else self._relative(arch)
+
+    def add_arch_step(self) -> None:
+        """A step of the architecture parameters."""
+        self.spent += (FORWARD_PASSES - 1) / FORWARD_PASSES
+
+    def add_evaluation(self, arch: Architecture, examples: int) -> None:
+        """A forward pass of a subnet over so many examples."""
+        self.spent += examples * self._relative(arch) / (FORWARD_PASSES * self.batch_size)
+
+    def _relative(self, arch: Architecture) -> float:
+        return exact(self._table, arch) / self._largest

@@ -1,0 +1,83 @@
+"""Baselines are of the space and of equal cost, and none of the uniform ones is left out."""
+
+import random
+
+import pytest
+from baselines import in_band, most_parameters, random_architectures, uniform_shrinks
+
+from tangle_hf import ElasticGPT2Config, ElasticViTConfig, PerLayer, SearchSpace, num_params
+from tangle_hf.budgets import make_budgets
+
+
+TEXT = SearchSpace(n_embd=[16, 24, 32], n_layer=[1, 2, 3], n_head=PerLayer([2, 4]), mlp_ratio=PerLayer([1, 2, 4]))
+IMAGES = SearchSpace(
+    hidden_size=[16, 24, 32], num_hidden_layers=[1, 2, 3], num_attention_heads=PerLayer([1, 2, 3]), mlp_ratio=PerLayer([1, 2])
+)  # fmt: skip
+CONFIGS = {
+    "text": ElasticGPT2Config(space=TEXT, vocab_size=64, n_positions=16),
+    "images": ElasticViTConfig(space=IMAGES, head_dim=8, image_size=8, patch_size=4, num_labels=3),
+}
+
+
+def budget(name, limit="52%"):
+    embeddings = {"text": False, "images": True}[name]
+    config = CONFIGS[name]
+    largest = num_params(config.space, config.space.largest, config, embeddings=embeddings)
+    kind = "max_params" if embeddings else "max_params_without_embeddings"
+    limit_ = int(largest * float(limit[:-1]) / 100)
+
+    def fits(arch):
+        return 0.95 * limit_ <= num_params(config.space, arch, config, embeddings=embeddings) <= limit_
+
+    return config, make_budgets(config, **{kind: limit}), fits
+
+
+def equal_layers(arch):
+    return all(len(set(value)) == 1 for value in arch.to_dict().values() if isinstance(value, list))
+
+
+@pytest.mark.parametrize("limit", ["18%", "26%", "70%"])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_uniform_shrinks_are_all_there(name, limit):
+    config, budgets, fits = budget(name, limit)
+    expected = {arch for arch in config.space if equal_layers(arch) and fits(arch)}
+    if name == "text":  # heads of n_embd / n_head units cost nothing: they stay as in the largest net
+        expected = {arch for arch in expected if set(arch.n_head) == {4}}
+    found = uniform_shrinks(config.space, budgets)
+    assert len(found) == len(set(found)) and set(found) == expected
+    assert expected
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_random_architectures_have_equal_cost(name):
+    config, budgets, fits = budget(name)
+    found = random_architectures(config.space, budgets, 12, seed=3)
+    assert len(set(found)) == len(found) == 12
+    for arch in found:
+        config.space.validate(arch)
+        assert fits(arch) and in_band(arch, budgets)
+    assert random_architectures(config.space, budgets, 5, seed=3) == found[:5]
+    assert random_architectures(config.space, budgets, 12, seed=4) != found
+
+
+def test_the_band_is_that_of_a_search():
+    config, budgets, fits = budget("text")
+    inside = [in_band(arch, budgets) for arch in config.space]
+    assert inside == [fits(arch) for arch in config.space] and 0 < sum(inside) < len(inside)
+
+
+def test_fewer_are_returned_where_there_are_no_more(monkeypatch):
+    monkeypatch.setattr("baselines.MAX_DRAWS", 300)
+    space = SearchSpace(n_embd=[16, 32], n_layer=[2], n_head=[2], mlp_ratio=PerLayer([1, 2]))
+    config = ElasticGPT2Config(space=space, vocab_size=64, n_positions=16)
+    budgets = make_budgets(config, max_params_without_embeddings="92%")
+    expected = {arch for arch in space if in_band(arch, budgets)}
+    assert len(expected) == 2 and set(random_architectures(space, budgets, 50, seed=0)) == expected
+
+
+def test_most_parameters():
+    config = CONFIGS["text"]
+    rng = random.Random(0)
+    archs = [TEXT.sample(rng) for _ in range(20)]
+    sizes = [num_params(TEXT, arch, config) for arch in archs]
+    assert num_params(TEXT, most_parameters(archs, TEXT, config), config) == max(sizes) > min(sizes)

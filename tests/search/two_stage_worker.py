@@ -1,0 +1,69 @@
+"""Tiny two-stage searches that are interrupted and resumed. As a script: folder, {"runs": [(name, interruptions, options)]}."""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from worker import SPACE, Blocks
+
+from tangle_hf import ElasticGPT2Config, ElasticGPT2LMHeadModel
+from tangle_hf.search import SearchArguments, search_candidates, train_single_paths
+
+
+def run(folder: Path, interruptions: list[dict], **settings) -> None:
+    """Runs a search that ends at each interruption and is then resumed; leaves `end.json`.
+
+    Interruptions are `{"at_step": n}`, inside the saving of that step's checkpoint, and `{"at_candidate": n}`, inside the
+    evaluation of this process's nth candidate, with half a line written. They hit all processes.
+    """
+    for number, interruption in enumerate(interruptions):
+        try:
+            search(folder, interruption, resume=number > 0, **settings)
+        except KeyboardInterrupt:
+            continue
+        raise AssertionError(f"{interruption} did not happen")
+    search(folder, {}, resume=bool(interruptions), **settings)
+
+
+def search(folder, interruption: dict, batch_size: int = 4, dropout: float = 0.1, **settings) -> None:
+    accelerator = Accelerator(cpu=True)
+    set_seed(0)
+    dropouts = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), dropout)
+    supernet = ElasticGPT2LMHeadModel(ElasticGPT2Config(space=SPACE, vocab_size=40, n_positions=8, **dropouts))
+    defaults = {"max_steps": 8, "logging_steps": 1, "save_steps": 2, "eval_steps": 4, "warmup_steps": 1}
+    arguments = SearchArguments(output_dir=str(folder), per_device_batch_size=batch_size, **{**defaults, **settings})
+    save_state, count = accelerator.save_state, 0
+
+    def save_half(path):
+        save_state(path)
+        if f"{interruption.get('at_step', -1):08d}" in path:
+            raise KeyboardInterrupt
+
+    @torch.no_grad()
+    def evaluate(arch):
+        nonlocal count
+        count += 1
+        if count == interruption.get("at_candidate"):
+            if accelerator.is_main_process:
+                with open(Path(folder) / "candidates.jsonl", "a") as file:
+                    file.write('{"number": ')
+            raise KeyboardInterrupt
+        return {"loss": supernet(**batch, arch=arch).loss.item()}
+
+    accelerator.save_state = save_half
+    cost = train_single_paths(supernet, Blocks(), arguments, accelerator, lambda arch: 0.0)
+    supernet.eval()
+    batch = {name: values[None] for name, values in Blocks(30)[0].items()}
+    log = search_candidates(supernet, evaluate, 1, arguments, accelerator, cost)
+    if accelerator.is_main_process:
+        weights = {name: p.double().flatten().tolist() for name, p in supernet.named_parameters()}
+        end = {"weights": weights, "candidates": log.best(), "cost": cost.spent, "evaluated": count}
+        (Path(folder) / "end.json").write_text(json.dumps(end))
+
+
+if __name__ == "__main__":
+    for name, interruptions, options in json.loads(sys.argv[2])["runs"]:
+        run(Path(sys.argv[1]) / name, interruptions, **options)

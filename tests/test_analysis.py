@@ -1,0 +1,117 @@
+"""Statistics, similarity of layers and curves against formulas written out here."""
+
+import json
+from itertools import combinations
+
+import pytest
+import torch
+
+from tangle_hf import ElasticGPT2Config, ElasticGPT2LMHeadModel, PerLayer, SearchSpace, extract
+from tangle_hf.analysis import in_turns, layer_cka, linear_cka, plot_anytime, plot_architectures, plot_cka
+from tangle_hf.analysis.anytime import one_stage_curve, read_curve, two_stage_curve
+from tangle_hf.analysis.statistics import plot_rank_correlation, rank_correlation, welch
+
+
+FIRST, SECOND = [4.35, 4.41, 4.29, 4.38], [4.47, 4.42, 4.61]
+
+
+def test_welch_is_the_formula():
+    (m1, v1), (m2, v2) = (
+        (sum(x) / len(x), sum((value - sum(x) / len(x)) ** 2 for value in x) / (len(x) - 1)) for x in (FIRST, SECOND)
+    )
+    e1, e2 = v1 / 4, v2 / 3
+    t, df = (m1 - m2) / (e1 + e2) ** 0.5, (e1 + e2) ** 2 / (e1**2 / 3 + e2**2 / 2)
+    found = welch(FIRST, SECOND)
+    assert found.difference == pytest.approx(m1 - m2) and found.t == pytest.approx(t) and found.df == pytest.approx(df)
+    # two-sided p: twice the tail of Student's t, integrated over the density with n = df degrees of freedom
+    x = torch.linspace(abs(t), 2000, 4_000_001, dtype=torch.float64)
+    n = torch.tensor(df, dtype=torch.float64)
+    log_scale = torch.lgamma((n + 1) / 2) - torch.lgamma(n / 2) - 0.5 * (n * torch.pi).log()
+    density = log_scale.exp() * (1 + x.square() / n) ** (-(n + 1) / 2)
+    assert found.p == pytest.approx(2 * torch.trapezoid(density, x).item(), abs=1e-5)
+
+
+def test_welch_without_spread_or_values():
+    assert welch([1.0], [1.0, 2.0]) is None
+    same = welch([1.0, 1.0], [3.0, 3.0])
+    assert same.difference == -2 and same.p is None
+
+
+def test_rank_correlations_are_the_formulas():
+    predicted, actual = [5.0, 3.0, 4.0, 1.0, 2.0], [4.9, 3.5, 3.6, 2.0, 1.0]
+    signs = [(predicted[i] - predicted[j]) * (actual[i] - actual[j]) > 0 for i, j in combinations(range(5), 2)]
+    found = rank_correlation(predicted, actual)
+    assert found.kendall == pytest.approx((2 * sum(signs) - len(signs)) / len(signs)) == pytest.approx(0.8)
+    ranks = [[sorted(x).index(value) for value in x] for x in (predicted, actual)]
+    squares = sum((a - b) ** 2 for a, b in zip(*ranks, strict=True))
+    assert found.spearman == pytest.approx(1 - 6 * squares / (5 * 24)) and found.count == 5
+    assert rank_correlation([1.0, 2.0], [1.0, 2.0]) is None
+    assert rank_correlation([1.0, 1.0, 1.0], [1.0, 2.0, 3.0]).kendall is None
+    with pytest.raises(ValueError, match="3 predictions and 2 scores"):
+        rank_correlation([1.0, 2.0, 3.0], [1.0, 2.0])
+
+
+def test_cka():
+    x = torch.randn(2000, 8) + 3
+    rotation = torch.linalg.qr(torch.randn(8, 8))[0]
+    assert linear_cka(x, x) == pytest.approx(1, abs=1e-9)
+    assert linear_cka(x, 5 * x @ rotation - 2) == pytest.approx(1, abs=1e-5)
+    assert linear_cka(x, torch.randn(2000, 8)) < 0.02
+    y = torch.cat([x[:, :4], torch.randn(2000, 6)], 1)
+    assert 0.2 < linear_cka(x, y) < 0.9
+    # the definition by centred Gram matrices: HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L))
+    x, y = x[:50].double(), y[:50].double()
+    centre = torch.eye(50, dtype=torch.float64) - 1 / 50
+    k, m = (centre @ f @ f.T @ centre for f in (x, y))
+    assert linear_cka(x, y) == pytest.approx(((k * m).sum() / (k.norm() * m.norm())).item())
+    with pytest.raises(ValueError, match="50 and 40 examples"):
+        linear_cka(x, y[:40])
+    with pytest.raises(ValueError, match="the same for all"):
+        linear_cka(torch.ones(5, 2), torch.randn(5, 2))
+
+
+def test_cka_of_layers(tmp_path):
+    space = SearchSpace(n_embd=[8, 16], n_layer=[1, 2], n_head=PerLayer([2]), mlp_ratio=PerLayer([1, 2]))
+    config = ElasticGPT2Config(space=space, vocab_size=32, n_positions=16)
+    one, other = (extract(ElasticGPT2LMHeadModel(config), space.largest) for _ in range(2))
+    batches = [{"input_ids": torch.randint(32, (4, 16))} for _ in range(3)]
+    assert layer_cka(one, one, batches) == pytest.approx([1, 1], abs=1e-6)
+    curve = layer_cka(one, other, batches)
+    assert len(curve) == 2 and all(0 < value < 0.95 for value in curve)
+    with torch.no_grad():  # the first layer as before, the last one not
+        other.load_state_dict(one.state_dict())
+        other.transformer.h[1].mlp.c_proj.weight.normal_()
+    first, last = layer_cka(one, other, batches)
+    assert first == pytest.approx(1, abs=1e-6) and last < 0.95
+    plot_cka({"one": curve}, tmp_path / "cka.png")
+    plot_architectures({"large": space.largest, "small": space.smallest}, space, tmp_path / "architectures.png")
+    assert all((tmp_path / name).stat().st_size > 1000 for name in ("cka.png", "architectures.png"))
+
+
+def test_anytime_curves(tmp_path):
+    candidates = [
+        {"arch": {"n": k}, "loss": loss, "search_cost": 100.0 + k} for k, loss in enumerate([5, 6, 4, 4.5, 4.2])
+    ]
+    curve = two_stage_curve(candidates)
+    assert (curve.costs, curve.losses) == ((100.0, 102.0, 104.0), (5, 4, 4))
+    assert [arch["n"] for arch in curve.archs] == [0, 2, 2]
+    metrics = [{"step": 1, "search_cost": 1.5, "arch": {}}]
+    metrics += [{"step": s, "search_cost": 1.6 * s, "validation_loss": loss, "arch": {"n": s}}
+                for s, loss in ((5, 6.0), (10, 6.5))]  # fmt: skip
+    for name, lines in {"candidates": candidates, "metrics": metrics}.items():
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert read_curve(tmp_path) == curve
+    (tmp_path / "candidates.jsonl").unlink()
+    # what the search would return, also where that became worse
+    assert read_curve(tmp_path) == one_stage_curve(metrics)
+    assert read_curve(tmp_path).losses == (6.0, 6.5) and read_curve(tmp_path).costs == (8.0, 16.0)
+    plot_anytime({"a": [curve], "b": [read_curve(tmp_path)]}, tmp_path / "anytime.png")
+    pairs = {str(number): (FIRST, FIRST) for number in range(8)}
+    plot_rank_correlation(pairs, ("a", "b"), tmp_path / "rank.png")
+    assert all((tmp_path / name).stat().st_size > 1000 for name in ("anytime.png", "rank.png"))
+
+
+def test_things_are_timed_in_turns():
+    order = []
+    times = in_turns({name: lambda name=name: order.append(name) for name in "abc"}, rounds=3)
+    assert order == list("abc" * 4) and {len(values) for values in times.values()} == {3}
