@@ -1,60 +1,82 @@
 """Baselines of equal cost: uniform shrinks of the largest net, random architectures, and the one with the most parameters.
 
-An architecture has equal cost if it keeps to every budget and uses at least 95 % of one of them, which is also what a search
-within budgets aims at.
+An architecture has equal cost if it keeps to every budget and uses at least 95 % of one of them or, if there is none, of
+the largest cost within it, which is also what a search within budgets aims at.
 """
 
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import product
 
+import numpy as np
 from transformers import PreTrainedConfig
 
 from tangle_hf import num_params
+from tangle_hf.arch import uniform_mixture
 from tangle_hf.budgets import Budget
-from tangle_hf.cost_table import exact
-from tangle_hf.search.choose import BAND
+from tangle_hf.constrained_sampling import ConstrainedSampler
+from tangle_hf.search.proposals import fits, least_costs
 from tangle_hf.space import Architecture, SearchSpace
 
 
-MAX_DRAWS = 5_000  # before giving up to find one more architecture of the same cost
+MAX_REPEATS = 1_000  # draws in a row that bring nothing new before giving up to find one more
 
 
-def in_band(arch: Architecture, budgets: Sequence[Budget]) -> bool:
-    """Whether an architecture keeps to all budgets and uses at least `BAND` of one of them."""
-    costs = [(exact(budget.table, arch), budget.limit) for budget in budgets]
-    return all(cost <= limit for cost, limit in costs) and any(cost >= BAND * limit for cost, limit in costs)
+@dataclass(frozen=True)
+class EqualCost:
+    """The cost that baselines have.
+
+    Args:
+        budgets: Limits, all of which hold.
+        lower: Least costs, one for each budget, of which at least one is reached.
+    """
+
+    budgets: Sequence[Budget]
+    lower: np.ndarray
+
+    def of(self, arch: Architecture) -> bool:
+        """Whether an architecture has it."""
+        return fits(arch, self.budgets, self.lower)
 
 
-def uniform_shrinks(space: SearchSpace, budgets: Sequence[Budget]) -> list[Architecture]:
+def equal_cost(space: SearchSpace, budgets: Sequence[Budget]) -> EqualCost:
+    """What equal cost means under some budgets, as in a search.
+
+    Raises:
+        ValueError: No architecture keeps to them.
+    """
+    return EqualCost(budgets, least_costs(ConstrainedSampler(space, uniform_mixture(space), budgets).costs, budgets))
+
+
+def uniform_shrinks(space: SearchSpace, cost: EqualCost) -> list[Architecture]:
     """All architectures of equal cost whose layers are equal: every way to shrink width, depth and ratio by hand.
 
     A dimension that no budget depends on keeps its largest choice, as in the largest net.
     """
     options = [
-        choices if name == space.depth_name or _costs(name, budgets) else choices[-1:]
+        choices if name == space.depth_name or _matters(name, cost.budgets) else choices[-1:]
         for name, choices in space.choices.items()
     ]
     shrinks = (space.architecture(**dict(zip(space.choices, values, strict=True))) for values in product(*options))
-    return [arch for arch in shrinks if in_band(arch, budgets)]
+    return [arch for arch in shrinks if cost.of(arch)]
 
 
-def random_architectures(space: SearchSpace, budgets: Sequence[Budget], count: int, seed: int) -> list[Architecture]:
-    """Different architectures of equal cost: draws of `space.sample` until enough of them are in the band.
+def random_architectures(space: SearchSpace, cost: EqualCost, count: int, seed: int) -> list[Architecture]:
+    """Different architectures of equal cost: uniform draws of every dimension, given that the cost is kept.
 
     Args:
         space: The search space.
-        budgets: At least one.
-        count: How many; fewer are returned where `MAX_DRAWS` draws in a row find no other.
+        cost: What equal cost means.
+        count: How many; fewer are returned where `MAX_REPEATS` draws in a row find no other.
         seed: Of the draws; the first of many are those of few.
     """
-    rng, found, missed = random.Random(seed), {}, 0
-    while len(found) < count and missed < MAX_DRAWS:
-        arch = space.sample(rng)
-        new = arch not in found and in_band(arch, budgets)
-        missed = 0 if new else missed + 1
-        if new:
-            found[arch] = None
+    sampler = ConstrainedSampler(space, uniform_mixture(space), cost.budgets, cost.lower)
+    rng, found, repeats = random.Random(seed), {}, 0
+    while len(found) < count and repeats < MAX_REPEATS:
+        arch = sampler.sample(rng)
+        repeats = repeats + 1 if arch in found else 0
+        found[arch] = None
     return list(found)
 
 
@@ -63,7 +85,7 @@ def most_parameters(archs: Sequence[Architecture], space: SearchSpace, config: P
     return max(archs, key=lambda arch: num_params(space, arch, config))
 
 
-def _costs(name: str, budgets: Sequence[Budget]) -> bool:
+def _matters(name: str, budgets: Sequence[Budget]) -> bool:
     """Whether some budget depends on a dimension."""
     for term in (term for budget in budgets for term in budget.table.terms if name in term.dimensions):
         axis = 1 + term.dimensions.index(name)

@@ -18,7 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from arguments import parse
-from baselines import most_parameters, random_architectures, uniform_shrinks
+from baselines import EqualCost, equal_cost, most_parameters, random_architectures, uniform_shrinks
 from compare_arguments import CompareArguments
 from compare_nets import Comparison, Net
 from compare_report import report
@@ -31,6 +31,7 @@ from training import TrainingSettings
 from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
+from tangle_hf.analysis.anytime import read_curve
 from tangle_hf.budgets import Budget, make_budgets
 from tangle_hf.space import Architecture
 
@@ -56,7 +57,8 @@ def main(settings: CompareArguments) -> None:
     max_steps = settings.max_steps or reference.settings["max_steps"]
     open_folder(folder, training, max_steps, settings.rank_batches, reference)
     check_generation(settings, supernet)
-    budgets = equal_cost(settings, runs, supernet, data.sequence_length)
+    budgets = limits_of(settings, runs, supernet, data.sequence_length)
+    cost = equal_cost(supernet.space, budgets) if budgets else None
 
     def finish(rows: list[Row], wait: bool = False) -> None:
         times, left = [], sum(read_row(folder, row) is None for row in rows)
@@ -76,7 +78,7 @@ def main(settings: CompareArguments) -> None:
         found = {run: Row("rank", run.arch, run.name) for run in runs if run.arch is not None}
         finish(list(found.values()), wait=True)
         runs = best_of_four(runs, {run: read_row(folder, row)["validation"]["loss"] for run, row in found.items()})
-    nets = [*found_nets(settings, runs), *baseline_nets(settings, supernet, budgets)]
+    nets = [*found_nets(settings, runs), *baseline_nets(settings, supernet, cost)]
     rows = planned(settings, nets, runs)
     finish(rows)
     if all(read_row(folder, row) is not None for row in rows):
@@ -84,7 +86,7 @@ def main(settings: CompareArguments) -> None:
             with suppress(OSError):  # another process may be at other rows
                 empty.rmdir()
     with FileLock(folder / ".lock"):
-        report(Comparison(nets, runs, settings, data, budgets, folder, spent), rows)
+        report(Comparison(nets, runs, settings, data, cost, folder, spent), rows)
 
 
 def training_settings(settings: CompareArguments, run: Run) -> TrainingSettings:
@@ -130,7 +132,7 @@ def check_generation(settings: CompareArguments, supernet: PreTrainedModel) -> N
         )
 
 
-def equal_cost(
+def limits_of(
     settings: CompareArguments, runs: list[Run], supernet: PreTrainedModel, sequence_length: int | None
 ) -> tuple[Budget, ...]:
     """The budgets that baselines keep to: those given, else those of the runs.
@@ -148,7 +150,9 @@ def equal_cost(
                 "baselines shall have"
             )
     if not any(limits.values()) and set(settings.baselines) - {"largest"}:
-        raise ValueError("the runs have no budget that baselines could keep to; give --max_params or another limit")
+        raise ValueError(
+            "the runs have no budget that baselines could keep to (one of latency is not read); give --max_params or another"
+        )
     return make_budgets(supernet.config, **limits, sequence_length=sequence_length)
 
 
@@ -199,27 +203,26 @@ def found_nets(settings: CompareArguments, runs: list[Run]) -> list[Net]:
     return nets
 
 
-def baseline_nets(settings: CompareArguments, supernet: PreTrainedModel, budgets: tuple[Budget, ...]) -> list[Net]:
+def baseline_nets(settings: CompareArguments, supernet: PreTrainedModel, cost: EqualCost | None) -> list[Net]:
     """The baselines that are asked for; says so where there are fewer than that."""
     space, config, asked = supernet.space, supernet.config, settings.baselines
     nets = [Net("largest", "largest", space.largest, baseline=True)] if "largest" in asked else []
     if "uniform" in asked:
-        shrinks = uniform_shrinks(space, budgets)
+        shrinks = uniform_shrinks(space, cost)
         # A method of its own each: hand design would take the best of them, not their mean.
         names = [f"uniform-{number}" for number in range(len(shrinks))]
         nets += [Net(name, name, arch, baseline=True) for name, arch in zip(names, shrinks, strict=True)]
         if not shrinks:
             print("no net with equal layers has the cost of the budget: there is no uniform shrink to compare with")
     if "random" in asked:
-        drawn = random_architectures(space, budgets, settings.random_count, settings.random_seed)
+        drawn = random_architectures(space, cost, settings.random_count, settings.random_seed)
         nets += [Net("random", f"random-{number}", arch, baseline=True) for number, arch in enumerate(drawn)]
         if len(drawn) < settings.random_count:
             print(f"only {len(drawn)} random architectures of equal cost were found")
     if "most_parameters" in asked:
-        drawn = random_architectures(space, budgets, PROXY_CANDIDATES, settings.random_seed + 1)
-        if drawn:
-            arch = most_parameters(drawn, space, config)
-            nets.append(Net("most_parameters", "most_parameters", arch, baseline=True))
+        drawn = random_architectures(space, cost, PROXY_CANDIDATES, settings.random_seed + 1)
+        arch = most_parameters(drawn, space, config)
+        nets.append(Net("most_parameters", "most_parameters", arch, baseline=True))
     return nets
 
 
@@ -232,8 +235,10 @@ def planned(settings: CompareArguments, nets: list[Net], runs: list[Run]) -> lis
                 for net in nets if mode in settings.modes else ():
                     seeds = settings.baseline_seeds if net.baseline else settings.seeds
                     rows += net.rows(mode, horizon, seeds[turn : turn + 1])
-    if settings.rank_batches and "retrain" in settings.modes:
-        rows += [Row("rank", net.arch, run.name) for run in runs for net in nets]
+    if settings.rank_batches:
+        for run in runs:
+            on_the_way = [Architecture(arch) for arch in read_curve(run.folder).archs]
+            rows += [Row("rank", arch, run.name) for arch in (*(net.arch for net in nets), *on_the_way)]
     return list({row.name: row for row in rows}.values())
 
 

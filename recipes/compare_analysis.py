@@ -1,6 +1,7 @@
 """What a comparison concludes from its rows: times, Welch's t-tests, rank correlations, similarity of layers, pictures."""
 
 import statistics
+from dataclasses import replace
 from itertools import combinations
 
 import torch
@@ -19,10 +20,11 @@ from tangle_hf.analysis import (
     plot_shares,
     read_metrics,
 )
-from tangle_hf.analysis.anytime import read_curve
+from tangle_hf.analysis.anytime import AnytimeCurve, read_curve
 from tangle_hf.analysis.statistics import plot_rank_correlation, rank_correlation, to_dict, welch
 from tangle_hf.extract import new_subnet
 from tangle_hf.latency import measure
+from tangle_hf.space import Architecture
 
 
 @torch.inference_mode()
@@ -73,13 +75,13 @@ def rank_correlations(comparison: Comparison) -> list[dict]:
     supernet = comparison.supernet
     unique = list({net.arch: net for net in comparison.nets}.values())
     sets = {"all": unique} | (
-        {"equal cost": [n for n in unique if comparison.equal_cost(n)]} if comparison.budgets else {}
+        {"equal cost": [n for n in unique if comparison.equal_cost(n)]} if comparison.cost else {}
     )
     found, pictures = [], {}
     for horizon in comparison.settings.horizons:
         retrained = {n.arch: comparison.scores(n, "retrain", horizon, "validation", "loss") for n in unique}
         predictors = {
-            run.name: {net.arch: comparison.inherited(run, net) for net in unique} for run in comparison.runs
+            run.name: {net.arch: comparison.inherited(run, net.arch) for net in unique} for run in comparison.runs
         }
         predictors["more parameters"] = {n.arch: -num_params(supernet.space, n.arch, supernet.config) for n in unique}
         for which, nets in sets.items():
@@ -146,14 +148,30 @@ def pictures(comparison: Comparison) -> None:
     if found:
         plot_architectures(found, space, folder / "architectures.png")
         write_json(folder / "architectures.json", {name: arch.to_dict() for name, arch in found.items()})
-    curves: dict[str, list] = {}
     for run in comparison.runs:
         metrics = read_metrics(run.folder / "metrics.jsonl")
         if metrics and "shares" in metrics[0]:
             plot_shares(metrics, space.choices, folder / f"shares-{run.name}.png")  # its numbers are the metrics.jsonl
-        if run.arch is not None and (curve := read_curve(run.folder)).costs:
-            curves.setdefault(run.method, []).append(curve)
+    curves, numbers = anytime(comparison)
+    if numbers:
+        write_json(folder / "anytime.json", numbers)
     if curves:
         plot_anytime(curves, folder / "anytime.png")
-        numbers = {name: [vars(curve) for curve in found] for name, found in curves.items()}
-        write_json(folder / "anytime.json", numbers)
+
+
+def anytime(comparison: Comparison) -> tuple[dict[str, list[AnytimeCurve]], dict[str, list[dict]]]:
+    """Method -> curves of its runs, all scored on the same validation data with the weights of the finished supernet.
+
+    What a search measured itself is on data of its own choice, so it cannot be compared; it is among the numbers.
+    """
+    curves: dict[str, list[AnytimeCurve]] = {}
+    numbers: dict[str, list[dict]] = {}
+    for run in comparison.runs:
+        own = read_curve(run.folder)
+        losses = tuple(comparison.inherited(run, Architecture(arch)) for arch in own.archs)
+        if own.costs:
+            entry = {"run": run.name, "costs": own.costs, "archs": own.archs, "own_losses": own.losses}
+            numbers.setdefault(run.method, []).append(entry | {"validation_losses": losses})
+        if own.costs and None not in losses:
+            curves.setdefault(run.method, []).append(replace(own, losses=losses))
+    return curves, numbers

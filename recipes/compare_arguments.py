@@ -80,8 +80,8 @@ class CompareArguments:
     save_steps: int = field(default=500, metadata={"help": "steps between checkpoints of a row under way"})
     rank_batches: int = field(
         default=50,
-        metadata={"help": "validation batches on which every net is scored in every supernet, for rank correlations and to "
-                          "choose among runs; 0: no rank correlations"},
+        metadata={"help": "validation batches on which every net is scored in every supernet, for rank correlations, any-time "
+                          "curves and to choose among runs; 0: none of these"},
     )  # fmt: skip
     cka_batches: int = field(default=4, metadata={"help": "validation batches for the similarity of layers; 0: none"})
     latency_rounds: int = field(default=20, metadata={"help": "forward passes of every net, timed in turns; 0: none"})

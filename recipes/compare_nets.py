@@ -5,13 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from baselines import in_band
+from baselines import EqualCost
 from compare_arguments import CompareArguments
 from compare_rows import Row, read_row
 from compare_runs import Data, Run, supernet_of
 from transformers import PreTrainedModel
 
-from tangle_hf.budgets import Budget
 from tangle_hf.space import Architecture
 
 
@@ -53,7 +52,7 @@ class Comparison:
         runs: Runs whose supernets they are scored in.
         settings: The recipe's.
         data: Data.
-        budgets: What equal cost means; none if there is no budget.
+        cost: What equal cost means; None if there is no budget.
         folder: Of the comparison.
         search_costs: Method -> plain-model steps of a search; of all four with the paper's protocol. None if unknown.
     """
@@ -62,7 +61,7 @@ class Comparison:
     runs: Sequence[Run]
     settings: CompareArguments
     data: Data
-    budgets: Sequence[Budget]
+    cost: EqualCost | None
     folder: Path
     search_costs: Mapping[str, float | None]
 
@@ -103,14 +102,14 @@ class Comparison:
             found.setdefault(net.method, []).append(net)
         return found
 
-    def inherited(self, run: Run, net: Net) -> float | None:
-        """Validation loss of a net in the supernet of a run, None if it is not measured yet."""
-        row = read_row(self.folder, Row("rank", net.arch, run.name))
+    def inherited(self, run: Run, arch: Architecture) -> float | None:
+        """Validation loss of an architecture in the supernet of a run, None if it is not measured yet."""
+        row = read_row(self.folder, Row("rank", arch, run.name))
         return None if row is None else row["validation"]["loss"]
 
     def equal_cost(self, net: Net) -> bool | None:
         """Whether a net has the cost of the budget, None if there is no budget."""
-        return in_band(net.arch, self.budgets) if self.budgets else None
+        return self.cost.of(net.arch) if self.cost else None
 
 
 def column(mode: str, horizon: float | None) -> str:

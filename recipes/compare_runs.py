@@ -168,8 +168,7 @@ def _read_run(text: str) -> Run:
     settings = yaml.safe_load((folder / "config.yaml").read_text())
     results = json.loads((folder / "results.json").read_text())
     if not separator:
-        label = settings["method"] if "method" in settings else settings["sampler"]
-        label += "" if settings["superposition"] == "inputs" else f" {settings['superposition']}"
+        label = settings["method"] + ("" if settings["superposition"] == "inputs" else f" {settings['superposition']}")
     file = folder / "architecture.json"
     arch = Architecture.from_json(file.read_text()) if file.is_file() else None
     return Run(label, folder, settings, results, arch)

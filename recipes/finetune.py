@@ -22,8 +22,7 @@ import text_data
 import torch
 from accelerate import PartialState
 from accelerate.utils import set_seed
-from arguments import parse
-from finetune_tasks import Task, language_task, vision_task
+from finetune_tasks import Task, language_task, parse_for_kind, vision_task
 from hub_arguments import HubArguments, command_line, hub_options
 from image_transforms import AugmentationArguments
 from run_folder import check_run_folder, write_config, write_json
@@ -208,18 +207,8 @@ def report(metric: str, checkpoint: str, run_dir: Path) -> str:
 
 
 def arguments(argv: list[str]) -> tuple:
-    """Settings of the command line, whose first word is the kind of checkpoint.
-
-    Raises:
-        ValueError: The first word is neither vision nor language, or as `arguments.parse`.
-    """
-    kinds = {"vision": (image_data.DataArguments, AugmentationArguments), "language": (text_data.DataArguments,)}
-    if not argv or argv[0] not in kinds:
-        if argv and argv[0] in ("-h", "--help"):
-            print(__doc__)
-            raise SystemExit(0)
-        raise ValueError(f"the first argument must be vision or language, got {argv[:1]}; as in `finetune.py vision`")
-    return parse(FinetuneArguments, HubArguments, *kinds[argv[0]], argv=argv[1:], description=__doc__)
+    """Settings of the command line, as `parse_for_kind`."""
+    return parse_for_kind(argv, "finetune.py", __doc__, FinetuneArguments, HubArguments)
 
 
 if __name__ == "__main__":

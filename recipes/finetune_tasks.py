@@ -7,6 +7,7 @@ import evaluation
 import image_data
 import text_data
 import torch
+from arguments import parse
 from image_models import checkpoint_processor, from_scratch, names_of, set_classes, set_image_size
 from image_transforms import AugmentationArguments, evaluation_images, training_images, use_soft_targets
 from transformers import (
@@ -144,3 +145,24 @@ def _config(checkpoint: str, remote_code: bool, mapping, auto_class: str) -> Pre
             f"{checkpoint} is a {config.model_type}, which {auto_class} does not load; `finetune.py {kind}` is not for it"
         )
     return config
+
+
+def parse_for_kind(argv: list[str], script: str, description: str, *own: type) -> tuple:
+    """Settings of a command line whose first word is the kind of checkpoint, which decides on the data arguments.
+
+    Args:
+        argv: Arguments without the program's name.
+        script: The program's name.
+        description: Text above the options in `--help`: the docstring of the calling script.
+        own: Its dataclasses.
+
+    Raises:
+        ValueError: The first word is neither vision nor language, or as `arguments.parse`.
+    """
+    kinds = {"vision": (image_data.DataArguments, AugmentationArguments), "language": (text_data.DataArguments,)}
+    if argv and argv[0] in ("-h", "--help"):
+        print(description)
+        raise SystemExit(0)
+    if not argv or argv[0] not in kinds:
+        raise ValueError(f"the first argument must be vision or language, got {argv[:1]}; as in `{script} vision`")
+    return parse(*own, *kinds[argv[0]], argv=argv[1:], description=description)

@@ -10,7 +10,6 @@ from search_report import common_results, table_row
 from search_task import FoundFront, SearchTask
 from transformers import PreTrainedModel
 
-from tangle_hf import one_hot
 from tangle_hf.analysis import format_table, plot_front
 from tangle_hf.cost_table import exact
 from tangle_hf.search import SearchArguments
@@ -39,7 +38,7 @@ def report_front(
     points, shown, rows = [], [], []
     for number, point in enumerate(found.points):
         arch = point.candidate.arch
-        scores = task.test(supernet, mixture=one_hot(space, arch))
+        scores = task.test(supernet, arch=arch)
         numbers = {
             "limit": point.limit,
             "cost": point.cost,

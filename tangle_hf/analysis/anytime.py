@@ -15,7 +15,7 @@ class AnytimeCurve:
 
     Args:
         costs: Plain-model steps so far, ascending: training steps of the largest net, or what is equally expensive.
-        losses: Inherited loss (nats) of the architecture that the search would return then, on its evaluation data.
+        losses: Inherited loss (nats) of the architecture that the search would return then, on the data that it evaluates on.
         archs: These architectures, as JSON types.
     """
 
@@ -70,6 +70,6 @@ def plot_anytime(curves: Mapping[str, Sequence[AnytimeCurve]], path: str | Path)
         for run, curve in enumerate(runs):
             label = name if run == 0 else None
             axes.step(curve.costs, curve.losses, where="post", color=f"C{number}", label=label, marker="o", ms=3)
-    axes.set(xlabel="search cost in training steps of the largest net", ylabel="inherited loss in nats")
+    axes.set(xlabel="search cost in training steps of the largest net", ylabel="inherited validation loss in nats")
     axes.legend(frameon=False)
     figure.savefig(path, dpi=150)

@@ -47,9 +47,9 @@ class Proposals:
                 costs = ConstrainedSampler(self.space, even, self._budgets).costs
             else:
                 costs = np.array([[exact(b.table, arch) for b in self._budgets] for arch in self._stock])
-            self._lower = _band(costs, self._budgets)
+            self._lower = least_costs(costs, self._budgets)
             if self._stock is not None:
-                self._stock = [arch for arch in self._stock if _fits(arch, self._budgets, self._lower)]
+                self._stock = [arch for arch in self._stock if fits(arch, self._budgets, self._lower)]
         self.random = self._sampler(even)
 
     def mutation(self, arch: Architecture, rng: random.Random) -> Architecture:
@@ -72,7 +72,7 @@ class Proposals:
             # on nothing but `rng`: it must not matter what was drawn before.
             for _ in range(TRIES):
                 arch = sample_independently(self.space, shares, rng)
-                if _fits(arch, self._budgets, self._lower):
+                if fits(arch, self._budgets, self._lower):
                     return arch
             if constrained is None:
                 constrained = ConstrainedSampler(self.space, mixture, self._budgets, self._lower)
@@ -118,16 +118,17 @@ def _stock(supernet: PreTrainedModel, budgets: tuple[Budget, ...]) -> list[Archi
     values = product(*space.choices.values())
     archs = (space.architecture(**dict(zip(space.choices, chosen, strict=True))) for chosen in values)
     forms = ((arch, supernet.subnet_forms(supernet.config, arch)["stock"]) for arch in archs)
-    return [arch for arch, reason in forms if reason is None and _fits(arch, budgets)]
+    return [arch for arch, reason in forms if reason is None and fits(arch, budgets)]
 
 
-def _band(costs: np.ndarray, budgets: tuple[Budget, ...]) -> np.ndarray:
+def least_costs(costs: np.ndarray, budgets: tuple[Budget, ...]) -> np.ndarray:
     """Least costs, one for each budget, of which one must be reached; there are such among the possible costs."""
     lower = np.array([BAND * budget.limit for budget in budgets])
     return lower if (costs >= lower).any() else BAND * costs.max(0)
 
 
-def _fits(arch: Architecture, budgets: tuple[Budget, ...], lower: np.ndarray | None = None) -> bool:
+def fits(arch: Architecture, budgets: tuple[Budget, ...], lower: np.ndarray | None = None) -> bool:
+    """Whether an architecture keeps to all budgets, and reaches one of the least costs."""
     costs = np.array([exact(budget.table, arch) for budget in budgets])
     return all(costs <= [budget.limit for budget in budgets]) and (lower is None or any(costs >= lower))
 

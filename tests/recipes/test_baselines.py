@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from baselines import in_band, most_parameters, random_architectures, uniform_shrinks
+from baselines import equal_cost, most_parameters, random_architectures, uniform_shrinks
 
 from tangle_hf import ElasticGPT2Config, ElasticViTConfig, PerLayer, SearchSpace, num_params
 from tangle_hf.budgets import make_budgets
@@ -29,7 +29,7 @@ def budget(name, limit="52%"):
     def fits(arch):
         return 0.95 * limit_ <= num_params(config.space, arch, config, embeddings=embeddings) <= limit_
 
-    return config, make_budgets(config, **{kind: limit}), fits
+    return config, equal_cost(config.space, make_budgets(config, **{kind: limit})), fits
 
 
 def equal_layers(arch):
@@ -39,40 +39,40 @@ def equal_layers(arch):
 @pytest.mark.parametrize("limit", ["18%", "26%", "70%"])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_uniform_shrinks_are_all_there(name, limit):
-    config, budgets, fits = budget(name, limit)
+    config, cost, fits = budget(name, limit)
     expected = {arch for arch in config.space if equal_layers(arch) and fits(arch)}
     if name == "text":  # heads of n_embd / n_head units cost nothing: they stay as in the largest net
         expected = {arch for arch in expected if set(arch.n_head) == {4}}
-    found = uniform_shrinks(config.space, budgets)
+    found = uniform_shrinks(config.space, cost)
     assert len(found) == len(set(found)) and set(found) == expected
     assert expected
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_random_architectures_have_equal_cost(name):
-    config, budgets, fits = budget(name)
-    found = random_architectures(config.space, budgets, 12, seed=3)
+    config, cost, fits = budget(name)
+    found = random_architectures(config.space, cost, 12, seed=3)
     assert len(set(found)) == len(found) == 12
     for arch in found:
         config.space.validate(arch)
-        assert fits(arch) and in_band(arch, budgets)
-    assert random_architectures(config.space, budgets, 5, seed=3) == found[:5]
-    assert random_architectures(config.space, budgets, 12, seed=4) != found
+        assert fits(arch) and cost.of(arch)
+    assert random_architectures(config.space, cost, 5, seed=3) == found[:5]
+    assert random_architectures(config.space, cost, 12, seed=4) != found
 
 
 def test_the_band_is_that_of_a_search():
-    config, budgets, fits = budget("text")
-    inside = [in_band(arch, budgets) for arch in config.space]
+    config, cost, fits = budget("text")
+    inside = [cost.of(arch) for arch in config.space]
     assert inside == [fits(arch) for arch in config.space] and 0 < sum(inside) < len(inside)
 
 
 def test_fewer_are_returned_where_there_are_no_more(monkeypatch):
-    monkeypatch.setattr("baselines.MAX_DRAWS", 300)
+    monkeypatch.setattr("baselines.MAX_REPEATS", 50)
     space = SearchSpace(n_embd=[16, 32], n_layer=[2], n_head=[2], mlp_ratio=PerLayer([1, 2]))
     config = ElasticGPT2Config(space=space, vocab_size=64, n_positions=16)
-    budgets = make_budgets(config, max_params_without_embeddings="92%")
-    expected = {arch for arch in space if in_band(arch, budgets)}
-    assert len(expected) == 2 and set(random_architectures(space, budgets, 50, seed=0)) == expected
+    cost = equal_cost(space, make_budgets(config, max_params_without_embeddings="92%"))
+    expected = {arch for arch in space if cost.of(arch)}
+    assert len(expected) == 2 and set(random_architectures(space, cost, 50, seed=0)) == expected
 
 
 def test_most_parameters():

@@ -5,12 +5,14 @@ import signal
 from contextlib import redirect_stdout
 from dataclasses import replace
 from io import StringIO
+from pathlib import Path
 
 import pytest
 import run_latency
 import search_stages
 import search_vit
 from arguments import parse
+from matplotlib.figure import Figure
 from test_search_vit import KINDS, TINY, lines, run
 
 from tangle_hf import latency
@@ -29,8 +31,9 @@ def seconds(net, inputs):
 
 @pytest.fixture(scope="module", autouse=True)
 def quick():
-    """Images are read once for all runs, and the clock is invented."""
+    """Images are read once for all runs, pictures are empty, and the clock is invented."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", lambda figure, path, **options: Path(path).touch())
         splits = search_vit.load_images(parse(*KINDS, argv=TINY)[1])
         patch.setattr(search_vit, "load_images", lambda data: splits)
         patch.setattr(latency, "forward_seconds", seconds)
