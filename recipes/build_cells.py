@@ -13,10 +13,10 @@ from pathlib import Path
 
 from arguments import parse
 from search_run import readable_errors
-from training import write_folder
 from transformers.utils.logging import disable_progress_bar
 
 from tangle_hf import TangleCellsConfig, TangleCellsForImageClassification
+from tangle_hf.files import replacing
 from tangle_hf.models.cnn.configuration_tangle_cells import darts_cifar, darts_imagenet
 from tangle_hf.models.cnn.subnets_cells import genotype_of
 from tangle_hf.space import Architecture
@@ -87,7 +87,8 @@ def main(arguments: CellsNetworkArguments) -> None:
         raise ValueError(f"{folder} exists already; choose another --output_dir")
     disable_progress_bar()
     model = TangleCellsForImageClassification(network_config(arguments))
-    write_folder(folder, model.save_pretrained)
+    with replacing(folder) as partial:
+        model.save_pretrained(partial)
     print(f"{model.num_parameters():,} parameters (those of two classes), in {folder}\n{model.config.genotype}")
 
 

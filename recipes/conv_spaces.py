@@ -20,7 +20,6 @@ from tangle_hf import (
 from tangle_hf.models.cnn.genotypes import CELLS, has_notation
 from tangle_hf.models.cnn.spaces_cnn import CONV_MACRO, OFA_MOBILENETV3
 from tangle_hf.models.cnn.subnets_cells import architecture_of, genotype_of
-from tangle_hf.samplers import sampler
 from tangle_hf.search import SearchArguments
 from tangle_hf.space import Architecture
 from tangle_hf.table import Table, read_table
@@ -128,7 +127,7 @@ def check_settings(supernet: PreTrainedModel, settings: SearchArguments) -> None
     """Refuses what a search of cells cannot do.
 
     Raises:
-        ValueError: Budgets where a rule of its own discretises, or single paths in a pruned space.
+        ValueError: Budgets or two stages where a rule of its own discretises, or single paths in a pruned space.
     """
     config = supernet.config
     limits = [
@@ -139,9 +138,14 @@ def check_settings(supernet: PreTrainedModel, settings: SearchArguments) -> None
             f"{', '.join(limits)}: budgets choose the operations of each edge, which excludes that nodes keep "
             f"{config.kept_inputs or 'some'} edges, and pruned spaces; use --kept_inputs 0, or no budget"
         )
-    if getattr(config, "kept", None) and sampler(settings.sampler).hard:
+    if settings.resolved_method.two_stage and getattr(config, "kept_inputs", 0):
         raise ValueError(
-            f"sampler={settings.sampler} draws single operations, pruned ones among them; use drnas or darts with a pruned "
+            f"method={settings.method} draws operations for all edges, which excludes that nodes keep {config.kept_inputs} "
+            "of them; use --kept_inputs 0, or a method of one stage"
+        )
+    if getattr(config, "kept", None) and settings.resolved_method.single_paths:
+        raise ValueError(
+            f"method={settings.method} draws single operations, pruned ones among them; use drnas or darts with a pruned "
             "supernet"
         )
 

@@ -15,11 +15,11 @@ import torch
 import yaml
 from arguments import parse
 from search_run import readable_errors
-from training import write_folder
 from transformers import AutoImageProcessor
 from transformers.utils.logging import disable_progress_bar
 
 from tangle_hf import ArchParameters, ElasticCellsForImageClassification, sampler
+from tangle_hf.files import replacing
 from tangle_hf.models.cnn.progressive_cells import grow, strongest_operations
 from tangle_hf.models.loading import load_supernet
 
@@ -56,7 +56,7 @@ def main(arguments: PruneArguments) -> None:
         raise ValueError(f"{run} searched a {type(supernet).__name__}; only operations of cells can be pruned")
     logits = ArchParameters(supernet.space)
     logits.load(run / "arch_parameters.safetensors")
-    shares = logits.probabilities(sampler(yaml.safe_load((run / "config.yaml").read_text())["sampler"]))
+    shares = logits.probabilities(sampler(yaml.safe_load((run / "config.yaml").read_text())["method"]))
     kept = strongest_operations(supernet.config, shares, arguments.keep_operations)
     partial = arguments.partial_channels or supernet.config.partial_channels
     grown = grow(supernet, kept, partial, arguments.seed)
@@ -65,12 +65,10 @@ def main(arguments: PruneArguments) -> None:
             gone = [[choice not in left for choice in supernet.space.choices[kind]] for left in edges]
             logits.logits[kind][torch.tensor(gone)] = PRUNED
 
-    def write(partial_folder: Path) -> None:
+    with replacing(folder) as partial_folder:
         grown.save_pretrained(partial_folder / "supernet")
         AutoImageProcessor.from_pretrained(run / "supernet").save_pretrained(partial_folder / "supernet")
         logits.save(partial_folder / "arch_parameters.safetensors")
-
-    write_folder(folder, write)
     for kind, edges in kept.items():
         for (source, target), left in zip(grown.config.wiring.edges, edges, strict=True):
             print(f"{kind}, node {source} to {target}: {', '.join(left)}")

@@ -62,7 +62,7 @@ def report(
     results |= {"logit_difference": written.difference, "logit_scale": written.scale, **found.results, "table": rows}
     results |= {"notation": task.notation(arch)} if task.notation else {}
     if settings.latency_table is not None:
-        timed = {"found, exported": (arch, subnet), "largest": (space.largest, None)}
+        timed = {"found, exported": (arch, subnet), **({"largest": (space.largest, None)} if space.ordered else {})}
         limit_ms = found.results["budgets"].get("max_latency_ms")
         results["latency"] = compare_latency(supernet, timed, settings, task.sequence_length, limit_ms)
     write_json(run_dir / "results.json", results)

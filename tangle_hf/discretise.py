@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from .budgets import Budget
-from .cost_table import decisions, exact, outside
+from .cost_table import decisions, exact, greatest, outside
 from .space import Architecture, SearchSpace
 
 
@@ -78,7 +78,7 @@ def discretise(
     if band is not None and not 0 <= band <= 1:
         raise ValueError(f"band={band} must be a share of the budget, between 0 and 1")
     log_shares = _logarithms(mixture)
-    limits = np.array([min(budget.limit, _greatest(budget)) for budget in budgets], dtype=np.int64)
+    limits = np.array([min(budget.limit, greatest(budget.table)) for budget in budgets], dtype=np.int64)
     lower = None if band is None or not budgets else band * limits
     if standard_only:
         search = partial(_equal_layers, supernet, log_shares, budgets, limits)
@@ -374,11 +374,6 @@ def _architecture(space: SearchSpace, history) -> Architecture:
     for (name, row), k in history:
         values[name][row] = space.choices[name][k]
     return space.architecture(**{name: v if name in space.per_layer else v[0] for name, v in values.items()})
-
-
-def _greatest(budget: Budget) -> int:
-    """A cost that no architecture exceeds: a limit beyond it is none."""
-    return sum(int(term.values.reshape(len(term.layers), -1).amax(1).sum()) for term in budget.table.terms)
 
 
 def log_probability(space: SearchSpace, mixture: Mapping[str, Tensor], arch: Architecture) -> float:

@@ -69,7 +69,7 @@ class SearchArguments(TwoStageArguments):
     unrolled: bool = field(
         default=False,
         metadata={
-            "help": "second-order architecture steps: through one step of the weights (DARTS), four times the cost"
+            "help": "second-order architecture steps: through one step of the weights (DARTS), five times the cost"
         },
     )
     arch_start_from: str | None = field(

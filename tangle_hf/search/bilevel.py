@@ -195,9 +195,7 @@ def _done(state: SearchState, arguments: SearchArguments) -> bool:
     return state.step >= arguments.max_steps or settled
 
 
-def _arch_step(
-    model, supernet, state, method, limit, progress, micro, train_micro, accelerator, arguments
-) -> float:
+def _arch_step(model, supernet, state, method, limit, progress, micro, train_micro, accelerator, arguments) -> float:
     """One step of the logits. Weights are frozen, so no weight gradient is computed; returns the loss."""
     arch_parameters = state.front.at(limit)
     mixture = arch_parameters.sample(method, progress, state.generator)
@@ -207,7 +205,8 @@ def _arch_step(
         rate = state.scheduler.get_last_lr()[0]
         total = unrolled_backward(model, supernet, leaves, micro, train_micro, rate, accelerator)
     else:
-        with frozen(supernet), accelerator.no_sync(model):  # there is nothing to synchronise: no parameter has a gradient
+        # There is nothing to synchronise: no parameter has a gradient.
+        with frozen(supernet), accelerator.no_sync(model):
             total = backward(model, leaves, micro, accelerator)
     total = finite(accelerator.reduce(total, "mean"), "architecture", state.step)
     # A dimension with one choice may have no gradient: its share is 1.
@@ -216,7 +215,7 @@ def _arch_step(
     torch.autograd.backward(list(mixture.values()), grads)
     if arguments.arch_kl_scale:
         (arguments.arch_kl_scale * sum(map(method.divergence, arch_parameters.logits.values()))).backward()
-    state.cost.add_arch_step()
+    state.cost.add_arch_step(arguments.unrolled)
     state.front.collect(limit, arch_parameters)
     torch.nn.utils.clip_grad_norm_(state.front.parameters(), arguments.arch_max_grad_norm)
     state.arch_optimizer.step()

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from ..arch import ArchParameters, uniform_mixture
 from ..budgets import Budget, make_budgets, parse_amount
-from ..cost_table import exact, expected
+from ..cost_table import exact, expected, of_smallest
 from ..discretise import Candidate, discretise, log_probability
 from ..latency import conditions
 from ..latency_table import check_latency_table, load_latency_table
@@ -69,7 +69,7 @@ def anchor_budgets(
     name = f"max_{arguments.pareto}"
     unlimited = replace(arguments, pareto=None, pareto_anchors=None, **{name: "100%"})
     (whole,) = (b for b in budgets_of(unlimited, supernet, sequence_length) if b.cost == arguments.pareto)
-    smallest, largest = exact(whole.table, supernet.space.smallest), whole.limit
+    smallest, largest = of_smallest(whole.table), whole.limit
     if arguments.pareto_anchors is None:
         limits = [round(smallest + share * (largest - smallest)) for share in ANCHORS]
     else:

@@ -25,13 +25,17 @@ from tangle_hf import (
     sampler,
 )
 from tangle_hf.axes import pad_parameters, slice_parameters
+from tangle_hf.budgets import make_budgets
 from tangle_hf.cost import parameter_entries
-from tangle_hf.cost_table import exact, tabulate
+from tangle_hf.cost_table import exact, of_largest, of_smallest, tabulate
 from tangle_hf.models.cnn.configuration_tangle_cells import darts_cifar, darts_imagenet
 from tangle_hf.models.cnn.genotypes import CELLS
 from tangle_hf.models.cnn.progressive_cells import grow, strongest_operations
 from tangle_hf.models.cnn.superposed_cells import edge_shares, superposed_edge
 from tangle_hf.models.loading import load_supernet
+from tangle_hf.search import SearchArguments
+from tangle_hf.search.paths import path_rule
+from tangle_hf.search.search_cost import SearchCost
 
 
 SMALL = {
@@ -225,6 +229,42 @@ def test_law_8_expected_costs_are_sums_over_architectures():
     assert total == pytest.approx(1)
     assert expected_num_params(net.space, mixture, net.config).item() == pytest.approx(params, rel=1e-9)
     assert expected_flops(net.space, mixture, net.config).item() == pytest.approx(work, rel=1e-9)
+
+
+def test_where_operations_have_no_order_the_most_expensive_net_is_the_largest():
+    space = SearchSpace(normal=PerLayer(["nor_conv_3x3", "none", "nor_conv_1x1"], rows=6))
+    net = supernet("nas_bench_201", space=space)
+    costs = [flops(space, arch, net.config) for arch in space]
+    table = tabulate(space, net.config.matrix_products())
+    assert of_largest(table) == max(costs) > flops(space, space.largest, net.config)
+    assert of_smallest(table) == min(costs) < flops(space, space.smallest, net.config)
+    (budget,) = make_budgets(net.config, max_flops="50%")
+    assert budget.limit == max(costs) // 2
+
+
+@BOTH
+def test_a_mixture_costs_all_operations(entangled):
+    space = SearchSpace(normal=PerLayer(["nor_conv_3x3", "nor_conv_1x1"], rows=6))
+    net = supernet("nas_bench_201", space=space, entangled=entangled)
+    before, cost = net.state_dict(), SearchCost(net.float(), batch_size=4)
+    cost.add_weight_step()
+    first, both = cost.spent, flops(space, space.architecture(normal="nor_conv_3x3"), net.config)
+    if not entangled:
+        edges = lambda op: flops(space, space.architecture(normal=op), net.config)  # noqa: E731
+        rest = edges("nor_conv_3x3") - (edges("nor_conv_3x3") - edges("nor_conv_1x1")) * 9 // 8
+        both += edges("nor_conv_1x1") - rest
+    largest = of_largest(tabulate(space, net.config.matrix_products()))
+    assert first == pytest.approx(both / largest, rel=1e-3) and (first > 1.05) != entangled
+    cost.add_arch_step()
+    assert cost.spent == pytest.approx(first * (1 + 2 / 3))
+    cost.add_arch_step(unrolled=True)
+    assert cost.spent == pytest.approx(first * (1 + 2 / 3 + 2 + 4 / 3))
+    assert all(torch.equal(value, net.state_dict()[name]) for name, value in before.items())
+
+
+def test_a_space_of_operations_has_no_sandwich():
+    with pytest.raises(ValueError, match=r"method=sandwich\+rs trains the largest .* does not have; choose spos\+rs"):
+        path_rule(SearchArguments(method="sandwich+rs"), supernet("toy_cell"))
 
 
 def test_supernets_are_saved_and_loaded(tmp_path):

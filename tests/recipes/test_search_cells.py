@@ -11,6 +11,7 @@ import search_cnn
 import torch
 from arguments import parse
 from conv_spaces import check_settings
+from hub_arguments import HubArguments
 from image_transforms import AugmentationArguments, cut_out
 from search_cnn import ConvDataArguments, ConvSearchArguments, SmallAugmentationArguments
 from space_arguments import ConvSpaceArguments
@@ -24,7 +25,7 @@ from tangle_hf.search import SearchArguments
 from tangle_hf.space import Architecture, PerLayer, SearchSpace
 
 
-KINDS = (ConvSpaceArguments, ConvDataArguments, SmallAugmentationArguments, ConvSearchArguments)
+KINDS = (ConvSpaceArguments, ConvDataArguments, SmallAugmentationArguments, ConvSearchArguments, HubArguments)
 SHORT = ["--samples_per_class", "12", "--max_steps", "2", "--per_device_batch_size", "8", "--eval_steps", "1", "--eval_batches",
          "1", "--recalibration_batches", "2", "--warmup_steps", "1", "--logging_steps", "1"]  # fmt: skip
 TOY = [
@@ -95,8 +96,10 @@ def test_two_stages_of_a_progressive_search_and_the_network_of_what_it_finds(tmp
         assert all(op == "none" or op in left for op, left in zip(results["found"][kind], edges, strict=True))
     shares = json.loads((second / "metrics.jsonl").read_text().splitlines()[-1])["shares"]["normal"]
     assert all(sorted(row)[-3] < 0.01 for row in shares), "pruned operations are shown with a share"
-    with pytest.raises(ValueError, match="sampler=gdas draws single operations"):
-        check_settings(supernet, SearchArguments(sampler="gdas"))
+    with pytest.raises(ValueError, match="method=gdas draws single operations"):
+        check_settings(supernet, SearchArguments(method="gdas"))
+    with pytest.raises(ValueError, match="nodes keep 2 of them; use --kept_inputs 0"):
+        check_settings(supernet, SearchArguments(method="spos+rs"))
     with pytest.raises(ValueError, match="max_params: budgets choose"):
         check_settings(supernet, SearchArguments(max_params="50%"))
 

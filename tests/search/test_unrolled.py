@@ -77,4 +77,4 @@ def test_the_divergence_is_zero_at_the_flat_dirichlet_and_pulls_towards_it():
     value.backward()
     assert DrNAS().divergence(far.detach() - 0.1 * far.grad) < value
     with pytest.raises(ValueError, match="arch_kl_scale=0.1 is for the Dirichlet"):
-        SearchArguments(arch_kl_scale=0.1, sampler="gdas")
+        SearchArguments(arch_kl_scale=0.1, method="gdas")
