@@ -78,10 +78,14 @@ def dry_run(
         memory, where = torch.cuda.max_memory_allocated(), "GPU"
     else:
         memory, where = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "process"
+    sizes = {"largest": space.largest, "smallest": space.smallest} if space.ordered else {}
+    parameters = [
+        {"what": f"parameters, {name}", "value": f"{num_params(space, arch, supernet.config):,}"}
+        for name, arch in sizes.items()
+    ] or [{"what": "parameters, supernet", "value": f"{supernet.num_parameters():,}"}]
     rows = [
         {"what": "architectures", "value": f"{space.size:,}"},
-        {"what": "parameters, largest", "value": f"{num_params(space, space.largest, supernet.config):,}"},
-        {"what": "parameters, smallest", "value": f"{num_params(space, space.smallest, supernet.config):,}"},
+        *parameters,
         {
             "what": f"{unit} per step and level",
             "value": f"{settings.per_device_batch_size * micro * accelerator.num_processes * (sequence_length or 1):,}",

@@ -73,7 +73,7 @@ def vision_task(
             f"{len(names)} in all): as it was cut out it can only tell its own classes apart, in their own order; leave "
             "inherit out of --mode"
         )
-    image_data.check_patches(size, config.patch_size)
+    image_data.check_patches(size, getattr(config, "patch_size", 1))  # convolutional nets have no patches
     processor = checkpoint_processor(checkpoint, data, size)
     held_out = {name: evaluation_images(splits[name], data, processor) for name in ("validation", "test")}
 

@@ -39,9 +39,7 @@ def set_classes(model: PreTrainedModel, names: list[str]) -> None:
     set_names(model.config, names)
     model.num_labels = len(names)
     model.classifier = nn.Linear(head.in_features, len(names), device=head.weight.device, dtype=head.weight.dtype)
-    with torch.no_grad():
-        model.classifier.weight.normal_(0.0, model.config.initializer_range)
-        model.classifier.bias.zero_()
+    model._init_weights(model.classifier)
 
 
 @torch.no_grad()
@@ -81,7 +79,7 @@ def from_scratch(config: PreTrainedConfig, names: list[str], image_size: int, re
     """A model of the same architecture with fresh weights, for these classes and this image size."""
     config = copy.deepcopy(config)
     set_names(config, names)
-    check_patches(image_size, config.patch_size)
+    check_patches(image_size, getattr(config, "patch_size", 1))  # convolutional nets have no patches
     config.image_size = image_size
     return AutoModelForImageClassification.from_config(config, trust_remote_code=remote_code)
 

@@ -35,6 +35,11 @@ class AugmentationArguments:
     crop_min_scale: float = field(
         default=0.6, metadata={"help": "smallest share of the area in a random crop; 1 for no crop, DeiT 0.08"}
     )
+    crop_padding: int = field(
+        default=0,
+        metadata={"help": "zeros around the image, in pixels, of which a random crop of its size is taken; CIFAR 4 (with "
+                          "crop_min_scale 1)"},
+    )  # fmt: skip
     flip: float | None = field(
         default=None,
         metadata={"help": "probability of a horizontal flip; default: 0.5, and 0 for the embedded digits, which it would "
@@ -46,6 +51,10 @@ class AugmentationArguments:
     )
     random_erasing: float = field(
         default=0.0, metadata={"help": "probability that a rectangle is replaced by noise; DeiT 0.25"}
+    )
+    cutout: int = field(
+        default=0,
+        metadata={"help": "side of a square somewhere in the image that is set to the mean, in pixels; DARTS 16"},
     )
     mixup: float = field(default=0.0, metadata={"help": "alpha of mixup, 0 for none; DeiT 0.8"})
     cutmix: float = field(default=0.0, metadata={"help": "alpha of cutmix, 0 for none; DeiT 1.0. With both: either"})
@@ -61,7 +70,7 @@ class AugmentationArguments:
                 raise ValueError(f"{name}={getattr(self, name)} is a probability and must be from 0 to 1")
         if not 0 <= self.randaugment_magnitude <= 30:
             raise ValueError(f"randaugment_magnitude={self.randaugment_magnitude} must be from 0 to 30")
-        for name in ("mixup", "cutmix"):
+        for name in ("mixup", "cutmix", "crop_padding", "cutout"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)} must not be negative; 0 switches it off")
         if not 0 <= self.label_smoothing < 1:
@@ -108,6 +117,8 @@ def augmentation(
         steps.append(v2.RandomResizedCrop(image_size, (arguments.crop_min_scale, 1.0), interpolation=BICUBIC))
     else:
         steps.append(v2.Resize((image_size, image_size), interpolation=BICUBIC))
+    if arguments.crop_padding > 0:
+        steps.append(v2.RandomCrop(image_size, arguments.crop_padding))
     if flip > 0:
         steps.append(v2.RandomHorizontalFlip(flip))
     if arguments.randaugment_magnitude > 0:
@@ -116,7 +127,19 @@ def augmentation(
     steps += [v2.ToDtype(torch.float32, scale=True), v2.Normalize(processor.image_mean, processor.image_std)]
     if arguments.random_erasing > 0:
         steps.append(v2.RandomErasing(arguments.random_erasing, value="random"))
+    if arguments.cutout > 0:
+        steps.append(v2.Lambda(lambda pixels: cut_out(pixels, arguments.cutout)))
     return v2.Compose(steps)
+
+
+def cut_out(pixels: Tensor, side: int) -> Tensor:
+    """Zeros in a square around a random pixel, as much of it as lies in the image (arXiv:1708.04552)."""
+    height, width = pixels.shape[-2:]
+    row, column = (int(torch.randint(size, ())) for size in (height, width))
+    top, left = max(0, row - side // 2), max(0, column - side // 2)
+    pixels = pixels.clone()
+    pixels[..., top : row - side // 2 + side, left : column - side // 2 + side] = 0
+    return pixels
 
 
 class TrainingImages(torch.utils.data.Dataset):

@@ -11,7 +11,7 @@ from search_task import FoundFront, SearchTask
 from transformers import PreTrainedModel
 
 from tangle_hf.analysis import format_table, plot_front
-from tangle_hf.cost_table import exact
+from tangle_hf.cost_table import of_largest
 from tangle_hf.search import SearchArguments
 from tangle_hf.search.front import hypervolume
 
@@ -34,7 +34,7 @@ def report_front(
     """
     run_dir, space, cost = Path(settings.output_dir), supernet.space, settings.pareto
     budget = found.front.budgets[0][-1]
-    largest = budget.in_units(exact(budget.table, space.largest))
+    largest = budget.in_units(of_largest(budget.table))
     points, shown, rows = [], [], []
     for number, point in enumerate(found.points):
         arch = point.candidate.arch
@@ -49,9 +49,9 @@ def report_front(
         points.append({**numbers, "nondominated": point.nondominated, "arch": arch.to_dict()})
         shown.append({"point": number, **numbers, "front": "yes" if point.nondominated else "no", "arch": str(arch)})
         rows.append(table_row(f"point {number} of the front", supernet, arch, task, scores))
-    rows.append(
-        table_row("largest, in the supernet", supernet, space.largest, task, task.test(supernet, arch=space.largest))
-    )
+    if space.ordered:
+        scores = task.test(supernet, arch=space.largest)
+        rows.append(table_row("largest, in the supernet", supernet, space.largest, task, scores))
     area = hypervolume([(point["share"], point["loss"]) for point in points], (1.0, found.worst))
     anchors = [budget.in_units(limit) for limit in found.front.limits]
     result = {"cost": cost, "largest": largest, "anchors": anchors, "max_steps": settings.max_steps}

@@ -47,22 +47,27 @@ def report(
         rows.append(table_row(name, supernet, arch, task, scores))
 
     (run_dir / "architecture.json").write_text(arch.to_json() + "\n")
+    task.settle(arch)
     inputs = {name: values.to(supernet.device) for name, values in task.sample.items()}
     written = export(supernet, arch, run_dir / "subnet", inputs, processor=task.processor)
     subnet = supernet.auto_model.from_pretrained(written.folder, trust_remote_code=written.form == "compact")
     subnet.to(supernet.device)
     row("found, in the supernet", arch, task.test(supernet, mixture=one_hot(space, arch)))
     row(f"found, exported ({written.form})", arch, task.test(subnet))
-    row("largest, in the supernet", space.largest, task.test(supernet, arch=space.largest))
+    if space.ordered:
+        row("largest, in the supernet", space.largest, task.test(supernet, arch=space.largest))
     print("\n" + format_table(rows))
     results = common_results(supernet, found.cost, task, used)
     results |= {"found": arch.to_dict(), "form": written.form}
     results |= {"logit_difference": written.difference, "logit_scale": written.scale, **found.results, "table": rows}
+    results |= {"notation": task.notation(arch)} if task.notation else {}
     if settings.latency_table is not None:
-        timed = {"found, exported": (arch, subnet), "largest": (space.largest, None)}
+        timed = {"found, exported": (arch, subnet), **({"largest": (space.largest, None)} if space.ordered else {})}
         limit_ms = found.results["budgets"].get("max_latency_ms")
         results["latency"] = compare_latency(supernet, timed, settings, task.sequence_length, limit_ms)
     write_json(run_dir / "results.json", results)
+    if task.notation:
+        print(f"\n{results['notation']}")
     print(f"\nfound: {arch}")
     if "entropy" in results:
         print(f"entropy of the architecture parameters: {results['entropy']:.3f} of 1 (undecided)")
@@ -107,7 +112,7 @@ def common_results(supernet: PreTrainedModel, cost: float, task: SearchTask, use
         "data": task.data,
         "search": dict(used),
         "search_cost": cost,
-        "largest": supernet.space.largest.to_dict(),
+        **({"largest": supernet.space.largest.to_dict()} if supernet.space.ordered else {}),
     }
 
 

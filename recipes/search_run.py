@@ -85,7 +85,7 @@ def run(
     settings = with_latency_table(supernet, settings, accelerator, task.sequence_length)
     if accelerator.is_main_process:
         write_config(run_dir, resolved)
-        print(f"{supernet.space.size:,} architectures, the largest has {supernet.num_parameters():,} parameters")
+        print(f"{supernet.space.size:,} architectures, the supernet has {supernet.num_parameters():,} parameters")
     if settings.report_to != "none":
         accelerator.init_trackers("tangle_hf", config={k: str(v) for k, v in resolved.items()})
     begin = time.perf_counter(), time.process_time()

@@ -28,6 +28,8 @@ class SearchTask:
         example: What an example is called.
         data: What the data are, in a few words for the model card.
         sequence_length: Tokens of an example of text.
+        settle: Called with what was found before it is exported: batch norms want statistics of their own.
+        notation: Architecture -> how the field writes it, where it has a way of its own.
     """
 
     pipeline: str
@@ -42,6 +44,8 @@ class SearchTask:
     example: str
     data: str
     sequence_length: int | None = None
+    settle: Callable[[Architecture], None] = lambda arch: None
+    notation: Callable[[Architecture], str] | None = None
 
 
 @dataclass(frozen=True)

@@ -103,6 +103,85 @@ class ViTSpaceArguments:
             raise ValueError(f"initializer_range={self.initializer_range} must be above 0")
 
 
+@dataclass
+class ConvSpaceArguments:
+    """The convolutional space and the supernet that holds it. Choices that are left out are the paper's.
+
+    Raises:
+        ValueError: A number is out of its range.
+    """
+
+    _argument_group_name = "search space"
+
+    space: str = field(
+        default="conv_macro",
+        metadata={"help": "conv_macro (four convolutions), mobilenetv3 (once-for-all's space), or cells: toy_cell, "
+                          "nas_bench_201, darts"},
+    )  # fmt: skip
+    kernel_size: list[int] = field(default_factory=list, metadata={"help": "choices of the kernel size, odd numbers"})
+    expand_ratio: list[float] = field(
+        default_factory=list, metadata={"help": "mobilenetv3: choices of inner channels / input channels of a block"}
+    )
+    depths: list[int] = field(default_factory=list, metadata={"help": "mobilenetv3: choices of the blocks of a stage"})
+    width_multiplier: float = field(default=1.0, metadata={"help": "mobilenetv3: multiplies all numbers of channels"})
+    strides: list[int] = field(
+        default_factory=list,
+        metadata={"help": "mobilenetv3: strides of stem, first block and the five stages; default: 2 1 2 2 2 1 2, for "
+                          "images of 224 pixels; 1 1 1 2 2 1 2 suits 32"},
+    )  # fmt: skip
+    kernel_transform: bool = field(
+        default=False, metadata={"help": "mobilenetv3: smaller kernels by trained matrices, as in once-for-all"}
+    )
+    entangled: bool = field(
+        default=True,
+        metadata={"help": "cells: convolutions that differ in the kernel only share their weights; false: none share"},
+    )
+    operations: list[str] = field(
+        default_factory=list, metadata={"help": "cells: choices of an edge; default: all of the space"}
+    )
+    hidden_size: int | None = field(
+        default=None, metadata={"help": "cells: channels of the first cell; default: 32 toy_cell, else 16"}
+    )
+    num_cells: int | None = field(
+        default=None, metadata={"help": "cells: their number, in nas_bench_201 of each stage; default: 3, 5, darts 8"}
+    )
+    partial_channels: int = field(
+        default=1, metadata={"help": "cells: 1 / partial_channels of the channels take operations (PC-DARTS)"}
+    )
+    kept_inputs: int | None = field(
+        default=None,
+        metadata={"help": "cells: edges into each node that the result keeps, 0 for all; default: 2 darts, else all"},
+    )
+    dropout: float | None = field(
+        default=None,
+        metadata={"help": "dropout of the classifier, in toy_cell behind each cell, too; default: 0.5 conv_macro, 0.1 "
+                          "mobilenetv3, 0.2 toy_cell"},
+    )  # fmt: skip
+    table: str | None = field(
+        default=None,
+        metadata={"help": "table of architectures that are trained already (.jsonl, .json, .csv); its metrics of the best "
+                          "architecture are written along the search, see recipes/make_table.py"},
+    )  # fmt: skip
+    recalibration_batches: int = field(
+        default=200,
+        metadata={"help": "training batches from which a found net with batch norms gets statistics of its own"},
+    )
+    start_from: str | None = field(
+        default=None,
+        metadata={"help": "a net of the same space to start from, exported or a supernet; the largest choices must be "
+                          "its sizes"},
+    )  # fmt: skip
+
+    def __post_init__(self):
+        self.expand_ratio = [int(ratio) if float(ratio).is_integer() else ratio for ratio in self.expand_ratio]
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout={self.dropout} must be at least 0 and below 1")
+        if self.width_multiplier <= 0:
+            raise ValueError(f"width_multiplier={self.width_multiplier} must be above 0")
+        if self.recalibration_batches < 1:
+            raise ValueError(f"recalibration_batches={self.recalibration_batches} must be at least 1")
+
+
 def search_space(arguments: SpaceArguments | ViTSpaceArguments, whole: list[str], per_layer: list[str]) -> SearchSpace:
     """The space of these arguments.
 

@@ -21,6 +21,7 @@ class TrainingSettings:
     per_device_batch_size: int = field(default=32, metadata={"help": "examples per process and micro-batch"})
     gradient_accumulation_steps: int = field(default=1, metadata={"help": "micro-batches per step"})
     optimizer: str = field(default="adamw", metadata={"help": "adamw, or sgd with momentum 0.9"})
+    nesterov: bool = field(default=False, metadata={"help": "Nesterov's form of the momentum of sgd"})
     learning_rate: float = field(default=1e-3, metadata={"help": "peak learning rate, followed by a cosine"})
     retrain_learning_rate: float | None = field(
         default=None, metadata={"help": "the same for retrain; default: learning_rate"}
@@ -76,6 +77,14 @@ class TellEpoch(TrainerCallback):
             self.examples.set_epoch(int(state.epoch + 1e-6))  # a resumed epoch begins with a fraction
 
 
+class RaiseDropPath(TrainerCallback):
+    """Drop path that grows linearly over training up to what the config says, as in DARTS (arXiv:1806.09055, A.2.1)."""
+
+    def on_step_begin(self, args, state, control, model=None, **unused):
+        plain = getattr(model, "module", model)
+        plain.drop_path_rate = plain.config.drop_path_rate * state.global_step / state.max_steps
+
+
 class ResumingTrainer(Trainer):
     """Trainer, which reads the weights of its checkpoints by their names in memory; on disk a ViT has those of transformers 4.
 
@@ -93,6 +102,8 @@ def train(model: PreTrainedModel, examples: torch.utils.data.Dataset, arguments:
     """Trains with `transformers.Trainer`, from the last whole checkpoint in the output folder if there is one."""
     trainer = ResumingTrainer(model, arguments, train_dataset=examples)
     trainer.add_callback(TellEpoch(trainer.train_dataset))
+    if hasattr(model, "drop_path_rate"):
+        trainer.add_callback(RaiseDropPath())
     trainer.train(resume_from_checkpoint=last_checkpoint(Path(arguments.output_dir)))
     return trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
 
@@ -126,7 +137,7 @@ def training_arguments(
         num_train_epochs=num_train_epochs,
         max_steps=max_steps or -1,
         optim="adamw_torch" if settings.optimizer == "adamw" else "sgd",
-        optim_args=None if settings.optimizer == "adamw" else "momentum=0.9",
+        optim_args=None if settings.optimizer == "adamw" else f"momentum=0.9,nesterov={settings.nesterov}",
         adam_beta1=settings.adam_beta1,
         adam_beta2=settings.adam_beta2,
         learning_rate=peak,

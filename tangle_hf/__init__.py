@@ -5,6 +5,20 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelF
 from .arch import ArchParameters, Mixture, one_hot
 from .cost import expected_flops, expected_num_params, flops, num_params
 from .extract import extract
+from .models.cnn import (
+    ElasticCellsConfig,
+    ElasticCellsForImageClassification,
+    ElasticConvMacroConfig,
+    ElasticConvMacroForImageClassification,
+    ElasticMobileNetV3Config,
+    ElasticMobileNetV3ForImageClassification,
+    TangleCellsConfig,
+    TangleCellsForImageClassification,
+    TangleConvMacroConfig,
+    TangleConvMacroForImageClassification,
+    TangleMobileNetV3Config,
+    TangleMobileNetV3ForImageClassification,
+)
 from .models.gpt2 import (
     ElasticGPT2Config,
     ElasticGPT2LMHeadModel,
@@ -31,21 +45,40 @@ AutoModelForCausalLM.register(TangleGPT2Config, TangleGPT2ForCausalLM)
 AutoConfig.register("tangle_vit", TangleViTConfig)
 AutoModel.register(TangleViTConfig, TangleViTModel)
 AutoModelForImageClassification.register(TangleViTConfig, TangleViTForImageClassification)
+for _config, _model in (
+    (TangleCellsConfig, TangleCellsForImageClassification),
+    (TangleConvMacroConfig, TangleConvMacroForImageClassification),
+    (TangleMobileNetV3Config, TangleMobileNetV3ForImageClassification),
+):
+    AutoConfig.register(_config.model_type, _config)
+    AutoModelForImageClassification.register(_config, _model)
 
 __all__ = [
     "__version__",
     "ArchParameters",
     "Architecture",
+    "ElasticCellsConfig",
+    "ElasticCellsForImageClassification",
+    "ElasticConvMacroConfig",
+    "ElasticConvMacroForImageClassification",
     "ElasticGPT2Config",
     "ElasticGPT2LMHeadModel",
+    "ElasticMobileNetV3Config",
+    "ElasticMobileNetV3ForImageClassification",
     "ElasticViTConfig",
     "ElasticViTForImageClassification",
     "Mixture",
     "PerLayer",
     "SearchSpace",
+    "TangleCellsConfig",
+    "TangleCellsForImageClassification",
+    "TangleConvMacroConfig",
+    "TangleConvMacroForImageClassification",
     "TangleGPT2Config",
     "TangleGPT2ForCausalLM",
     "TangleGPT2Model",
+    "TangleMobileNetV3Config",
+    "TangleMobileNetV3ForImageClassification",
     "TangleViTConfig",
     "TangleViTForImageClassification",
     "TangleViTModel",

@@ -7,7 +7,7 @@ from fractions import Fraction
 from transformers import PreTrainedConfig
 
 from .cost import parameter_entries
-from .cost_table import CostTable, exact, tabulate
+from .cost_table import CostTable, of_largest, tabulate
 from .latency_table import NANOSECONDS, LatencyTable, latency_cost
 
 
@@ -108,7 +108,7 @@ def make_budgets(
         else:
             table, unit = tabulate(config.space, parameter_entries(config, embeddings=cost == "params")), 1
         try:
-            limit = parse_amount(text, exact(table, config.space.largest), unit)
+            limit = parse_amount(text, of_largest(table), unit)
         except ValueError as error:
             raise ValueError(f"max_{cost}: {error}") from None
         budgets.append(Budget(cost, limit, table, unit))

@@ -33,7 +33,7 @@ def search_facts(settings: Mapping[str, Any], results: Mapping[str, Any]) -> dic
         "command": public(results["command"]),
         "data": results["data"],
         "method": settings["method"],
-        "superposition": settings["superposition"],
+        "superposition": settings.get("superposition", "inputs"),  # convolutional nets have no other
         "candidates": format_cell(results["candidates_evaluated"]) if "candidates_evaluated" in results else None,
         "search_cost": format_cell(results["search_cost"]),
         "steps": format_cell(settings["max_steps"]),

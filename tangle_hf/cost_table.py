@@ -84,6 +84,23 @@ def exact(table: CostTable, arch: Architecture) -> int:
     return total
 
 
+def of_largest(table: CostTable) -> int:
+    """The cost of the largest architecture; where choices are operations, which have no order, of the most expensive."""
+    return exact(table, table.space.largest) if table.space.ordered else greatest(table)
+
+
+def of_smallest(table: CostTable) -> int:
+    """The cost of the smallest architecture; where choices are operations, every layer's least."""
+    if table.space.ordered:
+        return exact(table, table.space.smallest)
+    return sum(term.values.reshape(len(term.layers), -1).amin(1).sum().item() for term in table.terms)
+
+
+def greatest(table: CostTable) -> int:
+    """A cost that no architecture exceeds: the sum of every layer's greatest cost."""
+    return sum(term.values.reshape(len(term.layers), -1).amax(1).sum().item() for term in table.terms)
+
+
 def expected(table: CostTable, mixture: Mapping[str, Tensor]) -> Tensor:
     """The expected cost when every row of a mixture draws its choice independently; differentiable in the shares::
 

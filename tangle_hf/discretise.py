@@ -2,13 +2,15 @@
 
 For fixed choices of the whole net, costs and log-probabilities add up over *decisions*: per-layer dimensions of one layer
 that no cost multiplies with each other, and the depth of a stage. After each decision the best `k` partial architectures
-of every attained cost are kept, in whole numbers, so that nothing better can have been dropped.
+of every attained cost are kept, in whole numbers, so that nothing better can have been dropped. Where the costs are many,
+a rough search comes first, and what its finds prove to be too bad is dropped early.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,8 +18,12 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from .budgets import Budget
-from .cost_table import decisions, exact, outside
+from .cost_table import decisions, exact, greatest, outside
 from .space import Architecture, SearchSpace
+
+
+COARSE = 3000  # different costs, or combinations of costs, that the rough search knows
+PRICES = np.geomspace(1e-3, 1e4, 200)  # of a whole budget, in nats
 
 
 @dataclass(frozen=True)
@@ -71,10 +77,9 @@ def discretise(
         raise ValueError(f"count={count} must be at least 1")
     if band is not None and not 0 <= band <= 1:
         raise ValueError(f"band={band} must be a share of the budget, between 0 and 1")
-    smallest = torch.finfo(torch.float64).tiny
-    log_shares = {n: rows.detach().cpu().double().clamp_min(smallest).log().numpy() for n, rows in mixture.items()}
-    limits = np.array([budget.limit for budget in budgets], dtype=np.int64)
-    lower = None if band is None or not budgets else np.array([band * budget.limit for budget in budgets])
+    log_shares = _logarithms(mixture)
+    limits = np.array([min(budget.limit, greatest(budget.table)) for budget in budgets], dtype=np.int64)
+    lower = None if band is None or not budgets else band * limits
     if standard_only:
         search = partial(_equal_layers, supernet, log_shares, budgets, limits)
     else:
@@ -109,21 +114,76 @@ def _equal_layers(supernet, log_shares, budgets, limits, lower) -> Found:
     return found, least, most
 
 
+class _Plan(NamedTuple):
+    """A choice of the whole net's dimensions.
+
+    index: those choices.
+    stages: per stage, per layer, its decisions: options, their costs, their scores. Costs of every architecture are in `start`.
+    start: the states before the first decision.
+    """
+
+    index: dict[str, int]
+    stages: list[list[list[tuple]]]
+    start: "_States"
+
+
 def _all(space: SearchSpace, log_shares, budgets, limits, count, lower) -> Found:
     shared = [name for name in space.choices if name not in space.per_layer and name != space.depth_name]
-    found, tables = [], [budget.table for budget in budgets]
-    least, most = np.full(len(budgets), np.iinfo(np.int64).max), np.zeros(len(budgets), dtype=np.int64)
-    for chosen in product(*(range(len(space.choices[name])) for name in shared)):
-        index = dict(zip(shared, chosen, strict=True))
-        layers = (decisions(space, tables, index, layer) for layer in range(space.stages * space.max_depth))
-        stages = [list(stage) for stage in zip(*[layers] * space.max_depth, strict=True)]
-        cheapest = np.array([_least(stage[: space.depths[0]], len(budgets)) for stage in stages])
-        base = np.array([outside(table, index) for table in tables], dtype=np.int64)
-        least = np.minimum(least, base + cheapest.sum(0))
-        scores = np.array([sum(log_shares[name][0, k] for name, k in index.items())], dtype=float)
-        states = _States(base[None], scores, [((name, 0), k) for name, k in index.items()])
-        for stage, decided in enumerate(stages):
-            states = _stage(space, log_shares, states, stage, decided, limits - cheapest[stage + 1 :].sum(0), count)
+    chosen = product(*(range(len(space.choices[name])) for name in shared))
+    plans = [_plan(space, log_shares, budgets, dict(zip(shared, ks, strict=True))) for ks in chosen]
+    # Rough first: states whose costs are nearly equal count as one. What it finds exists, so that the exact search can drop
+    # whatever cannot become better.
+    widths = np.maximum(limits // round(COARSE ** (1 / max(1, len(limits)))), 1)
+    rough, least, most = _search(space, log_shares, plans, limits, count, lower, widths, -np.inf)
+    inside = sorted((score for within, score, _ in rough if within), reverse=True)
+    floor = inside[count - 1] if len(inside) >= count else -np.inf
+    if (widths == 1).all():
+        return rough, least, most
+    return _search(space, log_shares, plans, limits, count, lower, np.ones_like(limits), floor)
+
+
+def _plan(space: SearchSpace, log_shares, budgets, index: dict[str, int]) -> _Plan:
+    tables = [budget.table for budget in budgets]
+
+    def scores(options) -> np.ndarray:
+        return np.array(
+            [sum(log_shares[name][row, k] for (name, row), k in option) for option in options], dtype=float
+        )
+
+    layers = (
+        [(options, costs, scores(options)) for options, costs in decisions(space, tables, index, layer)]
+        for layer in range(space.stages * space.max_depth)
+    )
+    stages = [list(stage) for stage in zip(*[layers] * space.max_depth, strict=True)]
+    start = [((name, 0), k) for name, k in index.items()]
+    costs = np.array([[outside(table, index) for table in tables]], dtype=np.int64)
+    return _Plan(index, stages, _States(costs, scores([start]), start))
+
+
+def _search(space: SearchSpace, log_shares, plans: list[_Plan], limits, count, lower, widths, floor) -> Found:
+    """The best architectures of all plans.
+
+    Args:
+        space: The space.
+        log_shares: Dimension -> (rows, K).
+        plans: What to search.
+        limits: (budgets,).
+        count: How many to find in the band and out of it.
+        lower: Where the band begins, or None.
+        widths: Costs that are equal after a division by these count as equal, (budgets,); ones for an exact search.
+        floor: A score that `count` architectures in the band have at least; anything below is not looked for.
+    """
+    found = []
+    least, most = np.full(len(limits), np.iinfo(np.int64).max), np.zeros(len(limits), dtype=np.int64)
+    for plan in plans:
+        bounds = _Bounds(space, log_shares, plan, limits, lower, floor)
+        cheapest = np.array([_least(stage[: space.depths[0]], len(limits)) for stage in plan.stages])
+        least = np.minimum(least, plan.start.costs[0] + cheapest.sum(0))
+        states = plan.start
+        for stage, layers in enumerate(plan.stages):
+            rest = limits - cheapest[stage + 1 :].sum(0)
+            keep = partial(_extended, count=count, widths=widths)
+            states = _stage(space, log_shares, states, stage, layers, rest, keep, bounds)
         most = np.maximum(most, states.costs.max(0, initial=0))
         inside = _in_band(states.costs, lower)
         for group in (inside, ~inside):
@@ -133,21 +193,111 @@ def _all(space: SearchSpace, log_shares, budgets, limits, count, lower) -> Found
     return found, least, most
 
 
-def _stage(space: SearchSpace, log_shares, states: "_States", stage: int, layers, limits, count) -> "_States":
+def _stage(
+    space: SearchSpace, log_shares, states: "_States", stage: int, layers, limits, extend, bounds: "_Bounds"
+) -> "_States":
     """The states behind a stage of any depth, from those in front of it."""
-    rows = range(stage * space.max_depth, (stage + 1) * space.max_depth)
-    names, ends = space.per_layer - {space.depth_name}, []
+    ends = []
     for number, decided in enumerate(layers, 1):
         rest = _least(layers[number : space.depths[0]], len(limits))  # of the layers that every architecture has
-        for options, costs in decided:
-            scores = np.array([sum(log_shares[n][row, k] for (n, row), k in option) for option in options], float)
-            states = _extended([(states, options, costs, scores)], limits - rest, count)
+        for decision in range(len(decided)):
+            reach = partial(bounds.reach, stage, number - 1, decision + 1)
+            states = extend([(states, *decided[decision])], limits - rest, reach=reach)
         if space.depth_name and number in space.depths:
-            choice = space.depths.index(number)
-            tail = sum(log_shares[name][row].max() for name in names for row in rows[number:])
-            score = np.array([log_shares[space.depth_name][stage, choice] + tail])
-            ends.append((states, [[((space.depth_name, stage), choice)]], np.zeros((1, len(limits)), int), score))
-    return _extended(ends, limits, count) if ends else states
+            options = [[((space.depth_name, stage), space.depths.index(number))]]
+            score = np.array([_end(space, log_shares, stage, number)])
+            ends.append((states, options, np.zeros((1, len(limits)), dtype=np.int64), score))
+    return extend(ends, limits, reach=partial(bounds.reach, stage + 1, 0, 0)) if ends else states
+
+
+def _end(space: SearchSpace, log_shares, stage: int, depth: int) -> float:
+    """Score of ending a stage: the share of its depth, and the largest shares in the layers that it lacks."""
+    rows = range(stage * space.max_depth + depth, (stage + 1) * space.max_depth)
+    names = space.per_layer - {space.depth_name}
+    return log_shares[space.depth_name][stage, space.depths.index(depth)] + sum(
+        log_shares[name][row].max() for name in names for row in rows
+    )
+
+
+class _Bounds:
+    """What partial architectures can reach at most, by prices of the costs (Lagrange multipliers).
+
+    An architecture within the limits has, for every price p >= 0 of a cost::
+
+        score <= score of its first part + p (limit - cost of its first part) + max over second parts of (score - p cost)
+
+    and the last term is a sum over decisions. A price below zero does the same for the lower end of the band, which one of
+    the costs has to reach.
+
+    Args:
+        space: The space.
+        log_shares: Dimension -> (rows, K).
+        plan: Whose parts are bounded.
+        limits: (budgets,).
+        lower: Where the band begins, or None.
+        floor: The score that is to be reached; minus infinity bounds nothing.
+    """
+
+    def __init__(self, space: SearchSpace, log_shares, plan: _Plan, limits, lower, floor: float):
+        self.floor = floor - 1e-9
+        if not np.isfinite(floor):
+            return
+        self.space, self.log_shares, self.stages = space, log_shares, plan.stages
+        ends = [(1.0, budget, limits) for budget in range(len(limits))]
+        ends += [] if lower is None else [(-1.0, budget, lower) for budget in range(len(limits))]
+        prices = []
+        for sign, budget, target in ends:
+            grid = np.zeros((len(PRICES), len(limits)))
+            grid[:, budget] = sign * PRICES / limits[budget]
+            self.prices, self.paid = grid, grid @ target
+            self._sum_up()
+            best = int(self._reach(0, 0, 0, plan.start.costs, plan.start.scores)[0].argmin())
+            near = grid[max(0, best - 2) : best + 3]
+            prices.append(np.concatenate([np.zeros((1, len(limits))), near]))
+        self.prices = np.concatenate(prices)
+        self.paid = np.concatenate([price @ target for price, (*_, target) in zip(prices, ends, strict=True)])
+        cuts = np.cumsum([0, *map(len, prices)])
+        self.groups = [slice(*pair) for pair in zip(cuts, cuts[1:], strict=False)]
+        self._sum_up()
+
+    def _sum_up(self) -> None:
+        """`behind[stage]`, of all stages from there on; `within[stage][layer][decision]`, of the rest of a stage."""
+        space, self.behind, self.within = self.space, [np.zeros(len(self.prices))], []
+        for stage, layers in reversed(list(enumerate(self.stages))):
+            rest, sums = None, []
+            for number, decided in reversed(list(enumerate(layers, 1))):
+                if not space.depth_name:
+                    rest = np.zeros(len(self.prices)) if rest is None else rest
+                elif number in space.depths:
+                    end = _end(space, self.log_shares, stage, number)
+                    rest = np.full(len(self.prices), end) if rest is None else np.maximum(rest, end)
+                parts = [rest]
+                for _, costs, scores in reversed(decided):
+                    rest = rest + (scores[:, None] - costs @ self.prices.T).max(0)
+                    parts.append(rest)
+                sums.append(parts[::-1])
+            self.within.append(sums[::-1])
+            self.behind.append(self.behind[-1] + rest)
+        self.within.reverse()
+        self.behind.reverse()
+
+    def _reach(self, stage: int, layer: int, decision: int, costs: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        rest = self.behind[stage]
+        if layer or decision:
+            rest = self.behind[stage + 1] + self.within[stage][layer][decision]
+        return scores[:, None] + rest + self.paid - costs @ self.prices.T
+
+    def reach(self, stage: int, layer: int, decision: int, costs: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        """Which states, after so many decisions of a layer, may become as good as `floor`."""
+        if not np.isfinite(self.floor):
+            return np.ones(len(costs), dtype=bool)
+        found = self._reach(stage, layer, decision, costs, scores)
+        each = np.stack([found[:, group].min(1) for group in self.groups])
+        budgets = costs.shape[1]
+        most = each[:budgets].min(0)  # every limit holds, and one cost is in its band
+        if len(each) > budgets:
+            most = np.minimum(most, each[budgets:].max(0))
+        return most >= self.floor
 
 
 class _States:
@@ -180,13 +330,17 @@ class _States:
         yield from states.start
 
 
-def _extended(branches: Sequence[tuple], limits: np.ndarray, count: int) -> _States:
+def _extended(
+    branches: Sequence[tuple], limits: np.ndarray, reach: Callable[..., np.ndarray], count: int, widths: np.ndarray
+) -> _States:
     """The states of all branches, each with every option of a decision; the best `count` of each cost within the limits.
 
     Args:
         branches: (states, options, their costs (options, budgets), their scores).
         limits: Of what is kept.
+        reach: Costs, scores -> which states may become good enough.
         count: How many of the same cost are kept.
+        widths: As in `_search`.
     """
     sizes = [len(states.costs) * len(options) for states, options, *_ in branches]
     costs = np.concatenate(
@@ -195,10 +349,12 @@ def _extended(branches: Sequence[tuple], limits: np.ndarray, count: int) -> _Sta
     )  # fmt: skip
     scores = np.concatenate([(states.scores[:, None] + added).reshape(-1) for states, _, _, added in branches])
     kept = np.flatnonzero((costs <= limits).all(1))
-    kept = kept[np.lexsort((-scores[kept], *costs[kept].T))]  # by cost, the best first
+    kept = kept[reach(costs[kept], scores[kept])]
+    groups = costs // widths
+    kept = kept[np.lexsort((-scores[kept], *groups[kept].T))]  # by cost, the best first
     number = np.arange(len(kept))
     starts = np.ones(len(kept), dtype=bool)
-    starts[1:] = (costs[kept[1:]] != costs[kept[:-1]]).any(1)
+    starts[1:] = (groups[kept[1:]] != groups[kept[:-1]]).any(1)
     kept = kept[number - np.maximum.accumulate(np.where(starts, number, 0)) < count]
     ends = np.cumsum(sizes)
     which = np.searchsorted(ends, kept, side="right")
@@ -210,7 +366,7 @@ def _extended(branches: Sequence[tuple], limits: np.ndarray, count: int) -> _Sta
 
 def _least(layers: Sequence[Sequence[tuple]], budgets: int) -> np.ndarray:
     """What some layers cost at least, for each budget."""
-    return sum((costs.min(0) for decided in layers for _, costs in decided), np.zeros(budgets, dtype=np.int64))
+    return sum((costs.min(0) for decided in layers for _, costs, _ in decided), np.zeros(budgets, dtype=np.int64))
 
 
 def _architecture(space: SearchSpace, history) -> Architecture:
@@ -218,6 +374,16 @@ def _architecture(space: SearchSpace, history) -> Architecture:
     for (name, row), k in history:
         values[name][row] = space.choices[name][k]
     return space.architecture(**{name: v if name in space.per_layer else v[0] for name, v in values.items()})
+
+
+def log_probability(space: SearchSpace, mixture: Mapping[str, Tensor], arch: Architecture) -> float:
+    """What `discretise` maximises, for one architecture under a mixture."""
+    return _log_probability(space, _logarithms(mixture), arch)
+
+
+def _logarithms(mixture: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    smallest = torch.finfo(torch.float64).tiny
+    return {n: rows.detach().cpu().double().clamp_min(smallest).log().numpy() for n, rows in mixture.items()}
 
 
 def _log_probability(space: SearchSpace, log_shares, arch: Architecture) -> float:
@@ -239,14 +405,13 @@ def _infeasible(budgets: Sequence[Budget], least: np.ndarray, standard_only: boo
     if (least == np.iinfo(np.int64).max).any() or not budgets:
         return f"no {kind} exists in this space; leave standard_only out"
     missed = [
-        f"max_{budget.cost} = {budget.text(budget.limit)} is below the smallest possible, {budget.text(cost)}"
+        f"max_{budget.cost} = {budget.limit:,} is below the smallest possible, {cost:,}"
         for budget, cost in zip(budgets, least.tolist(), strict=True)
         if cost > budget.limit
     ]
     if missed:
         return f"no {kind} keeps to the budget: {'; '.join(missed)}. Raise it, or add smaller choices to the space"
     each = ", ".join(
-        f"max_{b.cost} = {b.text(b.limit)} (smallest {b.text(c)})"
-        for b, c in zip(budgets, least.tolist(), strict=True)
+        f"max_{b.cost} = {b.limit:,} (smallest {c:,})" for b, c in zip(budgets, least.tolist(), strict=True)
     )
     return f"no {kind} keeps to all budgets at once, though to each alone: {each}. Raise one of them"

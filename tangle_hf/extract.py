@@ -5,7 +5,7 @@ import copy
 import torch
 from transformers import PreTrainedModel
 
-from .axes import named_tensors, pad_parameters, slice_parameters
+from .axes import named_tensors, pad_parameters
 from .space import Architecture
 
 
@@ -27,7 +27,7 @@ def extract(supernet: PreTrainedModel, arch: Architecture, form: str = "auto") -
     """
     subnet = new_subnet(supernet, arch, form)
     with torch.no_grad():
-        cut = slice_parameters(named_tensors(supernet, supernet.axes), supernet.axes, arch)
+        cut = supernet.slices(arch)
         target = named_tensors(subnet, supernet.axes)
         if form == "padded":
             for tensor in target.values():

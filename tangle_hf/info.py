@@ -7,7 +7,8 @@ import yaml
 from safetensors import safe_open
 from transformers import PreTrainedConfig
 
-from .cost import num_params
+from .cost import num_params, parameter_entries
+from .cost_table import of_largest, tabulate
 from .export import read_architecture
 from .models.loading import model_class, read_config, supernet_class
 from .onnx import MODEL as ONNX_MODEL
@@ -104,8 +105,11 @@ def _space(folder: Path) -> dict[str, str]:
     lines = {}
     for name, choices in space.choices.items():
         lines[name] = ", ".join(map(str, choices)) + (" per layer" if name in space.per_layer else "")
+    lines["architectures"] = f"{space.size:,}"
+    if not space.ordered:
+        return lines | {"parameters": f"up to {of_largest(tabulate(space, parameter_entries(config))):,}"}
     largest, smallest = (num_params(space, arch, config) for arch in (space.largest, space.smallest))
-    return lines | {"architectures": f"{space.size:,}", "parameters": f"{smallest:,} to {largest:,}"}
+    return lines | {"parameters": f"{smallest:,} to {largest:,}"}
 
 
 def _parameters(folder: Path) -> int:

@@ -1,7 +1,7 @@
 """Another budget for a finished search: its trained distribution is discretised again, nothing is trained."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -10,8 +10,9 @@ import yaml
 from safetensors import safe_open
 from torch import Tensor
 from transformers import PreTrainedModel
+from transformers.utils import logging
 
-from .arch import ArchParameters
+from .arch import ArchParameters, one_hot
 from .budgets import Budget, make_budgets
 from .discretise import Candidate, discretise
 from .example_inputs import example_inputs
@@ -21,12 +22,15 @@ from .latency import build_nets, conditions, measure
 from .latency_profile import compare
 from .latency_table import check_latency_table, load_latency_table
 from .models.loading import load_processor, load_supernet
+from .recalibrate import batch_norms, recalibrate
 from .samplers import SAMPLERS, sampler
 from .search.arguments import SearchArguments
 from .search.choose import BAND
 from .search.pareto import arch_front
 from .space import Architecture
 
+
+logger = logging.get_logger(__name__)
 
 ARCH_PARAMETERS = "arch_parameters.safetensors"
 
@@ -60,6 +64,7 @@ def resolve(
     form: str = "auto",
     latency_table: str | Path | None = None,
     allow_other_latency_table: bool = False,
+    batches: Iterable[Tensor] | None = None,
 ) -> Resolved:
     """Finds the best architecture of a finished run within other budgets, and exports it.
 
@@ -77,6 +82,8 @@ def resolve(
         latency_table: File of measured times for "max_latency_ms"; the run's own if None. What is found is timed with its
             batch size and length.
         allow_other_latency_table: Take it even if it was measured under other conditions than those here.
+        batches: Training images (batch, channels, height, width), from which what is exported gets batch-norm statistics of
+            its own; without them a net with batch norms keeps those of the saved supernet, which warns.
 
     Raises:
         ValueError: The run is not finished or of two stages, a budget is unknown or cannot be kept, the latency table is
@@ -112,6 +119,7 @@ def resolve(
     if loss is not None:
         candidates = sorted(candidates, key=lambda candidate: loss(supernet, candidate.arch))
     arch = candidates[0].arch
+    _recalibrate(supernet, arch, batches)
     inputs = {n: v.to(supernet.device) for n, v in (inputs or example_inputs(supernet)).items()}
     processor = load_processor(supernet_folder(run_dir))
     written = export(supernet, arch, folder, inputs, form, processor)
@@ -120,6 +128,13 @@ def resolve(
         (ms,) = measure(build_nets(supernet, [arch], written.form), example_inputs(supernet, **timed), progress=False)
         latency = compare(table, arch, ms)
     return Resolved(candidates[0], {b.cost: b.in_units(b.limit) for b in limits}, written, latency)
+
+
+def _recalibrate(supernet: PreTrainedModel, arch: Architecture, batches: Iterable[Tensor] | None) -> None:
+    if batches is not None:
+        recalibrate(supernet, batches, one_hot(supernet.space, arch))
+    elif batch_norms(supernet):
+        logger.warning("the batch norms keep the statistics of the saved supernet; pass batches to recalibrate them")
 
 
 def _accelerator() -> str | None:
@@ -139,6 +154,7 @@ def extract_point(
     folder: str | Path,
     inputs: Mapping[str, Tensor] | None = None,
     form: str = "auto",
+    batches: Iterable[Tensor] | None = None,
 ) -> Export:
     """Exports one architecture of a finished run's front.
 
@@ -148,6 +164,7 @@ def extract_point(
         folder: Where to write the model.
         inputs: As in `resolve`.
         form: As in `tangle_hf.extract`.
+        batches: As in `resolve`.
 
     Raises:
         ValueError: The run is not finished or has no front, there is no such point, or the folder holds something else than
@@ -156,6 +173,7 @@ def extract_point(
     arch = front_point(run_dir, number)
     check_replaceable(folder, *EXPORT)
     supernet = load_supernet(supernet_folder(run_dir)).eval()
+    _recalibrate(supernet, arch, batches)
     return export(supernet, arch, folder, inputs, form, load_processor(supernet_folder(run_dir)))
 
 

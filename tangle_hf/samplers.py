@@ -53,6 +53,12 @@ class DrNAS:
         concentration = _concentration(logits)
         return concentration / concentration.sum(-1, keepdim=True)
 
+    def divergence(self, logits: Tensor) -> Tensor:
+        """KL(Dir(elu(logits) + 1) || Dir(1)), summed over rows: how far the distribution is from flat (section 3.3)."""
+        flat = torch.distributions.Dirichlet(torch.ones_like(logits))
+        own = torch.distributions.Dirichlet(_concentration(logits))
+        return torch.distributions.kl_divergence(own, flat).sum()
+
 
 class GDAS:
     """Hard Gumbel-softmax with full straight-through gradients. GDAS, arXiv:1910.04465, section 3.2.

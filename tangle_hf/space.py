@@ -214,6 +214,11 @@ class SearchSpace:
         return stage**self.stages * math.prod(len(self.choices[name]) ** self.rows(name) for name in others)
 
     @property
+    def ordered(self) -> bool:
+        """Whether all choices are sizes, so that one net is the largest; names of operations have no order."""
+        return not any(isinstance(choice, str) for choices in self.choices.values() for choice in choices)
+
+    @property
     def largest(self) -> Architecture:
         """The architecture that takes the last choice everywhere; where choices are sizes its weights are the supernet's."""
         return self.architecture(**{name: choices[-1] for name, choices in self.choices.items()})
@@ -232,8 +237,8 @@ class SearchSpace:
         depth = values.get(self.depth_name)
         for name in self.per_layer & values.keys():
             if isinstance(values[name], Choice):
-                by_depth = isinstance(depth, int) and name not in self._rows
-                values[name] = (values[name],) * (depth if by_depth else self.rows(name))
+                one_stage = isinstance(depth, int) and not self._rows  # an unknown depth is for `validate` to refuse
+                values[name] = (values[name],) * (depth if one_stage else self.rows(name))
         arch = Architecture({name: values[name] for name in (*self.choices, *values) if name in values})
         self.validate(arch)
         return arch

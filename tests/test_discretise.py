@@ -3,6 +3,7 @@
 import functools
 import math
 import random
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +15,8 @@ from tangle_hf import (
     ArchParameters,
     ElasticGPT2Config,
     ElasticGPT2LMHeadModel,
+    ElasticMobileNetV3Config,
+    ElasticMobileNetV3ForImageClassification,
     ElasticViTConfig,
     ElasticViTForImageClassification,
     PerLayer,
@@ -27,6 +30,7 @@ from tangle_hf.axes import Axis, ParameterAxes
 from tangle_hf.budgets import Budget, make_budgets
 from tangle_hf.cost_table import CostTable, Term, exact, expected, tabulate
 from tangle_hf.discretise import discretise
+from tangle_hf.models.cnn.spaces_cnn import OFA_MOBILENETV3
 
 
 LENGTH = 8
@@ -180,7 +184,9 @@ SPACES = {
 
 @pytest.mark.parametrize("name", SPACES)
 @pytest.mark.parametrize("seed", range(5))
-def test_any_cost_that_adds_up_over_layers(name, seed):
+@pytest.mark.parametrize("coarse", [2, 3000])  # with and without a rough search in front of the exact one
+def test_any_cost_that_adds_up_over_layers(name, seed, coarse, monkeypatch):
+    monkeypatch.setattr("tangle_hf.discretise.COARSE", coarse)
     space = SPACES[name]
     net = SimpleNamespace(space=space)
     tables = [random_cost(space, seed), random_cost(space, seed + 100)]
@@ -202,6 +208,23 @@ def test_any_cost_that_adds_up_over_layers(name, seed):
             assert [c.log_probability for c in found] == pytest.approx(scores[:5], abs=1e-9)
             assert all(c.arch in kept and tuple(c.costs.values()) == costs[c.arch] for c in found)
             assert all(log_probability(space, rows, c.arch) == pytest.approx(c.log_probability) for c in found)
+
+
+def test_a_space_of_many_costs_takes_no_time():
+    """MobileNetV3 at 60 % of its FLOPs: 10^19 architectures, whose costs are nearly all different."""
+    config = ElasticMobileNetV3Config(space=OFA_MOBILENETV3, num_labels=1000)
+    model = ElasticMobileNetV3ForImageClassification
+    net = SimpleNamespace(space=config.space, config=config, subnet_forms=model.subnet_forms)
+    rows, rng = random_rows(config.space, 0), random.Random(0)
+    budgets = make_budgets(config, max_flops="60%", max_params="90%")
+    start = time.process_time()
+    found = discretise(net, rows, budgets, count=5, band=0.95)
+    assert time.process_time() - start < 10 and len(found) == 5
+    params, work = (budget.limit for budget in budgets)
+    for other in [*config.space.neighbours(found[0].arch), *(config.space.sample(rng) for _ in range(50))]:
+        costs = num_params(config.space, other, config), flops(config.space, other, config)
+        if costs[0] <= params and costs[1] <= work and (costs[0] >= 0.95 * params or costs[1] >= 0.95 * work):
+            assert log_probability(config.space, rows, other) <= found[0].log_probability + 1e-9
 
 
 def test_shares_of_zero_are_the_last_resort():

@@ -3,7 +3,6 @@
 import sys
 from pathlib import Path
 
-import onnx
 import onnxruntime
 import pytest
 import torch
@@ -41,8 +40,6 @@ def test_a_compact_language_model(tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().out
     assert str(arch) in said and 'InferenceSession("model-onnx/model.onnx")' in said
     path = Path("model-onnx/model.onnx")
-    tables = [list(tensor.dims) for tensor in onnx.load(path).graph.initializer].count([50, 24])
-    assert tables == 1, "the embedding is stored once though it is the head, too"
     for batch, length, padding in ((1, 3, 0), (4, 16, 5), (2, 1, 0)):
         tokens = torch.arange(batch * length).view(batch, length) * 7 % 50
         mask = torch.ones_like(tokens)

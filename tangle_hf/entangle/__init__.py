@@ -6,9 +6,18 @@ sums are never formed one by one here: over one dimension a sum of nested slices
 with. Functions with a backward pass of their own keep little for it and make few passes over memory.
 """
 
+from .conv import kernel_masks, superpose_conv2d
 from .layer_norm import superpose_layer_norm
 from .linear import masked_linear, superpose_linear
 from .masks import share_mask, share_sum
 
 
-__all__ = ["masked_linear", "share_mask", "share_sum", "superpose_layer_norm", "superpose_linear"]
+__all__ = [
+    "kernel_masks",
+    "masked_linear",
+    "share_mask",
+    "share_sum",
+    "superpose_conv2d",
+    "superpose_layer_norm",
+    "superpose_linear",
+]

@@ -36,13 +36,18 @@ def supernet_class(path: str | Path, revision: str = "main") -> type[PreTrainedM
     config = read_config(path, revision)
     if not config.get("space"):
         raise ValueError(f"the model in {path} has no search space; give the folder of a supernet, not of a subnet")
-    families = {base.__name__: family for family in SupernetMixin.__subclasses__() for base in family.__bases__[1:]}
+    families = {base.__name__: family for family in _subclasses(SupernetMixin) for base in family.__bases__[1:]}
     known = [families[name] for name in config.get("architectures") or () if name in families]
     if not known:
         raise ValueError(
             f"the model in {path} is a {config.get('architectures')}; there are supernets of {sorted(families)}"
         )
     return known[0]
+
+
+def _subclasses(base: type) -> list[type]:
+    """All classes below one, whatever stands in between."""
+    return [found for child in base.__subclasses__() for found in (child, *_subclasses(child))]
 
 
 def load_model(path: str | Path) -> PreTrainedModel:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from transformers import PreTrainedConfig
 
 from ..axes import Axis
-from ..space import Architecture, Number, SearchSpace
+from ..space import Architecture, Choice, Number, SearchSpace
 
 
 SUPERPOSITIONS = ("inputs", "weights")
@@ -29,12 +29,15 @@ class LayerSizes(NamedTuple):
     head_dims: list[int]
 
 
-def complete_space(space: SearchSpace | Mapping | None, sizes: Mapping[str, Number], family: str) -> SearchSpace:
+def complete_space(
+    space: SearchSpace | Mapping | None, sizes: Mapping[str, Choice | Mapping], family: str
+) -> SearchSpace:
     """The space with every dimension of a family, in the family's order.
 
     Args:
         space: A space, what its `to_dict` gave (so it is read from JSON), or None.
-        sizes: Dimension -> the config's own size, the one choice of a dimension that the space does not name.
+        sizes: Dimension -> the config's own size, the one choice of a dimension that the space does not name; or what
+            stands for it in a space's `to_dict`, where it is one per layer.
         family: Name for the error.
 
     Raises:
@@ -43,7 +46,8 @@ def complete_space(space: SearchSpace | Mapping | None, sizes: Mapping[str, Numb
     dimensions = space.to_dict() if isinstance(space, SearchSpace) else dict(space or {})
     if unknown := dimensions.keys() - sizes.keys():
         raise ValueError(f"{sorted(unknown)} cannot be searched in {family}; its dimensions are {list(sizes)}")
-    return SearchSpace.from_dict({name: dimensions.get(name, [size]) for name, size in sizes.items()})
+    own = {name: size if isinstance(size, Mapping) else [size] for name, size in sizes.items()}
+    return SearchSpace.from_dict({name: dimensions.get(name, own[name]) for name in sizes})
 
 
 def mlp_ratio(hidden: int, width: int) -> Number:
@@ -143,6 +147,18 @@ def config_of_subnet(config: PreTrainedConfig, *without: str) -> dict[str, Any]:
     supernet = {"space", "superposition", "sampled_heads", "drop_path_rate", "head_dim"}
     never = {*supernet, "architectures", "model_type", "dtype", *without}
     return {name: value for name, value in config.to_dict().items() if name not in never}
+
+
+def supernet_dict(data: dict[str, Any], plain: str) -> dict[str, Any]:
+    """A supernet's config as JSON, from its fields: the space in plain types, and the class that it is without a space.
+
+    Args:
+        data: What the `to_dict` of transformers gave.
+        plain: Name of the class of the largest net.
+    """
+    if isinstance(data.get("space"), SearchSpace):
+        data["space"] = data["space"].to_dict()
+    return data | {"architectures": [plain]}  # what the checkpoint is for everybody without this library
 
 
 def _per_layer(arch: Architecture, name: str) -> list[Number]:

@@ -13,6 +13,7 @@ from torch.nn.utils.stateless import _reparametrize_module
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
+from ..arch import argmax
 from ..axes import AxisTable, membership, named_tensors, slice_parameters
 from ..space import Architecture, SearchSpace
 from .spaces import check_checkpoint
@@ -74,12 +75,19 @@ class SupernetMixin:
         if "config" not in kwargs:
             stored = cls.stock_config.from_pretrained(path, **{k: kwargs[k] for k in _HUB if k in kwargs})
             own = {name: kwargs.pop(name) for name in _own_fields(cls.config_class) & kwargs.keys()}
-            replaced = {"architectures"} | ({"id2label", "label2id"} if "num_labels" in own else set())
+            replaced = {"architectures", "auto_map"} | ({"id2label", "label2id"} if "num_labels" in own else set())
             data = {name: value for name, value in stored.to_dict().items() if name not in replaced} | own
             config = cls.config_class(**{**data, "space": space or data.get("space")})
             check_checkpoint(path, cls.sizes(config), cls.sizes(stored))
             kwargs["config"] = config
         return super().from_pretrained(path, *args, **kwargs)
+
+    def most_likely(self, shares: Mapping[str, Tensor]) -> Architecture:
+        """The architecture that shares stand for, dimension -> (rows, K): the largest share of every row.
+
+        A family whose spaces have another rule states it instead.
+        """
+        return argmax(self.space, shares)
 
     def _single_path(self, arch: Architecture, inputs: dict[str, Any]) -> ModelOutput:
         """The exported model of an architecture, run on slices of this model's parameters."""
@@ -95,7 +103,7 @@ class SupernetMixin:
         skeleton.loss_function = self.loss_function
         if skeleton.config._attn_implementation != self.config._attn_implementation:
             skeleton.set_attn_implementation(self.config._attn_implementation)
-        slices = self._slices(arch)
+        slices = self.slices(arch)
         if self.is_activation_checkpointing:
             # The backward pass runs a layer again when the call below is long over: it needs the slices once more.
             again = partial(_reparametrize_module, skeleton, slices)
@@ -106,7 +114,8 @@ class SupernetMixin:
             skeleton.activation_checkpointing_disable()
         return torch.func.functional_call(skeleton, slices, kwargs=inputs)
 
-    def _slices(self, arch: Architecture) -> dict[str, Tensor]:
+    def slices(self, arch: Architecture) -> dict[str, Tensor]:
+        """The parameters and buffers of an architecture by name, differentiable."""
         return slice_parameters(named_tensors(self, self.axes), self.axes, arch)
 
     def _shares(self, mixture: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from .two_stage_arguments import TwoStageArguments
 
 
 BUDGET_MODES = ("equal", "at_most")
+OPTIMIZERS = ("adamw", "sgd")
 BUDGET_PARTS = ("start", "project", "return")
 LIMITS = ("max_params", "max_params_without_embeddings", "max_flops", "max_latency_ms")
 
@@ -35,10 +36,16 @@ class SearchArguments(TwoStageArguments):
     max_steps: int = field(default=400, metadata={"help": "weight steps; each has an architecture step before it"})
     per_device_batch_size: int = field(default=16, metadata={"help": "examples per process and micro-batch"})
     gradient_accumulation_steps: int = field(default=1, metadata={"help": "micro-batches per step, of both levels"})
-    learning_rate: float = field(default=3e-3, metadata={"help": "peak learning rate of the weights (AdamW, cosine)"})
+    optimizer: str = field(
+        default="adamw",
+        metadata={"help": "of the weights: adamw, or sgd with momentum as in convolutional nets"},
+    )
+    nesterov: bool = field(default=True, metadata={"help": "Nesterov's form of the momentum of sgd"})
+    sgd_momentum: float = field(default=0.9, metadata={"help": "momentum of sgd, in [0, 1)"})
+    learning_rate: float = field(default=3e-3, metadata={"help": "peak learning rate of the weights (cosine)"})
     min_learning_rate: float = field(default=3e-4, metadata={"help": "learning rate at the end"})
     warmup_steps: int = field(default=20, metadata={"help": "steps of linear learning-rate warm-up"})
-    weight_decay: float = field(default=0.1, metadata={"help": "AdamW weight decay of matrices"})
+    weight_decay: float = field(default=0.1, metadata={"help": "weight decay of matrices and kernels"})
     adam_beta1: float = field(default=0.9, metadata={"help": "AdamW beta1 of the weights"})
     adam_beta2: float = field(default=0.99, metadata={"help": "AdamW beta2 of the weights"})
     max_grad_norm: float = field(default=1.0, metadata={"help": "gradient clipping of the weights"})
@@ -49,9 +56,24 @@ class SearchArguments(TwoStageArguments):
     arch_adam_beta1: float = field(default=0.5, metadata={"help": "Adam beta1 of the logits"})
     arch_adam_beta2: float = field(default=0.999, metadata={"help": "Adam beta2 of the logits"})
     arch_weight_decay: float = field(default=0.0, metadata={"help": "L2 regularisation of the logits"})
+    arch_kl_scale: float = field(
+        default=0.0,
+        metadata={
+            "help": "weight of the divergence of DrNAS's Dirichlet from the flat one, instead of L2; only for drnas"
+        },
+    )
     arch_max_grad_norm: float = field(default=5.0, metadata={"help": "gradient clipping of the logits"})
     arch_warmup_ratio: float = field(
         default=0.2, metadata={"help": "share of the steps that train weights only, before architecture steps begin"}
+    )
+    unrolled: bool = field(
+        default=False,
+        metadata={
+            "help": "second-order architecture steps: through one step of the weights (DARTS), five times the cost"
+        },
+    )
+    arch_start_from: str | None = field(
+        default=None, metadata={"help": "file of logits of an earlier search of the same space to start from"}
     )
     train_portion: float = field(
         default=0.8, metadata={"help": "share of the training data for weights; the rest is for the architecture"}
@@ -170,6 +192,10 @@ class SearchArguments(TwoStageArguments):
         for name in counts:
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer={self.optimizer!r} is unknown; choose one of {OPTIMIZERS}")
+        if not 0 <= self.sgd_momentum < 1:
+            raise ValueError(f"sgd_momentum={self.sgd_momentum} must be at least 0 and below 1")
         if self.learning_rate <= 0:
             raise ValueError(f"learning_rate={self.learning_rate} must be above 0")
         for name in (
@@ -177,6 +203,7 @@ class SearchArguments(TwoStageArguments):
             "weight_decay",
             "warmup_steps",
             "arch_weight_decay",
+            "arch_kl_scale",
             "dataloader_num_workers",
         ):
             if getattr(self, name) < 0:
@@ -185,6 +212,11 @@ class SearchArguments(TwoStageArguments):
             raise ValueError(f"arch_warmup_ratio={self.arch_warmup_ratio} must be at least 0 and below 1")
         if not 0 < self.train_portion < 1:
             raise ValueError(f"train_portion={self.train_portion} must be between 0 and 1; both parts need data")
+        if self.arch_kl_scale and self.method != "drnas":
+            raise ValueError(
+                f"arch_kl_scale={self.arch_kl_scale} is for the Dirichlet of method=drnas; with method={self.method} use "
+                "arch_weight_decay"
+            )
         if self.mixed_precision not in (None, "no", "bf16"):
             raise ValueError(f"mixed_precision={self.mixed_precision!r} is not supported; choose no or bf16")
         if not 0 < self.undecided_entropy <= 1:
@@ -268,7 +300,8 @@ class SearchArguments(TwoStageArguments):
         """Settings that differ from their defaults and that the method does not read."""
         method, names = self.resolved_method, []
         if method.two_stage:
-            names += [f.name for f in fields(self) if f.name.startswith("arch_")] + ["budget_candidates"]
+            names += [f.name for f in fields(self) if f.name.startswith("arch_")]
+            names += ["budget_candidates", "unrolled"]
         else:
             names += [f.name for f in fields(TwoStageArguments) if f.name != "candidate_batches"]
         if method.weights == "spos":

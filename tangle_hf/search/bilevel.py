@@ -1,6 +1,6 @@
 """The bi-level trainer: weights on one part of the data, architecture parameters on the other.
 
-TangleNAS (arXiv:2312.10440, algorithm 1), first order: each step is an architecture step on a batch of `arch_data`, then
+TangleNAS (arXiv:2312.10440, algorithm 1): each step is an architecture step on a batch of `arch_data`, then
 a weight step on a batch of `train_data`. It needs a model with a `space` whose forward takes `mixture=` and `arch=` and
 returns a loss, and knows nothing else about it.
 """
@@ -34,6 +34,7 @@ from .training import (
     weight_optimizer,
     weight_scheduler,
 )
+from .unrolled import backward, frozen, unrolled_backward
 
 
 logger = get_logger(__name__)
@@ -113,6 +114,10 @@ def search(
             logger.warning(
                 f"max_{budget.cost} = {budget.text(budget.limit)} is no limit: even the largest architecture keeps to it"
             )
+    if arguments.arch_start_from is not None:
+        for limit, anchor in zip(front.limits, front.anchors, strict=True):
+            anchor.load(arguments.arch_start_from)
+            front.hold(limit)
     optimizer = weight_optimizer(supernet, arguments)
     batch_size, workers = arguments.per_device_batch_size, arguments.dataloader_num_workers
     state = SearchState(
@@ -138,14 +143,14 @@ def search(
         model.train()
         progress, record = state.step / arguments.max_steps, {}
         limit = front.draw(state.generator)
+        train_micro = [next(train_batches) for _ in range(arguments.gradient_accumulation_steps)]
         if state.step >= arguments.arch_warmup_steps:
             micro = [next(arch_batches) for _ in range(arguments.gradient_accumulation_steps)]
             record["arch_loss"] = _arch_step(
-                model, supernet, state, method, limit, progress, micro, accelerator, arguments
+                model, supernet, state, method, limit, progress, micro, train_micro, accelerator, arguments
             )
-        micro = [next(train_batches) for _ in range(arguments.gradient_accumulation_steps)]
         record["train_loss"] = _weight_step(
-            model, supernet, optimizer, state, method, limit, progress, micro, accelerator, arguments
+            model, supernet, optimizer, state, method, limit, progress, train_micro, accelerator, arguments
         )
         return record
 
@@ -190,26 +195,27 @@ def _done(state: SearchState, arguments: SearchArguments) -> bool:
     return state.step >= arguments.max_steps or settled
 
 
-def _arch_step(model, supernet, state, method, limit, progress, micro, accelerator, arguments) -> float:
+def _arch_step(model, supernet, state, method, limit, progress, micro, train_micro, accelerator, arguments) -> float:
     """One step of the logits. Weights are frozen, so no weight gradient is computed; returns the loss."""
     arch_parameters = state.front.at(limit)
     mixture = arch_parameters.sample(method, progress, state.generator)
     # Micro-batches share one draw. Its leaves collect their gradients, which then go through the sampler once.
     leaves = {name: rows.detach().requires_grad_() for name, rows in mixture.items()}
-    supernet.requires_grad_(False)
-    total = 0.0
-    with accelerator.no_sync(model):  # the model has nothing to synchronise: its parameters get no gradients
-        for batch in micro:
-            loss = model(**batch, mixture=leaves).loss / len(micro)
-            accelerator.backward(loss)
-            total += loss.detach()
-    supernet.requires_grad_(True)
+    if arguments.unrolled:
+        rate = state.scheduler.get_last_lr()[0]
+        total = unrolled_backward(model, supernet, leaves, micro, train_micro, rate, accelerator)
+    else:
+        # There is nothing to synchronise: no parameter has a gradient.
+        with frozen(supernet), accelerator.no_sync(model):
+            total = backward(model, leaves, micro, accelerator)
     total = finite(accelerator.reduce(total, "mean"), "architecture", state.step)
     # A dimension with one choice may have no gradient: its share is 1.
     grads = [torch.zeros_like(rows) if rows.grad is None else rows.grad for rows in leaves.values()]
     grads = [accelerator.reduce(grad.to(accelerator.device), "mean").cpu() for grad in grads]
     torch.autograd.backward(list(mixture.values()), grads)
-    state.cost.add_arch_step()
+    if arguments.arch_kl_scale:
+        (arguments.arch_kl_scale * sum(map(method.divergence, arch_parameters.logits.values()))).backward()
+    state.cost.add_arch_step(arguments.unrolled)
     state.front.collect(limit, arch_parameters)
     torch.nn.utils.clip_grad_norm_(state.front.parameters(), arguments.arch_max_grad_norm)
     state.arch_optimizer.step()

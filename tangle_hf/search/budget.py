@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..budgets import Budget
-from ..cost_table import exact, expected
+from ..cost_table import expected, of_largest
 from ..samplers import Sampler
 
 
@@ -43,7 +43,7 @@ class Surface:
     at_most: bool = False
 
     def __post_init__(self):
-        binding = (b for b in self.budgets if b.limit < exact(b.table, b.table.space.largest))
+        binding = (b for b in self.budgets if b.limit < of_largest(b.table))
         object.__setattr__(self, "budgets", tuple(binding))
 
 

@@ -1,4 +1,4 @@
-"""Which architecture a search has found: the argmax, or with limits the best of the most likely ones that keep to them."""
+"""Which architecture a search has found: what the shares stand for, or within limits the best of the most likely ones."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,8 +9,8 @@ from transformers import PreTrainedModel
 
 from ..arch import ArchParameters, uniform_mixture
 from ..budgets import Budget, make_budgets, parse_amount
-from ..cost_table import exact, expected
-from ..discretise import Candidate, discretise
+from ..cost_table import exact, expected, of_smallest
+from ..discretise import Candidate, discretise, log_probability
 from ..latency import conditions
 from ..latency_table import check_latency_table, load_latency_table
 from ..samplers import sampler
@@ -69,7 +69,7 @@ def anchor_budgets(
     name = f"max_{arguments.pareto}"
     unlimited = replace(arguments, pareto=None, pareto_anchors=None, **{name: "100%"})
     (whole,) = (b for b in budgets_of(unlimited, supernet, sequence_length) if b.cost == arguments.pareto)
-    smallest, largest = exact(whole.table, supernet.space.smallest), whole.limit
+    smallest, largest = of_smallest(whole.table), whole.limit
     if arguments.pareto_anchors is None:
         limits = [round(smallest + share * (largest - smallest)) for share in ANCHORS]
     else:
@@ -125,10 +125,10 @@ def check_latency(
 def current_best(
     supernet: PreTrainedModel, arch_parameters: ArchParameters, arguments: SearchArguments, budgets: tuple[Budget, ...]
 ) -> Architecture:
-    """The most likely architecture that keeps to the limits, the argmax where there are none."""
-    if not budgets and not arguments.standard_only:
-        return arch_parameters.argmax()
+    """The most likely architecture that keeps to the limits, what the shares stand for where there are none."""
     shares = arch_parameters.probabilities(sampler(arguments.sampler))
+    if not budgets and not arguments.standard_only:
+        return supernet.most_likely(shares)
     return discretise(supernet, shares, budgets, band=BAND, standard_only=arguments.standard_only)[0].arch
 
 
@@ -141,8 +141,8 @@ def choose(
 ) -> list[tuple[Candidate, float | None]]:
     """The result of a search and its runners-up.
 
-    Without limits it is the argmax. With a budget or `standard_only`, the `budget_candidates` most likely architectures are
-    ranked by the loss that they inherit from the supernet.
+    Without limits it is what the shares stand for (`supernet.most_likely`). With a budget or `standard_only`, the
+    `budget_candidates` most likely architectures are ranked by the loss that they inherit from the supernet.
 
     Args:
         supernet: After the search.
@@ -157,7 +157,10 @@ def choose(
     """
     budgets = budgets_of(arguments, supernet, sequence_length)
     shares = arch_parameters.probabilities(sampler(arguments.sampler))
-    ranked = loss is not None and bool(budgets or arguments.standard_only)
+    if not budgets and not arguments.standard_only:
+        arch = supernet.most_likely(shares)
+        return [(Candidate(arch, log_probability(supernet.space, shares, arch), {}), None)]
+    ranked = loss is not None
     count = arguments.budget_candidates if ranked else 1
     candidates = discretise(supernet, shares, budgets, count=count, band=BAND, standard_only=arguments.standard_only)
     if not ranked:

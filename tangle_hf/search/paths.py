@@ -33,8 +33,16 @@ def path_rule(
         arguments: Settings.
         supernet: What is trained.
         sequence_length: Tokens of an example, for a budget of FLOPs of text.
+
+    Raises:
+        ValueError: A sandwich of a space without a largest net.
     """
     space = supernet.space
+    if arguments.resolved_method.weights == "sandwich" and not space.ordered:
+        raise ValueError(
+            f"method={arguments.method} trains the largest and the smallest net in every step, which a space of operations "
+            "does not have; choose spos+rs, spos+es, spos+nsga2 or a method of one stage"
+        )
     if arguments.path_sampling == "uniform":
         draw = space.sample
     elif arguments.path_sampling == "stratified":

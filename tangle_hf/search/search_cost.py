@@ -1,19 +1,25 @@
 """What a search costs, in plain-model steps: the one unit in which methods of any kind are compared.
 
-A plain-model step is a training step of the largest stock model on the batch of a weight step. A backward pass counts as
-two forward passes, one for the activations and one for the weights, so with F(arch) FLOPs of a forward pass per example::
+A plain-model step is a training step of the largest net on the batch of a weight step, of the most expensive one where
+choices are operations. A backward pass counts as two forward passes, one for the activations and one for the weights, so
+with F(arch) FLOPs of a forward pass per example::
 
     step of a subnet              F(arch) / F(largest)
-    step of a mixture             1        superposition adds little arithmetic that FLOPs do not count
-    architecture step             2/3      no weight gradients
+    step of a mixture             M = 1 of sizes: superposition adds little arithmetic that FLOPs do not count;
+                                  M = F(all operations) / F(largest) of operations
+    architecture step             2/3 M, without weight gradients; unrolled 10/3 M
     forward pass over n examples  n F(arch) / (3 batch F(largest))
 
 What only reports, such as losses on validation data, does not count.
 """
 
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
-from ..cost_table import CostTable, exact, tabulate
+from ..arch import uniform_mixture
+from ..cost_table import CostTable, exact, of_largest, tabulate
+from ..example_inputs import example_inputs
 from ..space import Architecture
 
 
@@ -42,15 +48,17 @@ class SearchCost:
     ):
         self.batch_size, self.spent = batch_size, spent
         self._table = flops_table(supernet, sequence_length)
-        self._largest = exact(self._table, supernet.space.largest)
+        self._largest = of_largest(self._table)
+        self._mixture = 1.0 if supernet.space.ordered else _flops_of_all(supernet) / self._largest
 
     def add_weight_step(self, arch: Architecture | None = None) -> None:
         """A training step of a subnet, or of a mixture if None."""
-        self.spent += 1.0 if arch is None else self._relative(arch)
+        self.spent += self._mixture if arch is None else self._relative(arch)
 
-    def add_arch_step(self) -> None:
-        """A step of the architecture parameters."""
-        self.spent += (FORWARD_PASSES - 1) / FORWARD_PASSES
+    def add_arch_step(self, unrolled: bool = False) -> None:
+        """A step of the architecture parameters; unrolled, two of the weights and one more on either side of them."""
+        without_weights = (FORWARD_PASSES - 1) / FORWARD_PASSES
+        self.spent += self._mixture * (2 + 2 * without_weights if unrolled else without_weights)
 
     def add_evaluation(self, arch: Architecture, examples: int) -> None:
         """A forward pass of a subnet over so many examples."""
@@ -58,3 +66,14 @@ class SearchCost:
 
     def _relative(self, arch: Architecture) -> float:
         return exact(self._table, arch) / self._largest
+
+
+@torch.no_grad()
+def _flops_of_all(supernet: PreTrainedModel) -> int:
+    """FLOPs of a forward pass over one example that computes every operation."""
+    training = supernet.training
+    supernet.eval()  # statistics of batch norms stay as they are
+    with FlopCounterMode(display=False) as counter:
+        supernet(**example_inputs(supernet), mixture=uniform_mixture(supernet.space))
+    supernet.train(training)
+    return counter.get_total_flops()

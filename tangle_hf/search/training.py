@@ -43,12 +43,15 @@ def check_settings(
 
 
 def weight_optimizer(supernet: PreTrainedModel, arguments: SearchArguments) -> torch.optim.Optimizer:
-    """AdamW; weight decay on matrices only."""
+    """AdamW or SGD; weight decay on matrices and kernels only."""
     parameters = list(supernet.parameters())
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": arguments.weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
+    if arguments.optimizer == "sgd":
+        momentum, nesterov = arguments.sgd_momentum, arguments.nesterov and arguments.sgd_momentum > 0
+        return torch.optim.SGD(groups, lr=arguments.learning_rate, momentum=momentum, nesterov=nesterov)
     return torch.optim.AdamW(groups, lr=arguments.learning_rate, betas=(arguments.adam_beta1, arguments.adam_beta2))
 
 

@@ -7,12 +7,18 @@ import torch
 from transformers import GPT2LMHeadModel, ViTForImageClassification
 
 from tangle_hf import (
+    ElasticConvMacroConfig,
+    ElasticConvMacroForImageClassification,
     ElasticGPT2Config,
     ElasticGPT2LMHeadModel,
+    ElasticMobileNetV3Config,
+    ElasticMobileNetV3ForImageClassification,
     ElasticViTConfig,
     ElasticViTForImageClassification,
     PerLayer,
     SearchSpace,
+    TangleConvMacroForImageClassification,
+    TangleMobileNetV3ForImageClassification,
 )
 
 
@@ -20,21 +26,32 @@ from tangle_hf import (
 class Family:
     """What the laws need: supernets by head semantics ("split", "fixed") and superposition, inputs with labels.
 
-    `tokens` is the length of the sequence that the inputs give.
+    `tokens` is the length of the sequence that the inputs give. `heads` and `forms` are those that the family has;
+    convolutional nets have neither, and no attention.
     """
 
     name: str
     supernet: Callable
     inputs: Callable
     labels: Callable
-    tokens: int
+    tokens: int | None
     stock: type
+    heads: tuple[str, ...] = ("split", "fixed")
+    forms: tuple[str, ...] = ("inputs", "weights")
+
+    @property
+    def has_attention(self) -> bool:
+        return len(self.heads) > 1
 
 
 def randomised(model):
-    """Norms, biases and weights far from their special starting values, so that a wrong slice shows."""
+    """Norms, statistics, biases and weights far from their special starting values, so that a wrong slice shows."""
     for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, 0.5 if parameter.ndim == 1 else 0.0, 0.3)
+        std = 2 * parameter[0].numel() ** -0.5 if parameter.ndim == 4 else 0.3  # so that deep blocks are heard
+        torch.nn.init.normal_(parameter, 0.5 if parameter.ndim == 1 else 0.0, std)
+    for name, buffer in model.named_buffers():
+        if "running" in name:
+            torch.nn.init.uniform_(buffer, *((-0.5, 0.5) if "mean" in name else (0.2, 0.8)))
     return model.eval()
 
 
@@ -64,13 +81,68 @@ def vit(heads="split", superposition="inputs", space=None, **options):
     return randomised(ElasticViTForImageClassification(ElasticViTConfig(space=space, **options)))
 
 
+def conv_macro(heads="split", superposition="inputs", space=None, **options):
+    if space is None:
+        space = SearchSpace(
+            channels_1=[2, 4], channels_2=[3], channels_3=[4], channels_4=[2, 5], kernel_size=PerLayer([3, 5], rows=4)
+        )
+    options = {
+        "image_size": 12,
+        "last_channels": 6,
+        "hidden_sizes": [8, 8],
+        "num_labels": 10,
+        "dropout": 0.0,
+        **options,
+    }
+    return randomised(ElasticConvMacroForImageClassification(ElasticConvMacroConfig(space=space, **options)))
+
+
+def mobilenetv3(heads="split", superposition="inputs", space=None, **options):
+    if space is None:
+        depths = PerLayer([1, 2], rows=2)
+        space = SearchSpace(depths=depths, kernel_size=PerLayer([3, 5]), expand_ratio=[2, 3])
+    options = {
+        "image_size": 8,
+        "hidden_sizes": [4, 4, 4, 8],
+        "strides": [1, 1, 2, 1],
+        "hidden_acts": ["hardswish", "relu", "relu", "hardswish"],
+        "squeeze_excite": [False, False, True, False],
+        "head_sizes": [8, 12],
+        "depth_divisible_by": 2,
+        "squeeze_ratio": 2,
+        "classifier_dropout_prob": 0.0,
+        "num_labels": 10,
+        **options,
+    }
+    return randomised(ElasticMobileNetV3ForImageClassification(ElasticMobileNetV3Config(space=space, **options)))
+
+
 def images(batch=2, size=8):
     generator = torch.Generator().manual_seed(1)
     return torch.randn(batch, 3, size, size, generator=generator)
 
 
 TOKENS = torch.arange(24).view(2, 12) * 7 % 50
+NO_ATTENTION = ("split",), ("inputs",)
 FAMILIES = [
     Family("gpt2", gpt2, lambda: {"input_ids": TOKENS}, lambda: TOKENS, 12, GPT2LMHeadModel),
     Family("vit", vit, lambda: {"pixel_values": images()}, lambda: torch.tensor([3, 7]), 5, ViTForImageClassification),
+    Family(
+        "conv_macro",
+        conv_macro,
+        lambda: {"pixel_values": images(size=12)},
+        lambda: torch.tensor([3, 7]),
+        None,
+        TangleConvMacroForImageClassification,
+        *NO_ATTENTION,
+    ),
+    Family(
+        "mobilenetv3",
+        mobilenetv3,
+        lambda: {"pixel_values": images()},
+        lambda: torch.tensor([3, 7]),
+        None,
+        TangleMobileNetV3ForImageClassification,
+        *NO_ATTENTION,
+    ),
 ]

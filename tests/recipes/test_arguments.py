@@ -5,10 +5,12 @@ from pathlib import Path
 
 import image_data
 import pytest
+import search_cnn
 import search_gpt
 import search_vit
+import torch
 from arguments import parse, read_config
-from space_arguments import SpaceArguments, ViTSpaceArguments
+from space_arguments import ConvSpaceArguments, SpaceArguments, ViTSpaceArguments
 from text_data import DataArguments
 
 from tangle_hf.models.vit.spaces_vit import AUTOFORMER_B, AUTOFORMER_HEAD_DIM, AUTOFORMER_S, AUTOFORMER_T
@@ -21,6 +23,12 @@ IMAGE_KINDS = (
     image_data.DataArguments,
     search_vit.SmallAugmentationArguments,
     search_vit.ImageSearchArguments,
+)
+CONV_KINDS = (
+    ConvSpaceArguments,
+    search_cnn.ConvDataArguments,
+    search_vit.SmallAugmentationArguments,
+    search_cnn.ConvSearchArguments,
 )
 CONFIGS = sorted((Path(__file__).parents[2] / "recipes" / "configs").glob("*.yaml"))
 
@@ -67,13 +75,17 @@ def test_help_lists_every_field(capsys):
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_ready_configs_are_complete_settings_of_a_space_that_can_be(path):
     (recipe,) = set(re.findall(r"recipes/(search_\w+)\.py --config recipes/configs/" + path.name, path.read_text()))
-    kinds = {"search_gpt": KINDS, "search_vit": IMAGE_KINDS}[recipe]
+    kinds = {"search_gpt": KINDS, "search_vit": IMAGE_KINDS, "search_cnn": CONV_KINDS}[recipe]
     assert read_config(path, *kinds)
     space, data, *_, settings = parse(*kinds, argv=["--config", str(path)])
     if recipe == "search_gpt":
         config = search_gpt.supernet_config(space, data.block_size, data.vocab_size)
-    else:
+    elif recipe == "search_vit":
         config = search_vit.supernet_config(space, data.num_channels, data.image_size or 8, ["a", "b"])
+    else:
+        space.start_from = None  # what another run has to write first
+        with torch.device("meta"):
+            config = search_cnn.supernet_for(space, data.num_channels, data.image_size, ["a", "b"]).config
     assert config.space.size > 1 and settings.max_steps > 0
 
 

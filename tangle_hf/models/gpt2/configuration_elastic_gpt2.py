@@ -7,8 +7,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import GPT2Config
 
 from ...axes import AxisTable, ParameterAxes, num_elements
-from ...space import SearchSpace
-from ..spaces import check_space, complete_space, mlp_ratio
+from ..spaces import check_space, complete_space, mlp_ratio, supernet_dict
 from .axes_gpt2 import NAMES, gpt2_axes
 
 
@@ -95,11 +94,7 @@ class ElasticGPT2Config(GPT2Config):
         return [*products, (table, lambda v: 2 * sequence_length * num_elements(table, v))]
 
     def to_dict(self) -> dict[str, Any]:
-        data = super().to_dict()
-        if isinstance(data.get("space"), SearchSpace):
-            data["space"] = data["space"].to_dict()
-        data["architectures"] = ["GPT2LMHeadModel"]  # what the checkpoint is for everybody without this library
-        return data
+        return supernet_dict(super().to_dict(), "GPT2LMHeadModel")
 
     def _check(self) -> None:
         check_space(self.space, NAMES, self.head_dim, self.superposition)

@@ -7,8 +7,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import ViTConfig
 
 from ...axes import AxisTable, ParameterAxes, num_elements
-from ...space import SearchSpace
-from ..spaces import check_space, complete_space, mlp_ratio
+from ..spaces import check_space, complete_space, mlp_ratio, supernet_dict
 from .axes_vit import NAMES, vit_axes
 
 
@@ -105,14 +104,9 @@ class ElasticViTConfig(ViTConfig):
         return products
 
     def to_dict(self) -> dict[str, Any]:
-        data = super().to_dict()
-        if isinstance(data.get("space"), SearchSpace):
-            data["space"] = data["space"].to_dict()
+        data = supernet_dict(super().to_dict(), "ViTForImageClassification")
         if data.get("head_dim") is None:
             data.pop("head_dim", None)  # stock ViT takes any value it finds here, None too
-        data["architectures"] = [
-            "ViTForImageClassification"
-        ]  # what the checkpoint is for everybody without this library
         return data
 
 

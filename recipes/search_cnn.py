@@ -1,0 +1,179 @@
+"""Search a convolutional space with entangled weights and export what it finds as an image classifier.
+
+    accelerate launch recipes/search_cnn.py                            # conv-macro on scikit-learn's digits, enlarged
+    accelerate launch recipes/search_cnn.py --space mobilenetv3 --strides 1 1 1 2 1 1 2 --output_dir runs/mobilenetv3
+    accelerate launch recipes/search_cnn.py --space toy_cell --output_dir runs/toy_cell
+    accelerate launch recipes/search_cnn.py --config recipes/configs/conv_macro_fashion_mnist.yaml
+    accelerate launch recipes/search_cnn.py --max_flops 50% --output_dir runs/half     # at most half the FLOPs
+    accelerate launch recipes/search_cnn.py --config recipes/configs/mobilenetv3_imagenet.yaml --dry_run
+
+The weights train on augmented images. The architecture parameters, and every score, see images as the exported image
+processor makes them. A net that is scored or exported gets batch-norm statistics of its own before, from training images.
+Continue a stopped run with the same command and --resume.
+"""
+
+from dataclasses import asdict, dataclass
+from itertools import islice
+
+import torch
+from arguments import parse
+from conv_spaces import build_supernet, check_settings, notation, trained
+from dry_run import dry_run
+from evaluation import accuracy
+from hub_arguments import SearchHubArguments
+from image_data import DataArguments, class_names, describe, load_images, resolve_image_size, split_for_search
+from image_models import checkpoint_processor, set_classes
+from image_transforms import (
+    AugmentationArguments,
+    evaluation_images,
+    image_processor,
+    training_images,
+    use_soft_targets,
+)
+from search_run import readable_errors, run, start
+from search_task import SearchTask
+from search_vit import SmallAugmentationArguments, default
+from space_arguments import ConvSpaceArguments
+from transformers import PreTrainedModel
+
+from tangle_hf import extract, flops, one_hot
+from tangle_hf.recalibrate import recalibrate
+from tangle_hf.search import SearchArguments
+from tangle_hf.space import Architecture
+from tangle_hf.table import look_up
+
+
+@dataclass
+class ConvDataArguments(DataArguments):
+    """Which images, with a size that the digits are enlarged to."""
+
+    image_size: int | None = default(DataArguments, "image_size", 16)
+
+
+@dataclass
+class ConvSearchArguments(SearchArguments):
+    """The trainer's settings, with defaults for small convolutional nets."""
+
+    output_dir: str = default(SearchArguments, "output_dir", "runs/search_cnn")
+    max_steps: int = default(SearchArguments, "max_steps", 400)
+    per_device_batch_size: int = default(SearchArguments, "per_device_batch_size", 64)
+    learning_rate: float = default(SearchArguments, "learning_rate", 1e-3)
+    min_learning_rate: float = default(SearchArguments, "min_learning_rate", 1e-4)
+    weight_decay: float = default(SearchArguments, "weight_decay", 5e-4)
+
+
+def main(
+    space: ConvSpaceArguments,
+    data: DataArguments,
+    augmentation: AugmentationArguments,
+    settings: SearchArguments,
+    hub: SearchHubArguments,
+) -> None:
+    """The whole run: data, supernet, search, export, table."""
+    resolved = {**asdict(space), **asdict(data), **asdict(augmentation), **asdict(settings), **asdict(hub)}
+    accelerator = start(settings, hub, resolved)
+    batch_size, seed = settings.per_device_batch_size, settings.seed
+    if settings.dry_run and data.classes and data.image_size:  # needs no images
+        names, image_size = [str(number) for number in range(data.classes)], data.image_size
+    else:
+        with accelerator.main_process_first():
+            splits = load_images(data)
+        names, image_size = class_names(splits), resolve_image_size(data, splits)
+    supernet, table = supernet_for(space, data.num_channels, image_size, names), trained(space)
+    check_settings(supernet, settings)
+    if settings.dry_run:
+
+        def example(generator: torch.Generator) -> dict[str, torch.Tensor]:
+            pixels = torch.randn(data.num_channels, image_size, image_size, generator=generator)
+            return {"pixel_values": pixels, "labels": torch.randint(len(names), (), generator=generator)}
+
+        return dry_run(supernet, settings, accelerator, example, "images")
+
+    if space.start_from is None:
+        processor = image_processor(data, image_size)
+    else:
+        processor = checkpoint_processor(space.start_from, data, image_size)
+    weights, architecture = split_for_search(splits["train"], settings.train_portion, seed)
+    held_out = {name: evaluation_images(splits[name], data, processor) for name in ("validation", "test")}
+    own = evaluation_images(weights, data, processor)
+
+    def batches(count: int):
+        """Training images as they are evaluated, the same ones each time."""
+        order = {} if data.streaming else {"shuffle": True, "generator": torch.Generator().manual_seed(seed)}
+        loader = torch.utils.data.DataLoader(own, batch_size, drop_last=not data.streaming, **order)
+        return (batch["pixel_values"] for batch in islice(loader, count))
+
+    def net(arch: Architecture, count: int) -> PreTrainedModel:
+        """An architecture with its own batch-norm statistics, from so many batches; the supernet stays as it is."""
+        subnet = extract(supernet, arch)
+        recalibrate(subnet, batches(count))
+        return subnet
+
+    def score(images, count: int, arch: Architecture | None = None, mixture=None) -> dict[str, float]:
+        if arch is None:  # the running statistics are those of mixtures
+            return accuracy(supernet, images, batch_size, count, mixture=mixture)
+        scores = accuracy(net(arch, min(count, space.recalibration_batches)), images, batch_size, count)
+        return scores | {f"table_{name}": value for name, value in known(arch).items()}
+
+    def known(arch: Architecture) -> dict[str, float]:
+        return {} if table is None else look_up(table, arch)
+
+    def test(model, arch: Architecture | None = None, mixture=None) -> dict[str, float]:
+        chosen = {}
+        if arch is not None:
+            model = net(arch, space.recalibration_batches)
+        elif mixture is not None:
+            recalibrate(model, batches(space.recalibration_batches), mixture)
+            chosen = {"mixture": mixture}
+        scores = accuracy(model, held_out["test"], batch_size, **chosen)
+        return {"test loss": scores["loss"], "accuracy in %": 100 * scores["accuracy"]}
+
+    task = SearchTask(
+        "image-classification",
+        processor,
+        training_images(weights, data, augmentation, processor, image_size, seed),
+        evaluation_images(architecture, data, processor),
+        held_out["validation"],
+        score,
+        test,
+        lambda arch: {"FLOPs/image": flops(supernet.space, arch, supernet.config), **known(arch)},
+        {"pixel_values": torch.stack([row["pixel_values"] for row in islice(held_out["test"], 8)])},
+        "image",
+        describe(data),
+        settle=lambda arch: recalibrate(supernet, batches(space.recalibration_batches), one_hot(supernet.space, arch)),
+        notation=notation(supernet),
+    )
+    run(supernet, task, settings, hub, accelerator, resolved)
+
+
+def supernet_for(
+    arguments: ConvSpaceArguments, num_channels: int, image_size: int, names: list[str]
+) -> PreTrainedModel:
+    """A new supernet, or one that starts from a checkpoint, with a new head if its classes are others.
+
+    Raises:
+        ValueError: As `build_supernet`.
+    """
+    labels = {"id2label": dict(enumerate(names)), "label2id": {name: number for number, name in enumerate(names)}}
+    supernet = build_supernet(arguments, {"num_channels": num_channels, "image_size": image_size, **labels})
+    if arguments.start_from is not None:
+        set_classes(supernet, names)
+        again = type(supernet)(supernet.config)  # whose tables of what an architecture owns are those of these classes
+        again.load_state_dict(supernet.state_dict())
+        supernet = again
+    use_soft_targets(supernet)
+    return supernet
+
+
+if __name__ == "__main__":
+    with readable_errors():
+        main(
+            *parse(
+                ConvSpaceArguments,
+                ConvDataArguments,
+                SmallAugmentationArguments,
+                ConvSearchArguments,
+                SearchHubArguments,
+                description=__doc__,
+            )
+        )

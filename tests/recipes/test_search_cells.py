@@ -1,0 +1,155 @@
+"""Recipes around cells from end to end on tiny spaces: search beside a table, two stages, networks to train, tables."""
+
+import json
+from types import SimpleNamespace
+
+import build_cells
+import make_table
+import prune_cells
+import pytest
+import search_cnn
+import torch
+from arguments import parse
+from conv_spaces import check_settings
+from hub_arguments import HubArguments
+from image_transforms import AugmentationArguments, cut_out
+from search_cnn import ConvDataArguments, ConvSearchArguments, SmallAugmentationArguments
+from space_arguments import ConvSpaceArguments
+from training import RaiseDropPath
+from transformers import AutoModelForImageClassification
+
+from tangle_hf import ElasticCellsForImageClassification
+from tangle_hf.models.cnn.subnets_cells import architecture_of
+from tangle_hf.models.loading import load_supernet
+from tangle_hf.search import SearchArguments
+from tangle_hf.space import Architecture, PerLayer, SearchSpace
+
+
+KINDS = (ConvSpaceArguments, ConvDataArguments, SmallAugmentationArguments, ConvSearchArguments, HubArguments)
+SHORT = ["--samples_per_class", "12", "--max_steps", "2", "--per_device_batch_size", "8", "--eval_steps", "1", "--eval_batches",
+         "1", "--recalibration_batches", "2", "--warmup_steps", "1", "--logging_steps", "1"]  # fmt: skip
+TOY = [
+    "--space",
+    "toy_cell",
+    "--operations",
+    "sep_conv_3x3",
+    "sep_conv_5x5",
+    "--hidden_size",
+    "4",
+    "--image_size",
+    "8",
+]
+DARTS = ["--space", "darts", "--hidden_size", "8", "--num_cells", "3", "--image_size", "8"]
+TABLE = (ConvSpaceArguments, ConvDataArguments, AugmentationArguments, make_table.TableArguments)
+OPERATIONS = PerLayer(["sep_conv_3x3", "sep_conv_5x5"], rows=3)
+
+
+def search(folder, *options):
+    search_cnn.main(*parse(*KINDS, argv=["--output_dir", str(folder), *SHORT, *options]))
+
+
+def test_a_search_is_scored_along_its_way_by_a_table(tmp_path, capsys):
+    space, path = SearchSpace(normal=OPERATIONS, reduce=OPERATIONS), tmp_path / "table.jsonl"
+    accuracy = {arch: number / space.size for number, arch in enumerate(space)}
+    path.write_text("".join(json.dumps({"arch": a.to_dict(), "accuracy": v}) + "\n" for a, v in accuracy.items()))
+    search(tmp_path / "run", *TOY, "--table", str(path), "--optimizer", "sgd")
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    scored = [line for line in lines if "validation_table_accuracy" in line]
+    assert [line["step"] for line in scored] == [1, 2]
+    assert all(line["validation_table_accuracy"] == accuracy[Architecture(line["arch"])] for line in scored)
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    inside, exported = results["table"]
+    found = Architecture(results["found"])
+    assert inside["accuracy"] == accuracy[found] and architecture_of("toy_cell", results["notation"]) == found
+    assert inside["test loss"] == pytest.approx(exported["test loss"], rel=1e-5)
+    assert results["notation"] in capsys.readouterr().out
+
+
+def test_two_stages_of_a_progressive_search_and_the_network_of_what_it_finds(tmp_path, capsys):
+    first, pruned, second = tmp_path / "first", tmp_path / "pruned", tmp_path / "second"
+    search(first, *DARTS, "--partial_channels", "4", "--unrolled", "true", "--arch_kl_scale", "0.01")
+    parse_and_prune = [
+        "--run",
+        str(first),
+        "--keep_operations",
+        "2",
+        "--partial_channels",
+        "2",
+        "--output_dir",
+        str(pruned),
+    ]
+    prune_cells.main(*parse(prune_cells.PruneArguments, argv=parse_and_prune))
+    supernet = load_supernet(pruned / "supernet")
+    assert type(supernet) is ElasticCellsForImageClassification and supernet.config.partial_channels == 2
+    assert all(
+        len(left) == 2 and "none" not in left for edges in supernet.config.operations.values() for left in edges
+    )
+    start = [
+        "--start_from",
+        str(pruned / "supernet"),
+        "--arch_start_from",
+        str(pruned / "arch_parameters.safetensors"),
+    ]
+    search(second, "--space", "darts", "--image_size", "8", *start)
+    results = json.loads((second / "results.json").read_text())
+    for kind, edges in supernet.config.operations.items():
+        assert all(op == "none" or op in left for op, left in zip(results["found"][kind], edges, strict=True))
+    shares = json.loads((second / "metrics.jsonl").read_text().splitlines()[-1])["shares"]["normal"]
+    assert all(sorted(row)[-3] < 0.01 for row in shares), "pruned operations are shown with a share"
+    with pytest.raises(ValueError, match="method=gdas draws single operations"):
+        check_settings(supernet, SearchArguments(method="gdas"))
+    with pytest.raises(ValueError, match="nodes keep 2 of them; use --kept_inputs 0"):
+        check_settings(supernet, SearchArguments(method="spos+rs"))
+    with pytest.raises(ValueError, match="max_params: budgets choose"):
+        check_settings(supernet, SearchArguments(max_params="50%"))
+
+    network = tmp_path / "network"
+    options = ["--architecture", str(second / "architecture.json"), "--hidden_size", "4", "--num_cells", "3"]
+    options += ["--drop_path_rate", "0.3", "--output_dir", str(network)]
+    build_cells.main(*parse(build_cells.CellsNetworkArguments, argv=options))
+    model = AutoModelForImageClassification.from_pretrained(network)
+    assert model.config.genotype == results["notation"] and model.config.auxiliary_weight == 0.4
+    assert model.config.norm_affine and not model.config.pool_norm
+    state = SimpleNamespace(global_step=5, max_steps=20)
+    RaiseDropPath().on_step_begin(None, state, None, model=model)
+    assert model.drop_path_rate == pytest.approx(0.3 * 5 / 20)
+
+
+def test_a_table_is_made_and_continued_where_it_was_stopped(tmp_path, monkeypatch):
+    options = [*TOY, "--samples_per_class", "12", "--max_steps", "2", "--per_device_batch_size", "8"]
+
+    def make(folder, *more):
+        make_table.main(*parse(*TABLE, argv=["--output_dir", str(tmp_path / folder), *options, *more]))
+        return (tmp_path / folder / "table.jsonl").read_text()
+
+    whole = make("whole", "--architectures", "2", "--seeds", "0")
+    rows = [json.loads(line) for line in whole.splitlines()]
+    assert len({json.dumps(row["arch"]) for row in rows}) == 2 and [row["seed"] for row in rows] == [0, 0]
+    assert all(0 <= row["test_accuracy"] <= 1 and row["parameters"] > 0 and row["flops"] > 0 for row in rows)
+    train, trained = make_table.train, []
+
+    def stop_at_the_second(*arguments):
+        if trained:
+            raise KeyboardInterrupt
+        trained.append(True)
+        return train(*arguments)
+
+    monkeypatch.setattr(make_table, "train", stop_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        make("broken", "--architectures", "2", "--seeds", "0")
+    monkeypatch.setattr(make_table, "train", train)
+    with (tmp_path / "broken" / "table.jsonl").open("a") as file:
+        file.write('{"arch": {"nor')  # half a line of a process that was killed
+    assert make("broken", "--architectures", "2", "--seeds", "0", "--resume", "true") == whole
+
+
+def test_cutout_sets_one_square_to_zero():
+    pixels, areas = torch.ones(3, 16, 16), set()
+    for seed in range(30):
+        torch.manual_seed(seed)
+        hole = cut_out(pixels, 6) == 0
+        rows, columns = hole[0].any(1), hole[0].any(0)
+        assert torch.equal(hole[0], rows[:, None] & columns[None]) and torch.equal(hole[0], hole[2])
+        assert 9 <= hole[0].sum() <= 36
+        areas.add(int(hole[0].sum()))
+    assert 36 in areas and len(areas) > 2 and pixels.all()

@@ -1,0 +1,142 @@
+"""The recipe of convolutional spaces from end to end on a tiny one: what is particular to it."""
+
+import json
+import signal
+from itertools import islice
+from unittest.mock import patch
+
+import pytest
+import search_cnn
+import torch
+from arguments import parse
+from hub_arguments import SearchHubArguments
+from image_data import DataArguments, load_images, split_for_search
+from image_transforms import evaluation_images, image_processor
+from search_cnn import ConvDataArguments, ConvSearchArguments, main, supernet_for
+from search_vit import SmallAugmentationArguments
+from space_arguments import ConvSpaceArguments
+from transformers import AutoModelForImageClassification
+from transformers.utils import logging
+
+from tangle_hf import extract
+from tangle_hf.models.loading import load_supernet
+from tangle_hf.recalibrate import recalibrate
+from tangle_hf.resolve import resolve
+from tangle_hf.space import Architecture
+
+
+KINDS = (ConvSpaceArguments, ConvDataArguments, SmallAugmentationArguments, ConvSearchArguments, SearchHubArguments)
+TINY = ["--space", "mobilenetv3", "--image_size", "8", "--strides", "1", "1", "1", "2", "1", "1", "2", "--depths", "1", "2",
+        "--kernel_size", "3", "5", "--expand_ratio", "2", "3", "--width_multiplier", "0.25", "--samples_per_class", "20",
+        "--max_steps", "6", "--per_device_batch_size", "8", "--save_steps", "3", "--eval_steps", "2", "--eval_batches",
+        "2", "--warmup_steps", "1", "--logging_steps", "1", "--recalibration_batches", "5", "--optimizer", "sgd",
+        "--candidate_batches", "2"]  # fmt: skip
+
+
+def run(folder, *options) -> None:
+    main(*parse(*KINDS, argv=["--output_dir", str(folder), *TINY, *options]))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("search") / "run"
+    run(folder, "--max_flops", "80%", "--budget_candidates", "2")
+    return folder
+
+
+def test_what_is_exported_has_statistics_of_its_own(finished):
+    arch = Architecture.from_json((finished / "architecture.json").read_text())
+    supernet = load_supernet(finished / "supernet")
+    data = ConvDataArguments(image_size=8, samples_per_class=20)
+    processor = image_processor(data, 8)
+    weights, _ = split_for_search(load_images(data)["train"], 0.8, 0)
+    order = torch.Generator().manual_seed(0)
+    loader = torch.utils.data.DataLoader(
+        evaluation_images(weights, data, processor), 8, shuffle=True, drop_last=True, generator=order
+    )
+    expected = extract(supernet, arch)
+    recalibrate(expected, (batch["pixel_values"] for batch in islice(loader, 5)))
+    found = AutoModelForImageClassification.from_pretrained(finished / "subnet")
+    for name, value in expected.state_dict().items():
+        if "num_batches" not in name:
+            torch.testing.assert_close(found.state_dict()[name], value, rtol=1e-4, atol=1e-5)
+    results = json.loads((finished / "results.json").read_text())
+    inside, exported, largest = results["table"]
+    assert inside["test loss"] == pytest.approx(exported["test loss"], rel=1e-5)
+    assert inside["FLOPs/image"] == results["budgets"]["arch_flops"] <= results["budgets"]["max_flops"]
+    assert largest["parameters"] > inside["parameters"]
+
+
+def test_interrupted_runs_continue_bit_by_bit(finished, tmp_path, capsys, monkeypatch):
+    """Scoring draws no random numbers, and what it leaves in batch norms is not read by the search."""
+    folder, scored = tmp_path / "run", search_cnn.accuracy
+
+    def interrupt(*args, **chosen):
+        monkeypatch.setattr(search_cnn, "accuracy", scored)  # once
+        signal.raise_signal(signal.SIGINT)
+        return scored(*args, **chosen)
+
+    limits = ("--max_flops", "80%", "--budget_candidates", "2")
+    monkeypatch.setattr(search_cnn, "accuracy", interrupt)
+    run(folder, *limits)
+    assert "continue with the same command and --resume" in capsys.readouterr().out
+    run(folder, *limits, "--resume")
+    for name in ("architecture.json", "arch_parameters.safetensors", "metrics.jsonl", "supernet/model.safetensors"):
+        assert (folder / name).read_bytes() == (finished / name).read_bytes(), name
+
+
+def test_another_budget_wants_statistics_too(finished, tmp_path):
+    batch = torch.randn(16, 3, 8, 8)
+    with patch.object(logging.get_logger("tangle_hf.resolve"), "warning") as warning:
+        stale = resolve(finished, {"max_flops": "60%"}, tmp_path / "stale")
+        assert warning.call_count == 1 and "batches" in warning.call_args[0][0]
+        fresh = resolve(finished, {"max_flops": "60%"}, tmp_path / "fresh", batches=[batch])
+        assert warning.call_count == 1
+    assert stale.candidate.arch == fresh.candidate.arch
+    expected = extract(load_supernet(finished / "supernet"), fresh.candidate.arch)
+    recalibrate(expected, [batch])
+    stale, fresh = (
+        AutoModelForImageClassification.from_pretrained(tmp_path / name).head.norm.running_mean
+        for name in ("stale", "fresh")
+    )
+    torch.testing.assert_close(fresh, expected.head.norm.running_mean, rtol=1e-4, atol=1e-6)
+    assert not torch.allclose(stale, fresh)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"space": "resnet"}, "space='resnet' is unknown"),
+        ({"space": "conv_macro", "depths": [2]}, "depths.*no effect on space=conv_macro"),
+        ({"space": "mobilenetv3"}, "smaller than the network's stride"),
+        ({"space": "mobilenetv3", "strides": [1] * 7, "kernel_size": [3, 4]}, "must be odd"),
+        ({"space": "conv_macro", "kernel_size": [5, 3]}, "strictly ascending"),
+    ],
+)
+def test_spaces_that_cannot_be_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        supernet_for(ConvSpaceArguments(**options), 3, 16, ["a", "b"])
+
+
+@pytest.mark.parametrize("options", [{"dropout": 1.0}, {"width_multiplier": 0.0}, {"recalibration_batches": 0}])
+def test_numbers_out_of_range_are_refused(options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        ConvSpaceArguments(**options)
+
+
+def test_a_search_starts_from_what_another_found(finished):
+    arguments = {"space": "mobilenetv3", "strides": [1, 1, 1, 2, 1, 1, 2], "width_multiplier": 0.25, "depths": [1, 2],
+                 "kernel_size": [3, 5], "expand_ratio": [2, 3]}  # fmt: skip
+    start_from = ConvSpaceArguments(**arguments, start_from=str(finished / "supernet"))
+    supernet = supernet_for(start_from, 3, 8, ["cat", "dog"])
+    before = load_supernet(finished / "supernet")
+    assert torch.equal(supernet.head.conv.weight, before.head.conv.weight) and supernet.classifier.out_features == 2
+    assert supernet(torch.randn(2, 3, 8, 8), arch=supernet.space.smallest).logits.shape == (2, 2)
+    with pytest.raises(ValueError, match="use --image_size 8"):
+        supernet_for(start_from, 3, 16, ["cat", "dog"])
+
+
+def test_the_default_data_is_large_enough_for_the_default_space():
+    assert ConvDataArguments().image_size == 16 and DataArguments().image_size is None
+    supernet = supernet_for(ConvSpaceArguments(), 3, 16, ["a", "b"])
+    assert supernet.space.size == 6561 and supernet.config.problem_type == "single_label_classification"
