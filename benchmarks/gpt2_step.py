@@ -28,7 +28,7 @@ from tangle_hf import (
 from tangle_hf.arch import argmax
 
 
-SIZES = ((12, 224, 2048), (2, 128, 2048), (2, 128, 50257))  # sequences, tokens of each, vocabulary
+SIZES = ((2, 128, 2048), (12, 224, 2048), (2, 128, 50257))  # sequences, tokens of each, vocabulary
 WIDTHS = {3: (384, 576, 768), 6: (384, 480, 552, 624, 696, 768)}
 BOTH = ("inputs weight", "inputs arch", "weights weight", "weights arch")
 SEARCH = {f"{form} search": (f"{form} weight", f"{form} arch") for form in ("inputs", "weights")}
@@ -148,13 +148,13 @@ def by_compile(rounds: int) -> None:
     for compiled in (False, True):
         title = "torch.compile" if compiled else "eager"
         inputs = {"inputs search": SEARCH["inputs search"]}
-        table(title, BOTH[:2], SIZES[1], rounds, paper_space(), inputs, compiled)
+        table(title, BOTH[:2], SIZES[0], rounds, paper_space(), inputs, compiled)
 
 
 def by_single_path(rounds: int) -> None:
     """SPOS: the single path in the supernet beside the extracted model, on seven random architectures."""
     space, rng = paper_space(), random.Random(0)
-    supernet = ElasticGPT2LMHeadModel(ElasticGPT2Config(**common(SIZES[0]), space=space)).train()
+    supernet = ElasticGPT2LMHeadModel(ElasticGPT2Config(**common(SIZES[1]), space=space)).train()
     tokens = torch.randint(2048, (12, 224))
     for _ in range(7):
         arch = space.sample(rng)

@@ -2,6 +2,7 @@
 
     python benchmarks/vit_step.py time
     python benchmarks/vit_step.py memory
+    python benchmarks/vit_step.py compile         # after some minutes of compiling
 
 AutoFormer-T (hidden 192/216/240, 12 to 14 layers, 3 or 4 heads of 64, ratio 3.5/4), 4 images of 224 pixels, 1,000 classes.
 A step is forward + backward, without the optimizer; a search step is an architecture step and a weight step.
@@ -22,33 +23,35 @@ KINDS = ("stock", "inputs weight", "inputs arch", "weights weight", "weights arc
 SEARCH = {f"{form} search": (f"{form} weight", f"{form} arch") for form in ("inputs", "weights")}
 
 
-def build(kind: str):
+def build(kind: str, compiled: bool = False):
     """A function that takes one step of a kind of `KINDS`."""
     torch.manual_seed(0)
     batch = {"pixel_values": torch.randn(4, 3, 224, 224), "labels": torch.arange(4)}
     if kind == "stock":
         sizes = {"hidden_size": 240, "num_hidden_layers": 14, "num_attention_heads": 4, "intermediate_size": 960}
         model = ViTForImageClassification(ViTConfig(**sizes, head_dim=AUTOFORMER_HEAD_DIM, num_labels=1000))
+        run = torch.compile(model) if compiled else model
 
         def step():
-            model(**batch).loss.backward()
+            run(**batch).loss.backward()
             model.zero_grad(set_to_none=True)
 
         return step
     form, level = kind.split()
     config = ElasticViTConfig(space=AUTOFORMER_T, head_dim=AUTOFORMER_HEAD_DIM, num_labels=1000, superposition=form)
     supernet = ElasticViTForImageClassification(config).train()
+    run = torch.compile(supernet) if compiled else supernet
     arch_parameters, drnas = ArchParameters(AUTOFORMER_T), sampler("drnas")
 
     def weight_step():
         mixture = {name: rows.detach() for name, rows in arch_parameters.sample(drnas).items()}
-        supernet(**batch, mixture=mixture).loss.backward()
+        run(**batch, mixture=mixture).loss.backward()
         supernet.zero_grad(set_to_none=True)
 
     def arch_step():
         supernet.requires_grad_(False)
         leaves = {n: rows.detach().requires_grad_() for n, rows in arch_parameters.sample(drnas).items()}
-        supernet(**batch, mixture=leaves).loss.backward()
+        run(**batch, mixture=leaves).loss.backward()
         supernet.requires_grad_(True)
 
     return {"weight": weight_step, "arch": arch_step}[level]
@@ -56,7 +59,9 @@ def build(kind: str):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("question", nargs="?", default="time", choices=("time", "memory"), help="which table")
+    parser.add_argument(
+        "question", nargs="?", default="time", choices=("time", "memory", "compile"), help="which table"
+    )
     parser.add_argument("--rounds", type=int, default=15, help="counted rounds (default 15)")
     parser.add_argument("--case", type=json.loads, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -64,6 +69,12 @@ def main() -> None:
         print(peak_memory(lambda: build(arguments.case["kind"])))
     elif arguments.question == "time":
         print_rows("AutoFormer-T", compare_time({kind: build(kind) for kind in KINDS}, arguments.rounds, SEARCH))
+    elif arguments.question == "compile":
+        steps = {"stock": build("stock"), **{f"{kind}, compiled": build(kind, compiled=True) for kind in KINDS}}
+        sums = {
+            f"{form} search, compiled": tuple(f"{kind}, compiled" for kind in parts) for form, parts in SEARCH.items()
+        }
+        print_rows("AutoFormer-T, torch.compile", compare_time(steps, arguments.rounds, sums))
     else:
         compare_memory(__file__, {kind: {"kind": kind} for kind in KINDS})
 

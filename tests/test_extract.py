@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from models.families import gpt2
+from models.families import FAMILIES, gpt2
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, GPT2LMHeadModel
 
 from tangle_hf import TangleGPT2Config, TangleGPT2ForCausalLM, TangleGPT2Model, extract
+from tangle_hf.extract import new_subnet
 
 
 TOKENS = torch.arange(20).view(2, 10)
@@ -82,3 +83,26 @@ def test_a_subnet_generates_with_a_cache_as_without(values):
     options = {"max_new_tokens": 5, "do_sample": False, "pad_token_id": 0}
     cached = subnet.generate(TOKENS, use_cache=True, **options)
     assert torch.equal(cached, subnet.generate(TOKENS, use_cache=False, **options))
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_new_weights_are_drawn_alike_whether_or_not_the_code_travels(family, monkeypatch):
+    """transformers leaves modules of custom code out of the initialisation if they have no parameters of their own."""
+    supernet = family.supernet()
+    arch = supernet.space.largest
+    torch.manual_seed(0)
+    custom = new_subnet(supernet, arch, "compact")
+    assert custom.is_remote_code()
+    monkeypatch.setattr(type(custom), "_auto_class", None)
+    for module in custom.children():
+        monkeypatch.setattr(type(module), "_auto_class", None, raising=False)
+    library = new_subnet(supernet, arch, "compact")
+    nets = {"custom": custom, "library": library}
+    if family.stock.__module__.startswith("transformers"):
+        nets["stock"] = new_subnet(supernet, arch, "stock")
+        assert type(nets["stock"]) is family.stock
+    for name, tensor in custom.named_parameters():
+        deviation = {kind: net.get_parameter(name).std().item() for kind, net in nets.items() if tensor.numel() > 1}
+        for value in deviation.values():
+            tolerance = 4 * (2 * tensor.numel()) ** -0.5  # of the deviation of so many draws
+            assert value == pytest.approx(deviation["custom"], rel=2 * tolerance, abs=1e-9), (name, deviation)

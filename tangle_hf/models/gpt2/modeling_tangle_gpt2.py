@@ -3,8 +3,11 @@
 Travels with checkpoints as remote code, so it imports nothing but torch, transformers and its own configuration.
 """
 
+import math
+
 from torch import nn
 from transformers import GPT2LMHeadModel, GPT2Model
+from transformers import initialization as init
 from transformers.models.gpt2.modeling_gpt2 import GPT2MLP, GPT2Attention, GPT2Block, GPT2PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
@@ -43,11 +46,21 @@ class TangleGPT2Block(GPT2Block):
         self.attn = TangleGPT2Attention(config, layer_idx)
         self.ln_2 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
         self.mlp = GPT2MLP(config.per_layer_config[layer_idx].n_inner or 4 * config.n_embd, config)
+        for part in (self.attn, self.mlp):
+            part.c_proj.ends_residual_path = True
 
 
 class TangleGPT2PreTrainedModel(GPT2PreTrainedModel):
     config: TangleGPT2Config
     _no_split_modules = ["TangleGPT2Block"]
+
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        # GPT-2 scales these when it comes to the attention or MLP around them. In custom code, transformers leaves modules out
+        # that have no parameters of their own.
+        if getattr(module, "ends_residual_path", False):
+            std = self.config.initializer_range / math.sqrt(2 * self.config.n_layer)
+            init.normal_(module.weight, mean=0.0, std=std)
 
 
 class TangleGPT2Model(TangleGPT2PreTrainedModel, GPT2Model):
