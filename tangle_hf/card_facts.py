@@ -12,6 +12,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from .analysis import format_cell
 from .cost import num_params
+from .search.arguments import settings_not_read
 from .search.methods import METHODS
 from .space import Architecture, SearchSpace
 
@@ -55,7 +56,9 @@ def _clock(seconds: float) -> str:
 
 def settings_text(settings: Mapping[str, Any]) -> str:
     """YAML of the settings that say how the weights came about."""
-    hidden = ("resume", "dry_run", "push_to_hub", "license")
+    hidden = ["resume", "dry_run", "push_to_hub", "license"]
+    if settings.get("method") in METHODS:  # fine-tuning has none
+        hidden += settings_not_read(METHODS[settings["method"]])
     shown = {k: v for k, v in settings.items() if v is not None and k not in hidden and not k.startswith("hub_")}
     return public(yaml.safe_dump(shown, sort_keys=False, default_flow_style=None).strip())
 
