@@ -71,7 +71,7 @@ def test_a_run_leaves_cards_that_parse_and_say_what_was_measured(run, kind):
     assert "arXiv:2312.10440" in text and "recipes/search" not in text.split("## Search\n")[0]
     assert str(run.parent) not in text and "/tmp" not in text, "folders of this machine"
     assert f"seed {settings['seed']}" in text and f"max_steps: {settings['max_steps']}" in text
-    assert "population_size" not in text and "arch_learning_rate" in text, "settings of other methods"
+    assert "population_size" not in text and "arch_adam_beta1" in text, "settings of other methods"
     assert ("max_params" in text) == (run.name == "vit") == bool([t for t in tables(text) if t[0][0] == "budget"])
 
 
