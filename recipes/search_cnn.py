@@ -21,8 +21,11 @@ from conv_spaces import build_supernet, check_settings, notation, trained
 from dry_run import dry_run
 from evaluation import accuracy
 from hub_arguments import SearchHubArguments
-from image_data import DataArguments, class_names, describe, load_images, resolve_image_size, split_for_search
+from image_arguments import ImageArguments, describe
+from image_classes import class_names
+from image_data import load_images, resolve_image_size
 from image_models import checkpoint_processor, set_classes
+from image_splits import split_for_search
 from image_transforms import (
     AugmentationArguments,
     evaluation_images,
@@ -44,10 +47,10 @@ from tangle_hf.table import look_up
 
 
 @dataclass
-class ConvDataArguments(DataArguments):
+class ConvImageArguments(ImageArguments):
     """Which images, with a size that the digits are enlarged to."""
 
-    image_size: int | None = default(DataArguments, "image_size", 16)
+    image_size: int | None = default(ImageArguments, "image_size", 16)
 
 
 @dataclass
@@ -64,7 +67,7 @@ class ConvSearchArguments(SearchArguments):
 
 def main(
     space: ConvSpaceArguments,
-    data: DataArguments,
+    data: ImageArguments,
     augmentation: AugmentationArguments,
     settings: SearchArguments,
     hub: SearchHubArguments,
@@ -170,7 +173,7 @@ if __name__ == "__main__":
         main(
             *parse(
                 ConvSpaceArguments,
-                ConvDataArguments,
+                ConvImageArguments,
                 SmallAugmentationArguments,
                 ConvSearchArguments,
                 SearchHubArguments,

@@ -20,16 +20,11 @@ from arguments import parse
 from dry_run import dry_run
 from evaluation import accuracy
 from hub_arguments import SearchHubArguments
-from image_data import (
-    DataArguments,
-    check_patches,
-    class_names,
-    describe,
-    load_images,
-    resolve_image_size,
-    split_for_search,
-)
-from image_models import checkpoint_processor, set_classes, set_image_size
+from image_arguments import ImageArguments, describe
+from image_classes import class_names
+from image_data import load_images, resolve_image_size
+from image_models import check_patches, checkpoint_processor, set_classes, set_image_size
+from image_splits import split_for_search
 from image_transforms import (
     AugmentationArguments,
     evaluation_images,
@@ -70,7 +65,7 @@ class SmallAugmentationArguments(AugmentationArguments):
 
 def main(
     space: ViTSpaceArguments,
-    data: DataArguments,
+    data: ImageArguments,
     augmentation: AugmentationArguments,
     settings: SearchArguments,
     hub: SearchHubArguments,
@@ -180,7 +175,7 @@ if __name__ == "__main__":
         main(
             *parse(
                 ViTSpaceArguments,
-                DataArguments,
+                ImageArguments,
                 SmallAugmentationArguments,
                 ImageSearchArguments,
                 SearchHubArguments,

@@ -7,6 +7,7 @@ from pydoc_data.topics import topics
 
 from datasets import Dataset, DatasetDict, IterableDataset, load_dataset
 from datasets.utils.logging import disable_progress_bar, enable_progress_bar
+from stream_splits import cut_stream, weight_twentieths
 from tokenizers import ByteLevelBPETokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
@@ -163,11 +164,7 @@ def split_for_search(blocks: Dataset | IterableDataset, train_portion: float, se
         ValueError: One part would be empty.
     """
     if isinstance(blocks, IterableDataset):
-        weights = round(20 * train_portion)
-        if not 0 < weights < 20:
-            raise ValueError(
-                f"train_portion={train_portion} leaves nothing of 20 blocks for one part; use 0.05 to 0.95"
-            )
+        weights = weight_twentieths(train_portion)
         parts = (lambda _, index: index % 20 < weights), (lambda _, index: index % 20 >= weights)
         plain = blocks.with_format(None)  # a filter of a formatted stream would format it twice
         return tuple(plain.filter(part, with_indices=True).with_format("torch") for part in parts)
@@ -233,18 +230,9 @@ def _only_text(part: Dataset | IterableDataset, name: str, column: str) -> Datas
 
 
 def _cut(train: Dataset | IterableDataset, name: str, column: str):
-    """The last 20th is cut out; of a stream, whose end is not known, about every 20th example.
-
-    A stream is cut by a checksum of the text, not by position: each process counts only the rows of its own shards, and
-    evaluation, which reads all shards, would meet rows that training has seen.
-    """
+    """The last 20th is cut out; of a stream, whose end is not known, about every 20th example."""
     if isinstance(train, IterableDataset):
-        rest = {"validation": 7, "test": 8}[name]  # two cuts of one stream must differ
-
-        def chosen(row):
-            return zlib.crc32(row[column].encode()) % 20 == rest
-
-        return train.filter(lambda row: not chosen(row)), train.filter(chosen)
+        return cut_stream(train, name, lambda row: zlib.crc32(row[column].encode()))
     kept = len(train) - max(1, len(train) // 20)
     if kept == 0:
         raise ValueError(

@@ -3,13 +3,13 @@
 import re
 from pathlib import Path
 
-import image_data
 import pytest
 import search_cnn
 import search_gpt
 import search_vit
 import torch
 from arguments import parse, read_config
+from image_arguments import ImageArguments
 from space_arguments import ConvSpaceArguments, SpaceArguments, ViTSpaceArguments
 from text_data import DataArguments
 
@@ -20,13 +20,13 @@ from tangle_hf.search import SearchArguments
 KINDS = (SpaceArguments, DataArguments, SearchArguments)
 IMAGE_KINDS = (
     ViTSpaceArguments,
-    image_data.DataArguments,
+    ImageArguments,
     search_vit.SmallAugmentationArguments,
     search_vit.ImageSearchArguments,
 )
 CONV_KINDS = (
     ConvSpaceArguments,
-    search_cnn.ConvDataArguments,
+    search_cnn.ConvImageArguments,
     search_vit.SmallAugmentationArguments,
     search_cnn.ConvSearchArguments,
 )
