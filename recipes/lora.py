@@ -4,7 +4,7 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
-from tangle_hf.card import public
+from tangle_hf.card_facts import public
 
 
 def with_adapters(model: PreTrainedModel, rank: int):

@@ -298,22 +298,9 @@ class SearchArguments(TwoStageArguments):
 
     def settings_without_effect(self) -> list[str]:
         """Settings that differ from their defaults and that the method does not read."""
-        method, names = self.resolved_method, []
-        if method.two_stage:
-            names += [f.name for f in fields(self) if f.name.startswith("arch_")]
-            names += ["budget_candidates", "unrolled"]
-        else:
-            names += [f.name for f in fields(TwoStageArguments) if f.name != "candidate_batches"]
-        if method.weights == "spos":
-            names.append("sandwich_paths")
-        if method.two_stage and method.choice != "es":
-            names += ["num_parents", "num_mutations", "num_crossovers"]
-        if method.choice == "rs":
-            names += ["mutation_prob", "whole_mutation_prob"]
-        if method.two_stage and method.choice != "nsga2":
-            names.append("nsga2_cost")
         defaults = {f.name: f.default for f in fields(self)}
-        return [name for name in names if getattr(self, name) != defaults[name]]
+        unread = settings_not_read(self.resolved_method)
+        return [name for name in unread if getattr(self, name) != defaults[name]]
 
     @property
     def limits_latency(self) -> bool:
@@ -331,3 +318,22 @@ class SearchArguments(TwoStageArguments):
         if self.arch_learning_rate is not None:
             return self.arch_learning_rate
         return min(0.05, 10 / max(1, self.max_steps - self.arch_warmup_steps))
+
+
+def settings_not_read(method: Method) -> list[str]:
+    """Names of the settings that are for other methods."""
+    names = []
+    if method.two_stage:
+        names += [f.name for f in fields(SearchArguments) if f.name.startswith("arch_")]
+        names += ["budget_candidates", "unrolled"]
+    else:
+        names += [f.name for f in fields(TwoStageArguments) if f.name != "candidate_batches"]
+    if method.weights == "spos":
+        names.append("sandwich_paths")
+    if method.two_stage and method.choice != "es":
+        names += ["num_parents", "num_mutations", "num_crossovers"]
+    if method.choice == "rs":
+        names += ["mutation_prob", "whole_mutation_prob"]
+    if method.two_stage and method.choice != "nsga2":
+        names.append("nsga2_cost")
+    return names

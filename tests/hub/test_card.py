@@ -11,7 +11,9 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from tangle_hf import Architecture, PerLayer, SearchSpace
 from tangle_hf.analysis import plot_architecture
-from tangle_hf.card import LOCAL_NAME, hub_name, layer_rows, public, write_card
+from tangle_hf.card import LOCAL_NAME, write_card
+from tangle_hf.card_facts import layer_rows, public
+from tangle_hf.card_front_matter import hub_name
 from tangle_hf.example_inputs import example_inputs
 from tangle_hf.export import export
 from tangle_hf.models.loading import load_supernet
@@ -69,6 +71,7 @@ def test_a_run_leaves_cards_that_parse_and_say_what_was_measured(run, kind):
     assert "arXiv:2312.10440" in text and "recipes/search" not in text.split("## Search\n")[0]
     assert str(run.parent) not in text and "/tmp" not in text, "folders of this machine"
     assert f"seed {settings['seed']}" in text and f"max_steps: {settings['max_steps']}" in text
+    assert "population_size" not in text and "arch_adam_beta1" in text, "settings of other methods"
     assert ("max_params" in text) == (run.name == "vit") == bool([t for t in tables(text) if t[0][0] == "budget"])
 
 

@@ -36,6 +36,7 @@ def test_a_published_supernet_is_sliced_by_others(hub, run, tmp_path, monkeypatc
     said = capsys.readouterr().out
     assert f'{CLASSES[family].__name__}.from_pretrained("me/{family}-supernet")' in said
     main(["export", f"me/{family}-supernet", "--form", "compact", "--output", "found"])
+    hub.requests.clear()
     main(["export", f"me/{family}-supernet", "--form", "compact", "--revision", "v1"])
     assert ("GET", f"/api/models/me/{family}-supernet/revision/v1") in hub.requests
     found = Architecture.from_json((run / "architecture.json").read_text())
