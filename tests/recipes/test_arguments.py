@@ -10,6 +10,7 @@ import search_vit
 import torch
 from arguments import parse, read_config
 from image_arguments import ImageArguments
+from image_search import SmallAugmentationArguments
 from space_arguments import ConvSpaceArguments, SpaceArguments, ViTSpaceArguments
 from text_data import DataArguments
 
@@ -21,13 +22,13 @@ KINDS = (SpaceArguments, DataArguments, SearchArguments)
 IMAGE_KINDS = (
     ViTSpaceArguments,
     ImageArguments,
-    search_vit.SmallAugmentationArguments,
+    SmallAugmentationArguments,
     search_vit.ImageSearchArguments,
 )
 CONV_KINDS = (
     ConvSpaceArguments,
     search_cnn.ConvImageArguments,
-    search_vit.SmallAugmentationArguments,
+    SmallAugmentationArguments,
     search_cnn.ConvSearchArguments,
 )
 CONFIGS = sorted((Path(__file__).parents[2] / "recipes" / "configs").glob("*.yaml"))

@@ -12,8 +12,9 @@ import torch
 from arguments import parse
 from conv_spaces import check_settings
 from hub_arguments import HubArguments
+from image_search import SmallAugmentationArguments
 from image_transforms import AugmentationArguments, cut_out
-from search_cnn import ConvImageArguments, ConvSearchArguments, SmallAugmentationArguments
+from search_cnn import ConvImageArguments, ConvSearchArguments
 from space_arguments import ConvSpaceArguments
 from training import RaiseDropPath
 from transformers import AutoModelForImageClassification

@@ -12,10 +12,10 @@ from arguments import parse
 from hub_arguments import SearchHubArguments
 from image_arguments import ImageArguments
 from image_data import load_images
+from image_search import SmallAugmentationArguments
 from image_splits import split_for_search
 from image_transforms import evaluation_images, image_processor
 from search_cnn import ConvImageArguments, ConvSearchArguments, main, supernet_for
-from search_vit import SmallAugmentationArguments
 from space_arguments import ConvSpaceArguments
 from transformers import AutoModelForImageClassification
 from transformers.utils import logging

@@ -16,9 +16,10 @@ from hub_arguments import SearchHubArguments
 from image_arguments import ImageArguments
 from image_data import load_images
 from image_files import open_image
+from image_search import SmallAugmentationArguments
 from image_transforms import EvaluationImages, TrainingImages, evaluation_images, image_processor
 from search_run import readable_errors
-from search_vit import ImageSearchArguments, SmallAugmentationArguments, build_supernet, main
+from search_vit import ImageSearchArguments, build_supernet, main
 from space_arguments import ViTSpaceArguments
 from transformers import AutoImageProcessor, AutoModelForImageClassification, ViTConfig, ViTForImageClassification
 
