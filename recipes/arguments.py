@@ -8,12 +8,18 @@ import argparse
 import difflib
 import types
 from collections.abc import Iterable
-from dataclasses import fields
+from dataclasses import field, fields
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 from transformers import HfArgumentParser
+
+
+def with_default(kind: type, name: str, value: Any):
+    """A field of these arguments, to be declared again with another default and the same help."""
+    (own,) = (item for item in fields(kind) if item.name == name)
+    return field(default=value, metadata=own.metadata)
 
 
 def parse(*dataclass_types: type, argv: list[str] | None = None, description: str | None = None) -> tuple:

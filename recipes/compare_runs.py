@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import evaluation
-import image_data
 import text_data
 import torch
 import yaml
+from image_arguments import ImageArguments
+from image_data import load_images
 from image_models import checkpoint_processor
 from image_transforms import AugmentationArguments, evaluation_images, training_images, use_soft_targets
 from torch import Tensor
@@ -132,15 +133,15 @@ def load_data(run: Run) -> Data:
 
 def data_settings(run: Run) -> dict[str, Any]:
     """Which data a run was of, and how they were made examples."""
-    kinds = (image_data.DataArguments, AugmentationArguments, text_data.DataArguments)
+    kinds = (ImageArguments, AugmentationArguments, text_data.DataArguments)
     names = {field.name for kind in kinds for field in fields(kind)} - FREE_IN_DATA
     return {name: value for name, value in run.settings.items() if name in names}
 
 
 def _images(run: Run) -> Data:
-    data, augmentation = _arguments(image_data.DataArguments, run), _arguments(AugmentationArguments, run)
+    data, augmentation = _arguments(ImageArguments, run), _arguments(AugmentationArguments, run)
     size = supernet_of(run.folder).config.image_size
-    splits = image_data.load_images(data)
+    splits = load_images(data)
     processor = checkpoint_processor(str(run.folder / "supernet"), data, size)
     held_out = {name: evaluation_images(splits[name], data, processor) for name in ("validation", "test")}
 

@@ -16,7 +16,6 @@ import sys
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
-import image_data
 import lora
 import text_data
 import torch
@@ -24,6 +23,7 @@ from accelerate import PartialState
 from accelerate.utils import set_seed
 from finetune_tasks import Task, language_task, parse_for_kind, vision_task
 from hub_arguments import HubArguments, command_line, hub_options
+from image_arguments import ImageArguments
 from image_transforms import AugmentationArguments
 from run_folder import check_run_folder, write_config, write_json
 from training import TrainingSettings, train, training_arguments
@@ -101,7 +101,7 @@ class FinetuneArguments(TrainingSettings):
 def main(
     settings: FinetuneArguments,
     hub: HubArguments,
-    data: text_data.DataArguments | image_data.DataArguments,
+    data: text_data.DataArguments | ImageArguments,
     *augmentation: AugmentationArguments,
 ) -> None:
     """All modes and seeds, one after another, and the table."""

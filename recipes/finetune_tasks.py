@@ -4,11 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import evaluation
-import image_data
 import text_data
 import torch
 from arguments import parse
-from image_models import checkpoint_processor, from_scratch, names_of, set_classes, set_image_size
+from image_arguments import ImageArguments, describe
+from image_classes import class_names
+from image_data import load_images
+from image_models import check_patches, checkpoint_processor, from_scratch, names_of, set_classes, set_image_size
 from image_transforms import AugmentationArguments, evaluation_images, training_images, use_soft_targets
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
@@ -48,7 +50,7 @@ def vision_task(
     checkpoint: str,
     remote_code: bool,
     modes: list[str],
-    data: image_data.DataArguments,
+    data: ImageArguments,
     augmentation: AugmentationArguments,
 ) -> Task:
     """An image classifier on images.
@@ -65,15 +67,15 @@ def vision_task(
             f"{checkpoint} takes {config.num_channels} channels, num_channels={data.num_channels}; use --num_channels "
             f"{config.num_channels}"
         )
-    splits = image_data.load_images(data)
-    names, size = image_data.class_names(splits), data.image_size or config.image_size
+    splits = load_images(data)
+    names, size = class_names(splits), data.image_size or config.image_size
     if "inherit" in modes and names_of(config) != names:
         raise ValueError(
             f"{checkpoint} has classes {names_of(config)[:10]}, the data {names[:10]} ({config.num_labels} and "
             f"{len(names)} in all): as it was cut out it can only tell its own classes apart, in their own order; leave "
             "inherit out of --mode"
         )
-    image_data.check_patches(size, getattr(config, "patch_size", 1))  # convolutional nets have no patches
+    check_patches(size, getattr(config, "patch_size", 1))  # convolutional nets have no patches
     processor = checkpoint_processor(checkpoint, data, size)
     held_out = {name: evaluation_images(splits[name], data, processor) for name in ("validation", "test")}
 
@@ -89,7 +91,7 @@ def vision_task(
 
     return Task(
         "image-classification",
-        image_data.describe(data),
+        describe(data),
         "accuracy",
         processor,
         lambda seed: training_images(splits["train"], data, augmentation, processor, size, seed),
@@ -159,7 +161,7 @@ def parse_for_kind(argv: list[str], script: str, description: str, *own: type) -
     Raises:
         ValueError: The first word is neither vision nor language, or as `arguments.parse`.
     """
-    kinds = {"vision": (image_data.DataArguments, AugmentationArguments), "language": (text_data.DataArguments,)}
+    kinds = {"vision": (ImageArguments, AugmentationArguments), "language": (text_data.DataArguments,)}
     if argv and argv[0] in ("-h", "--help"):
         print(description)
         raise SystemExit(0)

@@ -3,7 +3,7 @@
 import copy
 
 import torch
-from image_data import DataArguments, check_patches
+from image_arguments import ImageArguments
 from image_transforms import image_processor, resize_settings
 from torch import nn
 from transformers import AutoImageProcessor, AutoModelForImageClassification, PreTrainedConfig, PreTrainedModel
@@ -40,6 +40,20 @@ def set_classes(model: PreTrainedModel, names: list[str]) -> None:
     model.num_labels = len(names)
     model.classifier = nn.Linear(head.in_features, len(names), device=head.weight.device, dtype=head.weight.dtype)
     model._init_weights(model.classifier)
+
+
+def check_patches(image_size: int, patch_size: int) -> None:
+    """Refuses a patch size that does not divide the image.
+
+    Raises:
+        ValueError: So.
+    """
+    if patch_size < 1 or image_size % patch_size:
+        allowed = [size for size in range(1, image_size + 1) if image_size % size == 0]
+        raise ValueError(
+            f"patches of {patch_size} pixels do not divide an image of {image_size}; use a patch size of {allowed}, or "
+            f"an image size that is a multiple of {patch_size}"
+        )
 
 
 @torch.no_grad()
@@ -84,7 +98,7 @@ def from_scratch(config: PreTrainedConfig, names: list[str], image_size: int, re
     return AutoModelForImageClassification.from_config(config, trust_remote_code=remote_code)
 
 
-def checkpoint_processor(checkpoint: str, data: DataArguments, image_size: int):
+def checkpoint_processor(checkpoint: str, data: ImageArguments, image_size: int):
     """The checkpoint's image processor, changed only where the size or the data arguments ask for it; a new one without.
 
     Args:

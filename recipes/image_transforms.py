@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 import torch
 from datasets import Dataset, IterableDataset
-from image_data import DataArguments, open_image, to_channels
+from image_arguments import ImageArguments
+from image_files import open_image, to_channels
 from PIL.Image import Image
 from torch import Tensor
 from torchvision.transforms import v2
@@ -77,7 +78,7 @@ class AugmentationArguments:
             raise ValueError(f"label_smoothing={self.label_smoothing} must be at least 0 and below 1")
 
 
-def image_processor(arguments: DataArguments, image_size: int) -> ViTImageProcessor:
+def image_processor(arguments: ImageArguments, image_size: int) -> ViTImageProcessor:
     """The processor that evaluation uses and an export carries: resize, perhaps a centre crop, scale to [0, 1], normalise.
 
     Args:
@@ -212,7 +213,7 @@ class EvaluationImages(torch.utils.data.Dataset):
 
 def training_images(
     images: Dataset | IterableDataset,
-    data: DataArguments,
+    data: ImageArguments,
     arguments: AugmentationArguments,
     processor: ViTImageProcessor,
     image_size: int,
@@ -251,7 +252,7 @@ def training_images(
 
 
 def evaluation_images(
-    images: Dataset | IterableDataset, data: DataArguments, processor: ViTImageProcessor
+    images: Dataset | IterableDataset, data: ImageArguments, processor: ViTImageProcessor
 ) -> EvaluationImages | IterableDataset:
     """Examples as the exported processor will make them: `EvaluationImages`, or a stream of the same."""
     if not isinstance(images, IterableDataset):

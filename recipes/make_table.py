@@ -22,7 +22,8 @@ from accelerate.utils import set_seed
 from arguments import parse
 from conv_spaces import build_supernet
 from evaluation import accuracy
-from image_data import class_names, load_images, resolve_image_size
+from image_classes import class_names
+from image_data import load_images, resolve_image_size
 from image_transforms import (
     AugmentationArguments,
     evaluation_images,
@@ -31,7 +32,7 @@ from image_transforms import (
     use_soft_targets,
 )
 from run_folder import check_run_folder, write_config
-from search_cnn import ConvDataArguments
+from search_cnn import ConvImageArguments
 from search_run import readable_errors
 from space_arguments import ConvSpaceArguments
 from tqdm.auto import tqdm
@@ -84,7 +85,7 @@ class TableArguments(TrainingSettings):
 
 
 def main(
-    space: ConvSpaceArguments, data: ConvDataArguments, augmentation: AugmentationArguments, settings: TableArguments
+    space: ConvSpaceArguments, data: ConvImageArguments, augmentation: AugmentationArguments, settings: TableArguments
 ) -> None:
     """Trains one net after the other."""
     run_dir = Path(settings.output_dir)
@@ -176,4 +177,6 @@ def whole_rows(path: Path) -> list[dict]:
 
 if __name__ == "__main__":
     with readable_errors():
-        main(*parse(ConvSpaceArguments, ConvDataArguments, AugmentationArguments, TableArguments, description=__doc__))
+        main(
+            *parse(ConvSpaceArguments, ConvImageArguments, AugmentationArguments, TableArguments, description=__doc__)
+        )

@@ -16,23 +16,23 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 
 import torch
-from arguments import parse
+from arguments import parse, with_default
 from conv_spaces import build_supernet, check_settings, notation, trained
 from dry_run import dry_run
 from evaluation import accuracy
 from hub_arguments import SearchHubArguments
-from image_data import DataArguments, class_names, describe, load_images, resolve_image_size, split_for_search
-from image_models import checkpoint_processor, set_classes
+from image_arguments import ImageArguments, describe
+from image_models import set_classes
+from image_search import SmallAugmentationArguments, first_images, load_for_search, made_up_image, processor_for
+from image_splits import split_for_search
 from image_transforms import (
     AugmentationArguments,
     evaluation_images,
-    image_processor,
     training_images,
     use_soft_targets,
 )
 from search_run import readable_errors, run, start
 from search_task import SearchTask
-from search_vit import SmallAugmentationArguments, default
 from space_arguments import ConvSpaceArguments
 from transformers import PreTrainedModel
 
@@ -44,27 +44,27 @@ from tangle_hf.table import look_up
 
 
 @dataclass
-class ConvDataArguments(DataArguments):
+class ConvImageArguments(ImageArguments):
     """Which images, with a size that the digits are enlarged to."""
 
-    image_size: int | None = default(DataArguments, "image_size", 16)
+    image_size: int | None = with_default(ImageArguments, "image_size", 16)
 
 
 @dataclass
 class ConvSearchArguments(SearchArguments):
     """The trainer's settings, with defaults for small convolutional nets."""
 
-    output_dir: str = default(SearchArguments, "output_dir", "runs/search_cnn")
-    max_steps: int = default(SearchArguments, "max_steps", 400)
-    per_device_batch_size: int = default(SearchArguments, "per_device_batch_size", 64)
-    learning_rate: float = default(SearchArguments, "learning_rate", 1e-3)
-    min_learning_rate: float = default(SearchArguments, "min_learning_rate", 1e-4)
-    weight_decay: float = default(SearchArguments, "weight_decay", 5e-4)
+    output_dir: str = with_default(SearchArguments, "output_dir", "runs/search_cnn")
+    max_steps: int = with_default(SearchArguments, "max_steps", 400)
+    per_device_batch_size: int = with_default(SearchArguments, "per_device_batch_size", 64)
+    learning_rate: float = with_default(SearchArguments, "learning_rate", 1e-3)
+    min_learning_rate: float = with_default(SearchArguments, "min_learning_rate", 1e-4)
+    weight_decay: float = with_default(SearchArguments, "weight_decay", 5e-4)
 
 
 def main(
     space: ConvSpaceArguments,
-    data: DataArguments,
+    data: ImageArguments,
     augmentation: AugmentationArguments,
     settings: SearchArguments,
     hub: SearchHubArguments,
@@ -73,26 +73,14 @@ def main(
     resolved = {**asdict(space), **asdict(data), **asdict(augmentation), **asdict(settings), **asdict(hub)}
     accelerator = start(settings, hub, resolved)
     batch_size, seed = settings.per_device_batch_size, settings.seed
-    if settings.dry_run and data.classes and data.image_size:  # needs no images
-        names, image_size = [str(number) for number in range(data.classes)], data.image_size
-    else:
-        with accelerator.main_process_first():
-            splits = load_images(data)
-        names, image_size = class_names(splits), resolve_image_size(data, splits)
+    splits, names, image_size = load_for_search(data, settings.dry_run, accelerator)
     supernet, table = supernet_for(space, data.num_channels, image_size, names), trained(space)
     check_settings(supernet, settings)
     if settings.dry_run:
-
-        def example(generator: torch.Generator) -> dict[str, torch.Tensor]:
-            pixels = torch.randn(data.num_channels, image_size, image_size, generator=generator)
-            return {"pixel_values": pixels, "labels": torch.randint(len(names), (), generator=generator)}
-
+        example = made_up_image(data.num_channels, image_size, len(names))
         return dry_run(supernet, settings, accelerator, example, "images")
 
-    if space.start_from is None:
-        processor = image_processor(data, image_size)
-    else:
-        processor = checkpoint_processor(space.start_from, data, image_size)
+    processor = processor_for(space.start_from, data, image_size)
     weights, architecture = split_for_search(splits["train"], settings.train_portion, seed)
     held_out = {name: evaluation_images(splits[name], data, processor) for name in ("validation", "test")}
     own = evaluation_images(weights, data, processor)
@@ -129,17 +117,17 @@ def main(
         return {"test loss": scores["loss"], "accuracy in %": 100 * scores["accuracy"]}
 
     task = SearchTask(
-        "image-classification",
-        processor,
-        training_images(weights, data, augmentation, processor, image_size, seed),
-        evaluation_images(architecture, data, processor),
-        held_out["validation"],
-        score,
-        test,
-        lambda arch: {"FLOPs/image": flops(supernet.space, arch, supernet.config), **known(arch)},
-        {"pixel_values": torch.stack([row["pixel_values"] for row in islice(held_out["test"], 8)])},
-        "image",
-        describe(data),
+        pipeline="image-classification",
+        processor=processor,
+        train_data=training_images(weights, data, augmentation, processor, image_size, seed),
+        arch_data=evaluation_images(architecture, data, processor),
+        validation_data=held_out["validation"],
+        score=score,
+        test=test,
+        compute=lambda arch: {"FLOPs/image": flops(supernet.space, arch, supernet.config), **known(arch)},
+        sample=first_images(held_out["test"]),
+        example="image",
+        data=describe(data),
         settle=lambda arch: recalibrate(supernet, batches(space.recalibration_batches), one_hot(supernet.space, arch)),
         notation=notation(supernet),
     )
@@ -170,7 +158,7 @@ if __name__ == "__main__":
         main(
             *parse(
                 ConvSpaceArguments,
-                ConvDataArguments,
+                ConvImageArguments,
                 SmallAugmentationArguments,
                 ConvSearchArguments,
                 SearchHubArguments,

@@ -54,20 +54,20 @@ def main(space: SpaceArguments, data: DataArguments, settings: SearchArguments, 
         return {"test loss": scores["loss"], "perplexity": scores["perplexity"]}
 
     task = SearchTask(
-        "text-generation",
-        tokenizer,
-        train_data,
-        arch_data,
-        blocks["validation"],
-        lambda data, batches, **chosen: perplexity(supernet, data, batch_size, batches, **chosen),
-        test,
-        lambda arch: {
+        pipeline="text-generation",
+        processor=tokenizer,
+        train_data=train_data,
+        arch_data=arch_data,
+        validation_data=blocks["validation"],
+        score=lambda data, batches, **chosen: perplexity(supernet, data, batch_size, batches, **chosen),
+        test=test,
+        compute=lambda arch: {
             "FLOPs/token": flops(supernet.space, arch, supernet.config, sequence_length=block_size) // block_size
         },
-        {"input_ids": next(iter(blocks["test"]))["input_ids"][None]},
-        "block",
-        describe(data),
-        block_size,
+        sample={"input_ids": next(iter(blocks["test"]))["input_ids"][None]},
+        example="block",
+        data=describe(data),
+        sequence_length=block_size,
     )
     run(supernet, task, settings, hub, accelerator, resolved)
 

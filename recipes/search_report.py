@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from tangle_hf import num_params, one_hot
 from tangle_hf.analysis import format_table, plot_losses, read_metrics
-from tangle_hf.export import export
+from tangle_hf.export import Export, export
 from tangle_hf.search import SearchArguments
 from tangle_hf.space import Architecture
 
@@ -66,6 +66,11 @@ def report(
         limit_ms = found.results["budgets"].get("max_latency_ms")
         results["latency"] = compare_latency(supernet, timed, settings, task.sequence_length, limit_ms)
     write_json(run_dir / "results.json", results)
+    _print_report(results, arch, written, task)
+
+
+def _print_report(results: dict, arch: Architecture, written: Export, task: SearchTask) -> None:
+    """What was found, how surely, at which cost, and how to load it."""
     if task.notation:
         print(f"\n{results['notation']}")
     print(f"\nfound: {arch}")
@@ -76,7 +81,7 @@ def report(
             f"best of {results['candidates_evaluated']:,} candidates, each evaluated on "
             f"{results['candidate_examples']:,} {task.example}s"
         )
-    print(f"search cost: {found.cost:,.1f} training steps of the largest model")
+    print(f"search cost: {results['search_cost']:,.1f} training steps of the largest model")
     print_budgets(results["budgets"], task)
     print(
         f"reloaded files against the supernet: logits differ by {written.difference:.1e} of {written.scale:.1e} at most"

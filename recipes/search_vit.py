@@ -12,28 +12,19 @@ The weights train on augmented images. The architecture parameters, and every sc
 processor makes them. Continue a stopped run with the same command and --resume.
 """
 
-from dataclasses import asdict, dataclass, field, fields
-from itertools import islice
+from dataclasses import asdict, dataclass
 
-import torch
-from arguments import parse
+from arguments import parse, with_default
 from dry_run import dry_run
 from evaluation import accuracy
 from hub_arguments import SearchHubArguments
-from image_data import (
-    DataArguments,
-    check_patches,
-    class_names,
-    describe,
-    load_images,
-    resolve_image_size,
-    split_for_search,
-)
-from image_models import checkpoint_processor, set_classes, set_image_size
+from image_arguments import ImageArguments, describe
+from image_models import check_patches, set_classes, set_image_size
+from image_search import SmallAugmentationArguments, first_images, load_for_search, made_up_image, processor_for
+from image_splits import split_for_search
 from image_transforms import (
     AugmentationArguments,
     evaluation_images,
-    image_processor,
     training_images,
     use_soft_targets,
 )
@@ -45,32 +36,19 @@ from tangle_hf import ElasticViTConfig, ElasticViTForImageClassification, flops
 from tangle_hf.search import SearchArguments
 
 
-def default(kind: type, name: str, value):
-    """A field of these arguments with another default and the same help."""
-    (own,) = (item for item in fields(kind) if item.name == name)
-    return field(default=value, metadata=own.metadata)
-
-
 @dataclass
 class ImageSearchArguments(SearchArguments):
     """The trainer's settings, with defaults for images."""
 
-    output_dir: str = default(SearchArguments, "output_dir", "runs/search_vit")
-    max_steps: int = default(SearchArguments, "max_steps", 600)
-    per_device_batch_size: int = default(SearchArguments, "per_device_batch_size", 64)
-    weight_decay: float = default(SearchArguments, "weight_decay", 0.05)
-
-
-@dataclass
-class SmallAugmentationArguments(AugmentationArguments):
-    """Augmentation, with a default for images as small as the embedded ones."""
-
-    crop_min_scale: float = default(AugmentationArguments, "crop_min_scale", 0.8)
+    output_dir: str = with_default(SearchArguments, "output_dir", "runs/search_vit")
+    max_steps: int = with_default(SearchArguments, "max_steps", 600)
+    per_device_batch_size: int = with_default(SearchArguments, "per_device_batch_size", 64)
+    weight_decay: float = with_default(SearchArguments, "weight_decay", 0.05)
 
 
 def main(
     space: ViTSpaceArguments,
-    data: DataArguments,
+    data: ImageArguments,
     augmentation: AugmentationArguments,
     settings: SearchArguments,
     hub: SearchHubArguments,
@@ -84,25 +62,13 @@ def main(
     resolved = {**asdict(space), **asdict(data), **asdict(augmentation), **asdict(settings), **asdict(hub)}
     accelerator = start(settings, hub, resolved)
     batch_size, seed = settings.per_device_batch_size, settings.seed
-    if settings.dry_run and data.classes and data.image_size:  # needs no images
-        names, image_size = [str(number) for number in range(data.classes)], data.image_size
-    else:
-        with accelerator.main_process_first():
-            splits = load_images(data)
-        names, image_size = class_names(splits), resolve_image_size(data, splits)
+    splits, names, image_size = load_for_search(data, settings.dry_run, accelerator)
     supernet = build_supernet(space, data.num_channels, image_size, names)
     if settings.dry_run:
-
-        def example(generator: torch.Generator) -> dict[str, torch.Tensor]:
-            pixels = torch.randn(data.num_channels, image_size, image_size, generator=generator)
-            return {"pixel_values": pixels, "labels": torch.randint(len(names), (), generator=generator)}
-
+        example = made_up_image(data.num_channels, image_size, len(names))
         return dry_run(supernet, settings, accelerator, example, "images")
 
-    if space.start_from is None:
-        processor = image_processor(data, image_size)
-    else:
-        processor = checkpoint_processor(space.start_from, data, image_size)
+    processor = processor_for(space.start_from, data, image_size)
     weights, architecture = split_for_search(splits["train"], settings.train_portion, seed)
     held_out = {name: evaluation_images(splits[name], data, processor) for name in ("validation", "test")}
 
@@ -111,17 +77,17 @@ def main(
         return {"test loss": scores["loss"], "accuracy in %": 100 * scores["accuracy"]}
 
     task = SearchTask(
-        "image-classification",
-        processor,
-        training_images(weights, data, augmentation, processor, image_size, seed),
-        evaluation_images(architecture, data, processor),
-        held_out["validation"],
-        lambda images, batches, **chosen: accuracy(supernet, images, batch_size, batches, **chosen),
-        test,
-        lambda arch: {"FLOPs/image": flops(supernet.space, arch, supernet.config)},
-        {"pixel_values": torch.stack([row["pixel_values"] for row in islice(held_out["test"], 8)])},
-        "image",
-        describe(data),
+        pipeline="image-classification",
+        processor=processor,
+        train_data=training_images(weights, data, augmentation, processor, image_size, seed),
+        arch_data=evaluation_images(architecture, data, processor),
+        validation_data=held_out["validation"],
+        score=lambda images, batches, **chosen: accuracy(supernet, images, batch_size, batches, **chosen),
+        test=test,
+        compute=lambda arch: {"FLOPs/image": flops(supernet.space, arch, supernet.config)},
+        sample=first_images(held_out["test"]),
+        example="image",
+        data=describe(data),
     )
     run(supernet, task, settings, hub, accelerator, resolved)
 
@@ -180,7 +146,7 @@ if __name__ == "__main__":
         main(
             *parse(
                 ViTSpaceArguments,
-                DataArguments,
+                ImageArguments,
                 SmallAugmentationArguments,
                 ImageSearchArguments,
                 SearchHubArguments,

@@ -6,7 +6,9 @@ from pathlib import Path
 from pydoc_data.topics import topics
 
 from datasets import Dataset, DatasetDict, IterableDataset, load_dataset
+from datasets.exceptions import DatasetGenerationError
 from datasets.utils.logging import disable_progress_bar, enable_progress_bar
+from stream_splits import cut_stream, weight_twentieths
 from tokenizers import ByteLevelBPETokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
@@ -67,7 +69,7 @@ def load_texts(arguments: DataArguments) -> dict[str, Dataset | IterableDataset]
     """The texts of "train", "validation" and "test"; a missing split is cut out of train, the last 20th.
 
     Raises:
-        ValueError: A file or dataset cannot be read, or it has no such text column.
+        ValueError: A file or dataset cannot be read or is empty, it has no such text column, or nulls in it.
     """
     if arguments.dataset is None and arguments.train_file is None:
         ordered = [topics[name] for name in sorted(topics)]
@@ -77,7 +79,7 @@ def load_texts(arguments: DataArguments) -> dict[str, Dataset | IterableDataset]
         splits = {name: Dataset.from_dict({arguments.text_column: texts}) for name, texts in parts.items()}
         return {name: part.to_iterable_dataset() for name, part in splits.items()} if arguments.streaming else splits
     splits = _from_files(arguments) if arguments.train_file else _from_dataset(arguments)
-    splits = {name: _only_text(part, name, arguments.text_column) for name, part in splits.items()}
+    splits = {name: _only_text(part, name, arguments) for name, part in splits.items()}
     for name in ("validation", "test"):
         if name not in splits:
             splits["train"], splits[name] = _cut(splits["train"], name, arguments.text_column)
@@ -163,11 +165,7 @@ def split_for_search(blocks: Dataset | IterableDataset, train_portion: float, se
         ValueError: One part would be empty.
     """
     if isinstance(blocks, IterableDataset):
-        weights = round(20 * train_portion)
-        if not 0 < weights < 20:
-            raise ValueError(
-                f"train_portion={train_portion} leaves nothing of 20 blocks for one part; use 0.05 to 0.95"
-            )
+        weights = weight_twentieths(train_portion)
         parts = (lambda _, index: index % 20 < weights), (lambda _, index: index % 20 >= weights)
         plain = blocks.with_format(None)  # a filter of a formatted stream would format it twice
         return tuple(plain.filter(part, with_indices=True).with_format("torch") for part in parts)
@@ -179,22 +177,24 @@ def split_for_search(blocks: Dataset | IterableDataset, train_portion: float, se
 
 
 def _from_files(arguments: DataArguments) -> dict[str, Dataset | IterableDataset]:
-    names = {"train": arguments.train_file, "validation": arguments.validation_file, "test": arguments.test_file}
-    splits = {}
+    files = {"train": arguments.train_file, "validation": arguments.validation_file, "test": arguments.test_file}
     disable_progress_bar()
-    for split, file in names.items():
-        if file is None:
-            continue
-        path = Path(file)
-        if not path.is_file() or path.suffix not in BUILDERS:
-            raise ValueError(f"{split}_file={file} must be an existing file ending in {', '.join(BUILDERS)}")
-        # Line by line, with the newlines: nothing of the text is lost, and no file is held in memory as one string.
-        options = {"keep_linebreaks": True} if path.suffix == ".txt" else {}
-        loaded = load_dataset(
-            BUILDERS[path.suffix], data_files={split: str(path)}, split=split, streaming=arguments.streaming, **options
+    return {name: _read_file(name, Path(file), arguments) for name, file in files.items() if file is not None}
+
+
+def _read_file(name: str, path: Path, arguments: DataArguments) -> Dataset | IterableDataset:
+    if not path.is_file() or path.suffix not in BUILDERS:
+        raise ValueError(f"{name}_file={path} must be an existing file ending in {', '.join(BUILDERS)}")
+    if path.stat().st_size == 0:  # each builder has an error of its own for this
+        raise ValueError(f"{name}_file={path} is empty; give at least one text")
+    # Line by line, with the newlines: nothing of the text is lost, and no file is held in memory as one string.
+    options = {"keep_linebreaks": True} if path.suffix == ".txt" else {}
+    try:
+        return load_dataset(
+            BUILDERS[path.suffix], data_files={name: str(path)}, split=name, streaming=arguments.streaming, **options
         )
-        splits[split] = loaded
-    return splits
+    except (ValueError, DatasetGenerationError) as error:
+        raise ValueError(f"{name}_file={path} could not be read ({error.__cause__ or error}); repair it") from error
 
 
 def _from_dataset(arguments: DataArguments) -> dict[str, Dataset | IterableDataset]:
@@ -202,10 +202,10 @@ def _from_dataset(arguments: DataArguments) -> dict[str, Dataset | IterableDatas
     options = {"keep_linebreaks": True} if _is_text_folder(arguments.dataset) else {}
     try:
         found = load_dataset(arguments.dataset, arguments.dataset_config, streaming=arguments.streaming, **options)
-    except (OSError, ConnectionError) as error:
+    except (OSError, ConnectionError, ValueError, DatasetGenerationError) as error:
         raise ValueError(
-            f"dataset {arguments.dataset!r} could not be reached ({error}); check the name and the network, or give "
-            "local files with --train_file"
+            f"dataset {arguments.dataset!r} could not be loaded ({error.__cause__ or error}); check the name and the "
+            "network, or give local files with --train_file"
         ) from error
     renamed = {"valid": "validation", "dev": "validation"}
     splits: DatasetDict | dict = {renamed.get(name, name): part for name, part in found.items()}
@@ -222,29 +222,37 @@ def _is_text_folder(dataset: str | None) -> bool:
     return ".txt" in endings and not endings & {".json", ".jsonl", ".parquet", ".csv", ".arrow"}
 
 
-def _only_text(part: Dataset | IterableDataset, name: str, column: str) -> Dataset | IterableDataset:
-    """The text column alone; a stream that does not know its columns yet tells them with its first row."""
-    columns = part.column_names or list(next(iter(part), {}))
+def _only_text(part: Dataset | IterableDataset, name: str, arguments: DataArguments) -> Dataset | IterableDataset:
+    """The text column alone, refused where a text is missing; a stream tells of that when it comes to it."""
+    file, column = getattr(arguments, f"{name}_file"), arguments.text_column
+    source = f"{name}_file={file}" if file else f"the {name} split of dataset {arguments.dataset!r}"
+    try:
+        columns = part.column_names or list(next(iter(part), {}))  # some streams know them with the first row only
+    except (ValueError, DatasetGenerationError) as error:
+        raise ValueError(f"{source} could not be read ({error.__cause__ or error}); repair it") from error
     if not columns:
-        raise ValueError(f"the {name} data is empty; give at least one text")
+        raise ValueError(f"{source} is empty; give at least one text")
     if column not in columns:
-        raise ValueError(f"the {name} data has columns {columns}, none is {column!r}; use --text_column")
-    return part.select_columns([column])
+        raise ValueError(f"{source} has columns {columns}, none is {column!r}; use --text_column")
+    text = part.select_columns([column])
+    null = f"a null in column {column!r}, where a text should be; remove such rows"
+
+    def has_text(row: dict) -> bool:
+        if row[column] is None:
+            raise ValueError(f"{source} has {null}")
+        return True
+
+    if isinstance(text, IterableDataset):
+        return text.filter(has_text)
+    if missing := text.data.column(column).null_count:
+        raise ValueError(f"{source} has {missing} of {len(text)} rows with {null}")
+    return text
 
 
 def _cut(train: Dataset | IterableDataset, name: str, column: str):
-    """The last 20th is cut out; of a stream, whose end is not known, about every 20th example.
-
-    A stream is cut by a checksum of the text, not by position: each process counts only the rows of its own shards, and
-    evaluation, which reads all shards, would meet rows that training has seen.
-    """
+    """The last 20th is cut out; of a stream, whose end is not known, about every 20th example."""
     if isinstance(train, IterableDataset):
-        rest = {"validation": 7, "test": 8}[name]  # two cuts of one stream must differ
-
-        def chosen(row):
-            return zlib.crc32(row[column].encode()) % 20 == rest
-
-        return train.filter(lambda row: not chosen(row)), train.filter(chosen)
+        return cut_stream(train, name, lambda row: zlib.crc32(row[column].encode()))
     kept = len(train) - max(1, len(train) // 20)
     if kept == 0:
         raise ValueError(

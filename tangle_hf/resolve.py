@@ -20,7 +20,7 @@ from .export import EXPORT, Export, export
 from .files import check_replaceable
 from .latency import build_nets, conditions, measure
 from .latency_profile import compare
-from .latency_table import check_latency_table, load_latency_table
+from .latency_table import LatencyTable, check_latency_table, load_latency_table
 from .models.loading import load_processor, load_supernet
 from .recalibrate import batch_norms, recalibrate
 from .samplers import SAMPLERS, sampler
@@ -96,22 +96,14 @@ def resolve(
     if unknown := budgets.keys() - set(kinds):
         raise ValueError(f"{sorted(unknown)} are not budgets; choose from {kinds}")
     settings = _settings(run_dir)
-    if settings["method"] not in SAMPLERS:
-        raise ValueError(
-            f"the run in {run_dir} used {settings['method']}, which trains no distribution to discretise again; its "
-            "candidates.jsonl has every architecture that it scored"
-        )
     method = sampler(settings["method"])
-    supernet = load_supernet(supernet_folder(run_dir)).eval()
-    table = None
+    supernet, table = load_supernet(supernet_folder(run_dir)).eval(), None
     if "max_latency_ms" in budgets:
         table = load_latency_table(latency_table or run_dir / "latency_table.json")
-        timed = {name: table.conditions[name] for name in ("batch_size", "sequence_length")}
         if table.conditions["device"] == _accelerator():
             supernet.to(_accelerator())
-        check_latency_table(
-            table, supernet.space, conditions(supernet, **timed), allow_other=allow_other_latency_table
-        )
+        here = conditions(supernet, **_timed_inputs(table))
+        check_latency_table(table, supernet.space, here, allow_other=allow_other_latency_table)
     limits = make_budgets(supernet.config, **budgets, latency_table=table, sequence_length=_block_size(settings))
     arch_parameters = _arch_parameters(run_dir, settings, supernet, limits)
     shares, count = arch_parameters.probabilities(method), 1 if loss is None else count
@@ -125,7 +117,8 @@ def resolve(
     written = export(supernet, arch, folder, inputs, form, processor)
     latency = None
     if table is not None:
-        (ms,) = measure(build_nets(supernet, [arch], written.form), example_inputs(supernet, **timed), progress=False)
+        timed = example_inputs(supernet, **_timed_inputs(table))
+        (ms,) = measure(build_nets(supernet, [arch], written.form), timed, progress=False)
         latency = compare(table, arch, ms)
     return Resolved(candidates[0], {b.cost: b.in_units(b.limit) for b in limits}, written, latency)
 
@@ -135,6 +128,11 @@ def _recalibrate(supernet: PreTrainedModel, arch: Architecture, batches: Iterabl
         recalibrate(supernet, batches, one_hot(supernet.space, arch))
     elif batch_norms(supernet):
         logger.warning("the batch norms keep the statistics of the saved supernet; pass batches to recalibrate them")
+
+
+def _timed_inputs(table: LatencyTable) -> dict[str, int | None]:
+    """What nets were timed on, as arguments of `example_inputs` and `conditions`."""
+    return {name: table.conditions[name] for name in ("batch_size", "sequence_length")}
 
 
 def _accelerator() -> str | None:
@@ -233,6 +231,11 @@ def _settings(run_dir: Path) -> dict:
         settings |= yaml.safe_load((run_dir / "config.yaml").read_text())
     if "method" not in settings:
         raise ValueError(f"{run_dir / ARCH_PARAMETERS} does not say which method trained it; resolve the run itself")
+    if settings["method"] not in SAMPLERS:
+        raise ValueError(
+            f"the run in {run_dir} used {settings['method']}, which trains no distribution to discretise again; its "
+            "candidates.jsonl has every architecture that it scored"
+        )
     return settings
 
 

@@ -46,7 +46,8 @@ class Architecture:
 
     Values are attributes (`arch.n_embd`). A per-layer dimension is a tuple with exactly as many values as the
     architecture has layers; a longer input is cut. Where stages have depths of their own it has a value for every layer
-    that a stage could have, None for those that do not exist. So these never matter for equality or hash.
+    that a stage could have, None for those that do not exist. So these never matter for equality or hash. A whole number
+    that is written as 16.0, as some programs write JSON, is 16: a model takes no other for its sizes.
 
     Args:
         values: Dimension name -> value, or a sequence of values for a per-layer dimension.
@@ -57,7 +58,10 @@ class Architecture:
 
     def __init__(self, values: Mapping[str, Value] | None = None, /, **named: Value):
         values = {**(values or {}), **named}
-        values = {name: value if isinstance(value, Choice) else tuple(value) for name, value in values.items()}
+        values = {
+            name: _whole(value) if isinstance(value, Choice) else tuple(map(_whole, value))
+            for name, value in values.items()
+        }
         depth_name = next((name for name in DEPTH_NAMES if name in values), None)
         for name, value in values.items():
             if depth_name not in (None, name) and isinstance(value, tuple):
@@ -336,6 +340,10 @@ def _existing(name: str, values: tuple[Choice | None, ...], depth: int | tuple[i
             f"least {max(depth)}"
         )
     return tuple(value if layer % most < depth[layer // most] else None for layer, value in enumerate(values))
+
+
+def _whole(value: Choice | None) -> Choice | None:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _filled(values: tuple[Choice | None, ...], rows: int) -> tuple[Choice, ...]:

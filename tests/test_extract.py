@@ -5,7 +5,7 @@ import torch
 from models.families import FAMILIES, gpt2
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, GPT2LMHeadModel
 
-from tangle_hf import TangleGPT2Config, TangleGPT2ForCausalLM, TangleGPT2Model, extract
+from tangle_hf import TangleGPT2Config, TangleGPT2ForCausalLM, TangleGPT2Model, extract, num_params
 from tangle_hf.extract import new_subnet
 
 
@@ -18,6 +18,21 @@ EQUAL = {"n_embd": 24, "n_layer": 1, "n_head": 4, "mlp_ratio": 1.5}
 def logits(model, **arguments):
     with torch.no_grad():
         return model.eval()(TOKENS, **arguments).logits
+
+
+@pytest.mark.parametrize("size", [37, 64])
+def test_a_vocabulary_of_another_size_is_extracted(size):
+    supernet = gpt2()
+    arch = supernet.space.architecture(**EQUAL)
+    logits(supernet, arch=arch)  # a path through the old vocabulary must not stay
+    supernet.resize_token_embeddings(size, mean_resizing=False)
+    subnet = extract(supernet, arch)
+    assert subnet.config.vocab_size == size and torch.equal(
+        subnet.transformer.wte.weight, supernet.transformer.wte.weight[:, :24]
+    )
+    assert torch.allclose(logits(subnet), logits(supernet, arch=arch), rtol=1e-5, atol=1e-5)
+    assert logits(subnet).shape[-1] == size
+    assert num_params(supernet.space, arch, supernet.config) == subnet.num_parameters()
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,15 @@ def test_bad_architectures_of_stages_and_edges_are_refused(space, values, messag
         space.architecture(**values)
 
 
+def test_whole_numbers_may_be_written_with_a_point():
+    values = {"n_embd": 16.0, "n_layer": 1.0, "n_head": 2.0, "mlp_ratio": [2.0]}
+    for arch in (SPACE.architecture(**values), Architecture(values | {"n_head": [2.0]})):
+        assert arch == SPACE.architecture(n_embd=16, n_layer=1, n_head=2, mlp_ratio=2)
+        assert str(arch) == "n_embd=16 n_layer=1 n_head=2 mlp_ratio=2"
+    with pytest.raises(ValueError, match=r"n_embd=16.5 is not a choice"):
+        SPACE.architecture(**values | {"n_embd": 16.5})
+
+
 def test_layers_that_no_stage_has_do_not_matter():
     first, second = (STAGES.architecture(depths=[1, 2], kernel_size=[3, dead, 5, 3], width=8) for dead in (3, 5))
     assert first == second and hash(first) == hash(second) and first.kernel_size == (3, None, 5, 3)

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.stateless import _reparametrize_module
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
@@ -39,7 +39,7 @@ class SupernetMixin:
     padded_axes: Callable[[PreTrainedConfig, Architecture], AxisTable]
 
     def _read_axes(self) -> None:
-        """Reads the axis table of the config; the last line of a family's `__init__`."""
+        """Reads the axis table of the config, the last line of a family's `__init__`, and forgets what an older one made."""
         self._axes = self.config.axes
         self._skeletons: dict[Architecture, PreTrainedModel] = {}
         self._tables = {}
@@ -47,6 +47,21 @@ class SupernetMixin:
             size = self.get_parameter(parameter).shape[axis]
             entry = self.axes[parameter].axes[axis]
             self._tables[name] = membership(self.space, entry, size, torch.float32, torch.device("cpu"))
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Axes are functions, many of them local ones, which do not pickle; the config states them again.
+        made_again = ("_axes", "_tables", "_skeletons")
+        return {name: value for name, value in super().__getstate__().items() if name not in made_again}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._read_axes()
+
+    def resize_token_embeddings(self, *args, **kwargs) -> nn.Module:
+        """As in transformers; what an architecture owns is read again from the config, which has the new size."""
+        embeddings = super().resize_token_embeddings(*args, **kwargs)
+        self._read_axes()
+        return embeddings
 
     @property
     def space(self) -> SearchSpace:

@@ -9,9 +9,10 @@ import search_vit
 from arguments import parse
 from hub_arguments import SearchHubArguments
 from huggingface_hub import constants
-from image_data import DataArguments as ImageArguments
+from image_arguments import ImageArguments
+from image_search import SmallAugmentationArguments
 from loopback_hub import LoopbackHub
-from search_vit import ImageSearchArguments, SmallAugmentationArguments
+from search_vit import ImageSearchArguments
 from space_arguments import SpaceArguments, ViTSpaceArguments
 from text_data import DataArguments as TextArguments
 

@@ -1,5 +1,6 @@
 """The laws of the design, for every family, both head semantics and both forms of superposition."""
 
+import pickle
 import random
 
 import pytest
@@ -145,6 +146,17 @@ def test_law_4_the_mixture_is_an_argument_never_state(family):
         supernet(**inputs, mixture=one_hot(supernet.space, supernet.space.smallest))
         assert torch.equal(supernet(**inputs).logits, before)
     assert all(torch.equal(p, state[name]) for name, p in supernet.state_dict().items())
+
+
+@EVERY
+def test_a_supernet_pickles(family):
+    supernet, inputs = family.supernet(), family.inputs()
+    arch = supernet.space.smallest
+    with torch.no_grad():
+        expected = supernet(**inputs, arch=arch).logits
+        again = pickle.loads(pickle.dumps(supernet))
+        for found in (again(**inputs, arch=arch), extract(again, arch)(**inputs)):
+            assert torch.equal(found.logits, expected)
 
 
 @EVERY_HEADS

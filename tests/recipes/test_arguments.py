@@ -3,13 +3,14 @@
 import re
 from pathlib import Path
 
-import image_data
 import pytest
 import search_cnn
 import search_gpt
 import search_vit
 import torch
 from arguments import parse, read_config
+from image_arguments import ImageArguments
+from image_search import SmallAugmentationArguments
 from space_arguments import ConvSpaceArguments, SpaceArguments, ViTSpaceArguments
 from text_data import DataArguments
 
@@ -20,14 +21,14 @@ from tangle_hf.search import SearchArguments
 KINDS = (SpaceArguments, DataArguments, SearchArguments)
 IMAGE_KINDS = (
     ViTSpaceArguments,
-    image_data.DataArguments,
-    search_vit.SmallAugmentationArguments,
+    ImageArguments,
+    SmallAugmentationArguments,
     search_vit.ImageSearchArguments,
 )
 CONV_KINDS = (
     ConvSpaceArguments,
-    search_cnn.ConvDataArguments,
-    search_vit.SmallAugmentationArguments,
+    search_cnn.ConvImageArguments,
+    SmallAugmentationArguments,
     search_cnn.ConvSearchArguments,
 )
 CONFIGS = sorted((Path(__file__).parents[2] / "recipes" / "configs").glob("*.yaml"))

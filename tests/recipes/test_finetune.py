@@ -14,7 +14,8 @@ import torch
 from arguments import parse
 from finetune import MODES, FinetuneArguments, arguments, main
 from finetune_tasks import language_task, vision_task
-from image_data import DataArguments, load_images
+from image_arguments import ImageArguments
+from image_data import load_images
 from image_models import checkpoint_processor, names_of, set_image_size
 from image_transforms import AugmentationArguments, evaluation_images, image_processor
 from peft import PeftModel
@@ -49,7 +50,7 @@ def vit(tmp_path_factory):
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     config = ViTConfig(**sizes, image_size=8, patch_size=4, id2label={n: str(n) for n in range(10)})
     ViTForImageClassification(config).save_pretrained(folder)
-    image_processor(DataArguments(image_mean=[0.3]), 8).save_pretrained(folder)
+    image_processor(ImageArguments(image_mean=[0.3]), 8).save_pretrained(folder)
     return str(folder)
 
 
@@ -73,7 +74,7 @@ def test_three_columns_and_their_models(vit, tmp_path, capsys):
     table = capsys.readouterr().out
     assert set(rows(out)) == {("inherit", None), *((m, s) for m in ("finetune", "retrain") for s in (0, 1))}
     assert "(2 seeds)" in table and "finished already" not in table and "accuracy in percent" in table
-    data = DataArguments(image_mean=[0.3])
+    data = ImageArguments(image_mean=[0.3])
     test = evaluation_images(load_images(data)["test"], data, checkpoint_processor(vit, data, 8))
     for (mode, seed), row in rows(out).items():
         model = AutoModelForImageClassification.from_pretrained(vit if seed is None else out / f"{mode}-{seed}")
@@ -196,7 +197,7 @@ def test_other_classes_and_sizes_are_fine_tuned_but_not_inherited(vit, tmp_path)
     for mode in ("finetune", "retrain"):
         model = AutoModelForImageClassification.from_pretrained(tmp_path / "run" / f"{mode}-0")
         assert names_of(model.config) == ["0", "1", "2", "3"] and model.config.image_size == 16
-        processor = checkpoint_processor(str(tmp_path / "run" / f"{mode}-0"), DataArguments(), 16)
+        processor = checkpoint_processor(str(tmp_path / "run" / f"{mode}-0"), ImageArguments(), 16)
         assert processor.size["height"] == 16 and list(processor.image_mean) == [0.3] * 3
 
 
@@ -265,7 +266,7 @@ def test_adapters_are_merged_and_left(gpt2, vit, tmp_path, kind, capsys):
 
 
 def test_only_retrain_starts_anew_and_seeds_reach_the_augmentation(vit, gpt2):
-    vision = vision_task(vit, False, list(MODES), DataArguments(samples_per_class=2), AugmentationArguments())
+    vision = vision_task(vit, False, list(MODES), ImageArguments(samples_per_class=2), AugmentationArguments())
     language = language_task(str(gpt2 / "stock"), False, text_data.DataArguments(block_size=16))
     stored = {
         vision: AutoModelForImageClassification.from_pretrained(vit),
@@ -337,7 +338,7 @@ def test_ready_configs_are_complete_settings(path):
     assert data.dataset and settings.output_dir != "runs/finetune"
     assert augmentation.label_smoothing == 0.1 or augmentation.crop_padding > 0
     assert settings == parse(
-        FinetuneArguments, DataArguments, AugmentationArguments, argv=["--config", str(path), "--checkpoint", "x"]
+        FinetuneArguments, ImageArguments, AugmentationArguments, argv=["--config", str(path), "--checkpoint", "x"]
     )[0]  # fmt: skip
 
 

@@ -5,16 +5,11 @@ import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 from datasets.distributed import split_dataset_by_node
-from image_data import (
-    DataArguments,
-    check_patches,
-    class_names,
-    load_images,
-    open_image,
-    resolve_image_size,
-    split_for_search,
-    to_channels,
-)
+from image_arguments import ImageArguments
+from image_classes import class_names
+from image_data import load_images, resolve_image_size
+from image_files import open_image, to_channels
+from image_splits import split_for_search
 from PIL import Image as PILImage
 
 
@@ -57,8 +52,8 @@ def labels(split) -> list[int]:
 
 
 def test_the_embedded_digits_are_balanced_in_every_part():
-    splits = load_images(DataArguments())
-    assert class_names(splits) == list("0123456789") and resolve_image_size(DataArguments(), splits) == 8
+    splits = load_images(ImageArguments())
+    assert class_names(splits) == list("0123456789") and resolve_image_size(ImageArguments(), splits) == 8
     weights, arch = split_for_search(splits["train"], 0.8, seed=0)
     parts = [weights, arch, splits["validation"], splits["test"]]
     assert sum(len(part) for part in parts) == 1797 and len(weights) == round(0.8 * (len(weights) + len(arch)))
@@ -70,7 +65,7 @@ def test_the_embedded_digits_are_balanced_in_every_part():
 
 @pytest.mark.parametrize("portion", [0.5, 0.8])
 def test_the_parts_of_a_search_are_stratified_seeded_and_apart(files, portion):
-    train = load_images(DataArguments(**files))["train"]
+    train = load_images(ImageArguments(**files))["train"]
     weights, arch = split_for_search(train, portion, seed=1)
     assert sorted(contents(weights) + contents(arch)) == sorted(contents(train))
     assert np.bincount(labels(weights)).tolist() == [round(portion * 20)] * 3
@@ -79,7 +74,7 @@ def test_the_parts_of_a_search_are_stratified_seeded_and_apart(files, portion):
 
 
 def test_every_source_gives_the_same_images(files, tmp_path):
-    expected = load_images(DataArguments(**files))
+    expected = load_images(ImageArguments(**files))
     saved, folders = tmp_path / "saved", tmp_path / "folders"
     splits = {name: split.cast_column("image", Image()) for name, split in expected.items()}
     DatasetDict(splits).save_to_disk(saved)
@@ -90,7 +85,7 @@ def test_every_source_gives_the_same_images(files, tmp_path):
             row["image"].save(path)
     for folder in (saved, folders):
         for streaming in (False, True):
-            found = load_images(DataArguments(dataset=str(folder), streaming=streaming))
+            found = load_images(ImageArguments(dataset=str(folder), streaming=streaming))
             assert class_names(found) == class_names(expected)
             for name, split in expected.items():
                 assert sorted(zip(contents(found[name]), labels(found[name]), strict=True)) == sorted(
@@ -99,7 +94,7 @@ def test_every_source_gives_the_same_images(files, tmp_path):
 
 
 def test_missing_splits_are_cut_from_train_and_stay_apart(files):
-    splits = load_images(DataArguments(train_file=files["train_file"]))
+    splits = load_images(ImageArguments(train_file=files["train_file"]))
     parts = [set(contents(splits[name])) for name in ("train", "validation", "test")]
     assert [len(part) for part in parts] == [54, 3, 3] and len(set.union(*parts)) == 60
     assert sorted(labels(splits["test"])) == [0, 1, 2]
@@ -107,28 +102,30 @@ def test_missing_splits_are_cut_from_train_and_stay_apart(files):
 
 def test_the_only_held_out_split_can_be_the_test(tmp_path):
     DatasetDict({"train": rows(60), "validation": rows(9, first=500)}).save_to_disk(tmp_path / "d")
-    splits = load_images(DataArguments(dataset=str(tmp_path / "d"), test_split="validation"))
+    splits = load_images(ImageArguments(dataset=str(tmp_path / "d"), test_split="validation"))
     assert (len(splits["test"]), len(splits["validation"]), len(splits["train"])) == (9, 3, 57)
     with pytest.raises(ValueError, match="must be different splits"):
-        load_images(DataArguments(dataset=str(tmp_path / "d"), test_split="validation", validation_split="validation"))
+        load_images(
+            ImageArguments(dataset=str(tmp_path / "d"), test_split="validation", validation_split="validation")
+        )
     with pytest.raises(ValueError, match="none is 'held_out'; use --test_split"):
-        load_images(DataArguments(dataset=str(tmp_path / "d"), test_split="held_out"))
+        load_images(ImageArguments(dataset=str(tmp_path / "d"), test_split="held_out"))
 
 
 def test_subsamples_are_balanced_and_the_same_for_all_seeds(files):
-    few = load_images(DataArguments(**files, samples_per_class=4))["train"]
+    few = load_images(ImageArguments(**files, samples_per_class=4))["train"]
     assert np.bincount(labels(few)).tolist() == [4, 4, 4]
-    assert contents(few) == contents(load_images(DataArguments(**files, samples_per_class=4))["train"])
-    assert contents(few) != contents(load_images(DataArguments(**files, samples_per_class=4, data_seed=1))["train"])
-    assert np.bincount(labels(load_images(DataArguments(**files, max_train_samples=15))["train"])).tolist() == [5] * 3
-    two = load_images(DataArguments(**files, classes=2))
+    assert contents(few) == contents(load_images(ImageArguments(**files, samples_per_class=4))["train"])
+    assert contents(few) != contents(load_images(ImageArguments(**files, samples_per_class=4, data_seed=1))["train"])
+    assert np.bincount(labels(load_images(ImageArguments(**files, max_train_samples=15))["train"])).tolist() == [5] * 3
+    two = load_images(ImageArguments(**files, classes=2))
     assert class_names(two) == ["class 0", "class 1"] and set(labels(two["test"])) == {0, 1}
     with pytest.raises(ValueError, match="class 'class 0' has 20 training images, samples_per_class=21"):
-        load_images(DataArguments(**files, samples_per_class=21))
+        load_images(ImageArguments(**files, samples_per_class=21))
     with pytest.raises(ValueError, match="classes=4 is more than the 3"):
-        load_images(DataArguments(**files, classes=4))
+        load_images(ImageArguments(**files, classes=4))
     with pytest.raises(ValueError, match="max_train_samples=2"):
-        load_images(DataArguments(**files, max_train_samples=2))
+        load_images(ImageArguments(**files, max_train_samples=2))
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -138,7 +135,7 @@ def test_parts_of_a_stream_never_overlap(tmp_path, processes, shards):
     folder.mkdir()
     for shard in range(shards):
         parquet(folder / f"train-{shard}.parquet", rows(101, first=1000 * shard))
-    splits = load_images(DataArguments(dataset=str(folder), streaming=True))
+    splits = load_images(ImageArguments(dataset=str(folder), streaming=True))
     parts = [*split_for_search(splits["train"], 0.5, seed=0), splits["validation"], splits["test"]]
     seen = [
         {x for rank in range(processes) for x in contents(split_dataset_by_node(part, rank, processes))}
@@ -153,17 +150,17 @@ def test_words_and_numbers_as_labels_become_classes(tmp_path):
         table = {"img": [picture(n) for n in range(60)], "kind": [values[n % 2] for n in range(60)]}
         kind = Value("string") if isinstance(values[0], str) else Value("int64")
         path = parquet(tmp_path / "x.parquet", Dataset.from_dict(table, Features({"img": Image(), "kind": kind})))
-        splits = load_images(DataArguments(train_file=path))
+        splits = load_images(ImageArguments(train_file=path))
         assert class_names(splits) == names
         for split in splits.values():
             for row in split:
                 number = next(n for n in range(60) if picture(n).tobytes() == contents([row])[0])
                 assert names[row["label"]] == str(values[number % 2])
         with pytest.raises(ValueError, match="not known before the stream"):
-            load_images(DataArguments(train_file=path, streaming=True))
+            load_images(ImageArguments(train_file=path, streaming=True))
     test = Dataset.from_dict({"img": [picture(0)], "kind": [77]}, Features({"img": Image(), "kind": Value("int64")}))
     with pytest.raises(ValueError, match=r"test images have classes \[77\]"):
-        load_images(DataArguments(train_file=path, test_file=parquet(tmp_path / "t.parquet", test)))
+        load_images(ImageArguments(train_file=path, test_file=parquet(tmp_path / "t.parquet", test)))
 
 
 def test_columns_must_be_clear(files, tmp_path):
@@ -171,43 +168,43 @@ def test_columns_must_be_clear(files, tmp_path):
     several = base.add_column("coarse", [0] * 60).cast_column("coarse", ClassLabel(names=["all"]))
     path = parquet(tmp_path / "several.parquet", several)
     with pytest.raises(ValueError, match=r"several may hold the labels, \['label', 'coarse'\]; use --label_column"):
-        load_images(DataArguments(train_file=path))
-    assert class_names(load_images(DataArguments(train_file=path, label_column="label")))[0] == "class 0"
+        load_images(ImageArguments(train_file=path))
+    assert class_names(load_images(ImageArguments(train_file=path, label_column="label")))[0] == "class 0"
     with pytest.raises(ValueError, match="label_column='image' holds no labels"):
-        load_images(DataArguments(train_file=path, label_column="image"))
+        load_images(ImageArguments(train_file=path, label_column="image"))
     path = parquet(tmp_path / "none.parquet", base.remove_columns("label"))
     with pytest.raises(ValueError, match="none holds labels; use --label_column"):
-        load_images(DataArguments(train_file=path))
+        load_images(ImageArguments(train_file=path))
     path = parquet(tmp_path / "blind.parquet", base.remove_columns("image"))
     with pytest.raises(ValueError, match="none holds images; use --image_column"):
-        load_images(DataArguments(train_file=path))
+        load_images(ImageArguments(train_file=path))
     path = parquet(tmp_path / "other.parquet", rows(9).rename_column("label", "kind"))
     with pytest.raises(ValueError, match="the test images have columns.*none is 'label'"):
-        load_images(DataArguments(**files | {"test_file": path}))
+        load_images(ImageArguments(**files | {"test_file": path}))
     path = parquet(tmp_path / "classes.parquet", rows(8, classes=2))
     with pytest.raises(ValueError, match="train and test have different classes"):
-        load_images(DataArguments(**files | {"test_file": path}))
+        load_images(ImageArguments(**files | {"test_file": path}))
 
 
 def test_missing_classes_labels_and_images_are_named(files, tmp_path):
     path = parquet(tmp_path / "x.parquet", rows(30).filter(lambda row: row["label"] != 1))
     with pytest.raises(ValueError, match=r"test has no image of 1 of 3 classes: \['class 1'\]"):
-        load_images(DataArguments(**files | {"test_file": path}))
+        load_images(ImageArguments(**files | {"test_file": path}))
     unlabelled = rows(6).remove_columns("label").add_column("label", [-1, 0, 1, 2, -1, 0])
     path = parquet(tmp_path / "x.parquet", unlabelled.cast(rows(6).features))
     with pytest.raises(ValueError, match="2 of 6 test images have no label; use another --test_split"):
-        load_images(DataArguments(**files | {"test_file": path}))
+        load_images(ImageArguments(**files | {"test_file": path}))
     for streaming in (False, True):
         path = parquet(tmp_path / "x.parquet", rows(6).select([]))
         with pytest.raises(ValueError, match="no images that could be read|there are no validation images"):
-            load_images(DataArguments(**files | {"validation_file": path}, streaming=streaming))
+            load_images(ImageArguments(**files | {"validation_file": path}, streaming=streaming))
     path = parquet(tmp_path / "x.parquet", rows(31).select([0, 1, 3, 4, 6, 7, 2]))
     with pytest.raises(ValueError, match="rarest of 3 classes has 1 images"):
-        load_images(DataArguments(train_file=path))
-    train = load_images(DataArguments(**files))["train"]
+        load_images(ImageArguments(train_file=path))
+    train = load_images(ImageArguments(**files))["train"]
     with pytest.raises(ValueError, match="train_portion=0.99"):
         split_for_search(train, 0.99, seed=0)
-    stream = load_images(DataArguments(**files, streaming=True))["train"]
+    stream = load_images(ImageArguments(**files, streaming=True))["train"]
     with pytest.raises(ValueError, match="train_portion=0.99"):
         split_for_search(stream, 0.99, seed=0)
 
@@ -226,13 +223,13 @@ def damaged(tmp_path):
 
 
 def test_corrupt_images_are_named_or_skipped_and_counted(damaged, capsys):
-    splits = load_images(DataArguments(dataset=str(damaged)))
+    splits = load_images(ImageArguments(dataset=str(damaged)))
     with pytest.raises(ValueError, match=r"0[12]\.png is not a readable image.*--skip_corrupt_images"):
         [contents(split) for split in splits.values()]
-    splits = load_images(DataArguments(dataset=str(damaged), skip_corrupt_images=True))
+    splits = load_images(ImageArguments(dataset=str(damaged), skip_corrupt_images=True))
     assert "2 of 60 train images are corrupt" in capsys.readouterr().out
     assert sum(len(contents(split)) for split in splits.values()) == 58
-    splits = load_images(DataArguments(dataset=str(damaged), skip_corrupt_images=True, streaming=True))
+    splits = load_images(ImageArguments(dataset=str(damaged), skip_corrupt_images=True, streaming=True))
     assert sum(len(contents(split)) for split in splits.values()) == 58
     assert "class 1/01.png is not a readable image" in capsys.readouterr().out
     with pytest.raises(ValueError, match="image 3 is missing"):
@@ -241,14 +238,14 @@ def test_corrupt_images_are_named_or_skipped_and_counted(damaged, capsys):
 
 def test_grey_becomes_colour_and_is_said_once_but_colour_not_grey(tmp_path, files, capsys):
     path = parquet(tmp_path / "grey.parquet", rows(60, mode="L"))
-    splits = load_images(DataArguments(train_file=path))
+    splits = load_images(ImageArguments(train_file=path))
     assert capsys.readouterr().out.count("grey") == 1
     assert to_channels(open_image(splits["train"][0]["image"], ""), 3, "").mode == "RGB"
-    assert load_images(DataArguments(train_file=path, num_channels=1)) and not capsys.readouterr().out
-    load_images(DataArguments(**files))
+    assert load_images(ImageArguments(train_file=path, num_channels=1)) and not capsys.readouterr().out
+    load_images(ImageArguments(**files))
     assert "grey" not in capsys.readouterr().out
     with pytest.raises(ValueError, match=r"coloured \(mode RGB\), num_channels=1"):
-        load_images(DataArguments(**files, num_channels=1))
+        load_images(ImageArguments(**files, num_channels=1))
     with pytest.raises(ValueError, match="image 5 has mode I;16, more than 8 bits"):
         to_channels(PILImage.fromarray(np.zeros((2, 2), np.uint16)), 3, "image 5")
 
@@ -256,15 +253,10 @@ def test_grey_becomes_colour_and_is_said_once_but_colour_not_grey(tmp_path, file
 def test_sizes_must_fit(tmp_path):
     table = {"image": [picture(n, size=(8, 6)) for n in range(60)], "label": [n % 3 for n in range(60)]}
     path = parquet(tmp_path / "wide.parquet", Dataset.from_dict(table, rows(3).features))
-    splits = load_images(DataArguments(train_file=path))
+    splits = load_images(ImageArguments(train_file=path))
     with pytest.raises(ValueError, match="8 wide and 6 high.*--image_size"):
-        resolve_image_size(DataArguments(train_file=path), splits)
-    assert resolve_image_size(DataArguments(train_file=path, image_size=16), splits) == 16
-    check_patches(32, 4)
-    with pytest.raises(
-        ValueError, match=r"patches of 5 pixels do not divide an image of 12; use.*\[1, 2, 3, 4, 6, 12\]"
-    ):
-        check_patches(12, 5)
+        resolve_image_size(ImageArguments(train_file=path), splits)
+    assert resolve_image_size(ImageArguments(train_file=path, image_size=16), splits) == 16
 
 
 @pytest.mark.parametrize(
@@ -284,17 +276,17 @@ def test_sizes_must_fit(tmp_path):
 )
 def test_settings_out_of_range_are_named(settings, message):
     with pytest.raises(ValueError, match=message):
-        DataArguments(**settings)
+        ImageArguments(**settings)
 
 
 def test_sources_that_cannot_be_read_are_named(tmp_path):
     (tmp_path / "train.csv").write_text("a\n1\n")
     with pytest.raises(ValueError, match=r"train.csv must be an existing .parquet file"):
-        load_images(DataArguments(train_file=str(tmp_path / "train.csv")))
+        load_images(ImageArguments(train_file=str(tmp_path / "train.csv")))
     with pytest.raises(ValueError, match="'somebody/something' could not be loaded"):
-        load_images(DataArguments(dataset="somebody/something"))
+        load_images(ImageArguments(dataset="somebody/something"))
     with pytest.raises(ValueError, match="could not be loaded"):
-        load_images(DataArguments(dataset=str(tmp_path / "nothing")))
+        load_images(ImageArguments(dataset=str(tmp_path / "nothing")))
 
 
 def test_files_of_one_archive_are_told_apart():

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from image_data import DataArguments
-from image_models import checkpoint_processor, from_scratch, names_of, set_classes, set_image_size
+from image_arguments import ImageArguments
+from image_models import check_patches, checkpoint_processor, from_scratch, names_of, set_classes, set_image_size
 from image_transforms import image_processor
 from PIL import Image
 from transformers import (
@@ -100,24 +100,32 @@ def test_the_processor_of_the_checkpoint_changes_only_where_asked(tmp_path):
 
     empty = tmp_path / "empty"
     empty.mkdir()
-    new = checkpoint_processor(str(empty), DataArguments(image_mean=[0.3]), 8)
-    assert torch.equal(seen(new), seen(image_processor(DataArguments(image_mean=[0.3]), 8)))
+    new = checkpoint_processor(str(empty), ImageArguments(image_mean=[0.3]), 8)
+    assert torch.equal(seen(new), seen(image_processor(ImageArguments(image_mean=[0.3]), 8)))
 
     own = ViTImageProcessor(size={"height": 8, "width": 8}, image_mean=[0.1, 0.2, 0.3])  # bilinear
     own.save_pretrained(tmp_path)
-    assert torch.equal(seen(checkpoint_processor(str(tmp_path), DataArguments(), 8)), seen(own))
+    assert torch.equal(seen(checkpoint_processor(str(tmp_path), ImageArguments(), 8)), seen(own))
     own.image_std = [0.7] * 3
-    assert torch.equal(seen(checkpoint_processor(str(tmp_path), DataArguments(image_std=[0.7]), 8)), seen(own))
-    assert seen(checkpoint_processor(str(tmp_path), DataArguments(), 12)).shape == (1, 3, 12, 12)
+    assert torch.equal(seen(checkpoint_processor(str(tmp_path), ImageArguments(image_std=[0.7]), 8)), seen(own))
+    assert seen(checkpoint_processor(str(tmp_path), ImageArguments(), 12)).shape == (1, 3, 12, 12)
 
-    crop = image_processor(DataArguments(eval_crop=0.5), 8)
+    crop = image_processor(ImageArguments(eval_crop=0.5), 8)
     crop.save_pretrained(tmp_path)
-    assert torch.equal(seen(checkpoint_processor(str(tmp_path), DataArguments(), 8)), seen(crop))
+    assert torch.equal(seen(checkpoint_processor(str(tmp_path), ImageArguments(), 8)), seen(crop))
     assert torch.equal(
-        seen(checkpoint_processor(str(tmp_path), DataArguments(), 10)),
-        seen(image_processor(DataArguments(eval_crop=0.5), 10)),
+        seen(checkpoint_processor(str(tmp_path), ImageArguments(), 10)),
+        seen(image_processor(ImageArguments(eval_crop=0.5), 10)),
     )
     assert torch.equal(
-        seen(checkpoint_processor(str(tmp_path), DataArguments(eval_crop=1.0), 8)),
-        seen(image_processor(DataArguments(), 8)),
+        seen(checkpoint_processor(str(tmp_path), ImageArguments(eval_crop=1.0), 8)),
+        seen(image_processor(ImageArguments(), 8)),
     )
+
+
+def test_patches_must_divide_the_image():
+    check_patches(32, 4)
+    with pytest.raises(
+        ValueError, match=r"patches of 5 pixels do not divide an image of 12; use.*\[1, 2, 3, 4, 6, 12\]"
+    ):
+        check_patches(12, 5)

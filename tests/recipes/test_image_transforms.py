@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from datasets import ClassLabel, Dataset, Features, Image
 from datasets.distributed import split_dataset_by_node
 from evaluation import accuracy
-from image_data import DataArguments
+from image_arguments import ImageArguments
 from image_transforms import (
     AugmentationArguments,
     augmentation,
@@ -49,7 +49,7 @@ def pictures(count: int = 22, mode: str = "RGB", size: tuple = (12, 10)) -> Data
 
 
 def examples(arguments=ALL, seed=0, stream=False, channels=3, count=22):
-    data = DataArguments(num_channels=channels, dataset="given")
+    data = ImageArguments(num_channels=channels, dataset="given")
     images = pictures(count, "RGB" if channels == 3 else "L")
     images = images.to_iterable_dataset(num_shards=2) if stream else images
     return training_images(images, data, arguments, image_processor(data, 8), 8, seed)
@@ -125,7 +125,7 @@ def test_processes_of_a_stream_draw_different_numbers():
 
 
 def test_without_augmentation_training_sees_what_evaluation_sees():
-    data = DataArguments(dataset="given", image_mean=[0.4, 0.5, 0.6], image_std=[0.2, 0.3, 0.25])
+    data = ImageArguments(dataset="given", image_mean=[0.4, 0.5, 0.6], image_std=[0.2, 0.3, 0.25])
     processor = image_processor(data, 8)
     training = training_images(pictures(), data, NONE, processor, 8, 0)
     for stream in (False, True):
@@ -137,7 +137,7 @@ def test_without_augmentation_training_sees_what_evaluation_sees():
 
 def test_flip_can_be_off_and_is_off_for_the_embedded_digits():
     image = PILImage.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8))
-    processor = image_processor(DataArguments(num_channels=1), 8)
+    processor = image_processor(ImageArguments(num_channels=1), 8)
 
     def seen(arguments, digits):
         transform = augmentation(arguments, processor, 8, digits)
@@ -216,7 +216,7 @@ def test_a_stock_model_takes_soft_labels_and_stays_a_classifier_of_single_labels
 @pytest.mark.parametrize(("channels", "crop"), [(3, 1.0), (3, 0.8), (1, 1.0)], ids=["colour", "centre crop", "grey"])
 def test_the_pipeline_on_the_exported_folder_sees_what_evaluation_saw(tmp_path, channels, crop):
     logging.disable_progress_bar()
-    data = DataArguments(dataset="given", num_channels=channels, image_mean=[0.4], image_std=[0.2], eval_crop=crop)
+    data = ImageArguments(dataset="given", num_channels=channels, image_mean=[0.4], image_std=[0.2], eval_crop=crop)
     processor, images = image_processor(data, 8), pictures(mode="RGB" if channels == 3 else "L", size=(20, 15))
     model = tiny(num_channels=channels).eval()
     model.save_pretrained(tmp_path)
@@ -236,7 +236,7 @@ def test_the_pipeline_on_the_exported_folder_sees_what_evaluation_saw(tmp_path, 
 
 
 def test_accuracy_is_that_of_a_loop_and_stops_after_its_batches():
-    data = DataArguments(dataset="given")
+    data = ImageArguments(dataset="given")
     rows, model = evaluation_images(pictures(), data, image_processor(data, 8)), tiny()
     model.train()
     with torch.no_grad():
@@ -254,7 +254,7 @@ def test_accuracy_is_that_of_a_loop_and_stops_after_its_batches():
 
 def test_unlabelled_images_of_a_stream_are_named():
     images = pictures().cast_column("image", Image(decode=False)).map(lambda row: {"label": -1})
-    data = DataArguments(dataset="given")
+    data = ImageArguments(dataset="given")
     with pytest.raises(ValueError, match="image 0 of the stream has no label"):
         next(iter(evaluation_images(images.to_iterable_dataset(), data, image_processor(data, 8))))
 

@@ -5,7 +5,8 @@ import json
 import evaluation
 import pytest
 from finetune_tasks import parse_for_kind
-from image_data import DataArguments, load_images
+from image_arguments import ImageArguments
+from image_data import load_images
 from image_models import checkpoint_processor
 from image_transforms import evaluation_images, image_processor
 from models.families import vit
@@ -22,7 +23,7 @@ def test_every_row_is_scored_on_the_test_data(tmp_path, capsys):
     subnet.config.id2label = {n: str(n) for n in range(10)}
     checkpoint, out = str(tmp_path / "subnet"), tmp_path / "out"
     subnet.save_pretrained(checkpoint)
-    data = DataArguments(samples_per_class=8)
+    data = ImageArguments(samples_per_class=8)
     image_processor(data, 8).save_pretrained(checkpoint)
     argv = ["vision", "--checkpoint", checkpoint, "--samples_per_class", "8", "--output_dir", str(out)]
     main(*parse_for_kind(argv, "precision.py", "", PrecisionArguments))

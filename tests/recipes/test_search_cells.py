@@ -12,8 +12,9 @@ import torch
 from arguments import parse
 from conv_spaces import check_settings
 from hub_arguments import HubArguments
+from image_search import SmallAugmentationArguments
 from image_transforms import AugmentationArguments, cut_out
-from search_cnn import ConvDataArguments, ConvSearchArguments, SmallAugmentationArguments
+from search_cnn import ConvImageArguments, ConvSearchArguments
 from space_arguments import ConvSpaceArguments
 from training import RaiseDropPath
 from transformers import AutoModelForImageClassification
@@ -25,7 +26,7 @@ from tangle_hf.search import SearchArguments
 from tangle_hf.space import Architecture, PerLayer, SearchSpace
 
 
-KINDS = (ConvSpaceArguments, ConvDataArguments, SmallAugmentationArguments, ConvSearchArguments, HubArguments)
+KINDS = (ConvSpaceArguments, ConvImageArguments, SmallAugmentationArguments, ConvSearchArguments, HubArguments)
 SHORT = ["--samples_per_class", "12", "--max_steps", "2", "--per_device_batch_size", "8", "--eval_steps", "1", "--eval_batches",
          "1", "--recalibration_batches", "2", "--warmup_steps", "1", "--logging_steps", "1"]  # fmt: skip
 TOY = [
@@ -40,7 +41,7 @@ TOY = [
     "8",
 ]
 DARTS = ["--space", "darts", "--hidden_size", "8", "--num_cells", "3", "--image_size", "8"]
-TABLE = (ConvSpaceArguments, ConvDataArguments, AugmentationArguments, make_table.TableArguments)
+TABLE = (ConvSpaceArguments, ConvImageArguments, AugmentationArguments, make_table.TableArguments)
 OPERATIONS = PerLayer(["sep_conv_3x3", "sep_conv_5x5"], rows=3)
 
 

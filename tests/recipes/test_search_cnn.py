@@ -10,10 +10,12 @@ import search_cnn
 import torch
 from arguments import parse
 from hub_arguments import SearchHubArguments
-from image_data import DataArguments, load_images, split_for_search
+from image_arguments import ImageArguments
+from image_data import load_images
+from image_search import SmallAugmentationArguments
+from image_splits import split_for_search
 from image_transforms import evaluation_images, image_processor
-from search_cnn import ConvDataArguments, ConvSearchArguments, main, supernet_for
-from search_vit import SmallAugmentationArguments
+from search_cnn import ConvImageArguments, ConvSearchArguments, main, supernet_for
 from space_arguments import ConvSpaceArguments
 from transformers import AutoModelForImageClassification
 from transformers.utils import logging
@@ -25,7 +27,7 @@ from tangle_hf.resolve import resolve
 from tangle_hf.space import Architecture
 
 
-KINDS = (ConvSpaceArguments, ConvDataArguments, SmallAugmentationArguments, ConvSearchArguments, SearchHubArguments)
+KINDS = (ConvSpaceArguments, ConvImageArguments, SmallAugmentationArguments, ConvSearchArguments, SearchHubArguments)
 TINY = ["--space", "mobilenetv3", "--image_size", "8", "--strides", "1", "1", "1", "2", "1", "1", "2", "--depths", "1", "2",
         "--kernel_size", "3", "5", "--expand_ratio", "2", "3", "--width_multiplier", "0.25", "--samples_per_class", "20",
         "--max_steps", "6", "--per_device_batch_size", "8", "--save_steps", "3", "--eval_steps", "2", "--eval_batches",
@@ -47,7 +49,7 @@ def finished(tmp_path_factory):
 def test_what_is_exported_has_statistics_of_its_own(finished):
     arch = Architecture.from_json((finished / "architecture.json").read_text())
     supernet = load_supernet(finished / "supernet")
-    data = ConvDataArguments(image_size=8, samples_per_class=20)
+    data = ConvImageArguments(image_size=8, samples_per_class=20)
     processor = image_processor(data, 8)
     weights, _ = split_for_search(load_images(data)["train"], 0.8, 0)
     order = torch.Generator().manual_seed(0)
@@ -137,6 +139,6 @@ def test_a_search_starts_from_what_another_found(finished):
 
 
 def test_the_default_data_is_large_enough_for_the_default_space():
-    assert ConvDataArguments().image_size == 16 and DataArguments().image_size is None
+    assert ConvImageArguments().image_size == 16 and ImageArguments().image_size is None
     supernet = supernet_for(ConvSpaceArguments(), 3, 16, ["a", "b"])
     assert supernet.space.size == 6561 and supernet.config.problem_type == "single_label_classification"

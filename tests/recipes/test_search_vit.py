@@ -13,10 +13,13 @@ import search_vit
 import torch
 from arguments import parse
 from hub_arguments import SearchHubArguments
-from image_data import DataArguments, load_images, open_image
+from image_arguments import ImageArguments
+from image_data import load_images
+from image_files import open_image
+from image_search import SmallAugmentationArguments
 from image_transforms import EvaluationImages, TrainingImages, evaluation_images, image_processor
 from search_run import readable_errors
-from search_vit import ImageSearchArguments, SmallAugmentationArguments, build_supernet, main
+from search_vit import ImageSearchArguments, build_supernet, main
 from space_arguments import ViTSpaceArguments
 from transformers import AutoImageProcessor, AutoModelForImageClassification, ViTConfig, ViTForImageClassification
 
@@ -24,7 +27,7 @@ from tangle_hf import ElasticViTForImageClassification, extract, num_params
 from tangle_hf.space import Architecture
 
 
-KINDS = (ViTSpaceArguments, DataArguments, SmallAugmentationArguments, ImageSearchArguments, SearchHubArguments)
+KINDS = (ViTSpaceArguments, ImageArguments, SmallAugmentationArguments, ImageSearchArguments, SearchHubArguments)
 TINY = ["--hidden_size", "16", "32", "--num_hidden_layers", "1", "2", "--patch_size", "4", "--samples_per_class", "20",
         "--max_steps", "8", "--per_device_batch_size", "8", "--save_steps", "3", "--eval_steps", "2",
         "--eval_batches", "2", "--warmup_steps", "1", "--logging_steps", "1"]  # fmt: skip
@@ -96,7 +99,7 @@ def test_the_printed_line_loads_the_result_without_the_library(tmp_path, capsys)
     printed = capsys.readouterr().out
     assert "warn" not in printed.lower()
     (line,) = (line.removeprefix("load it: ") for line in printed.splitlines() if line.startswith("load it: "))
-    data = DataArguments()
+    data = ImageArguments()
     test = load_images(data)["test"]
     open_image(test[0]["image"], "a digit").save(tmp_path / "digit.png")
     script = (
@@ -170,7 +173,7 @@ def test_weights_see_augmented_images_and_the_architecture_others_as_they_are(tm
     content = [{row["image"]["bytes"] for row in part.images} for part in (task.train_data, task.arch_data)]
     assert not content[0] & content[1]
     assert task.train_data[0]["labels"].shape == (10,) and task.arch_data[0]["labels"].shape == ()
-    test = evaluation_images(load_images(DataArguments())["test"], DataArguments(), task.processor)
+    test = evaluation_images(load_images(ImageArguments())["test"], ImageArguments(), task.processor)
     torch.testing.assert_close(task.sample["pixel_values"], torch.stack([test[n]["pixel_values"] for n in range(8)]))
 
 

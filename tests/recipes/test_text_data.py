@@ -83,8 +83,33 @@ def test_bad_data_is_named(files, tmp_path):
         load_texts(DataArguments(**files, text_column="story"))
     with pytest.raises(ValueError, match="choose one"):
         DataArguments(dataset="a", train_file="b.txt")
-    with pytest.raises(ValueError, match="could not be reached"):
+    with pytest.raises(ValueError, match="'somebody/something' could not be loaded"):
         load_texts(DataArguments(dataset="somebody/something"))
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("empty.txt", b"", "is empty; give at least one text"),
+        ("empty.jsonl", b"", "is empty; give at least one text"),
+        ("latin.txt", b"caf\xe9 " * 50, "could not be read .*utf-8"),
+        ("broken.jsonl", b"{nope", "could not be read .*JSON"),
+        ("null.jsonl", b'{"text": "a"}\n{"text": null}\n' * 30, "a null in column 'text'"),
+        ("nulls.jsonl", b'{"text": null}\n' * 30, "a null in column 'text'"),
+    ],
+)
+def test_files_without_text_are_named(tmp_path, name, content, message, streaming):
+    (tmp_path / name).write_bytes(content)
+    data = DataArguments(train_file=str(tmp_path / name), block_size=16, vocab_size=300, streaming=streaming)
+    with pytest.raises(ValueError, match=f"train_file=.*{name} .*{message}"):
+        list(load_texts(data)["train"])
+
+
+def test_a_folder_without_text_is_named(tmp_path):
+    (tmp_path / "train.txt").write_text("")
+    with pytest.raises(ValueError, match=f"{tmp_path.name}' could not be loaded"):
+        load_texts(DataArguments(dataset=str(tmp_path)))
 
 
 def test_the_split_has_no_overlap_and_two_parts(files):
