@@ -130,9 +130,7 @@ def check_settings(supernet: PreTrainedModel, settings: SearchArguments) -> None
         ValueError: Budgets or two stages where a rule of its own discretises, or single paths in a pruned space.
     """
     config = supernet.config
-    limits = [
-        n for n in ("max_params", "max_params_without_embeddings", "max_flops") if getattr(settings, n) is not None
-    ]
+    limits = [*settings.given_limits(), *(["pareto"] if settings.pareto else [])]
     if limits and (getattr(config, "kept", None) or getattr(config, "kept_inputs", 0)):
         raise ValueError(
             f"{', '.join(limits)}: budgets choose the operations of each edge, which excludes that nodes keep "

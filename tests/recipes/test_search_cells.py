@@ -4,21 +4,25 @@ import json
 from types import SimpleNamespace
 
 import build_cells
+import compare
 import make_table
 import prune_cells
 import pytest
 import search_cnn
 import torch
 from arguments import parse
+from compare_arguments import CompareArguments
 from conv_spaces import check_settings
 from hub_arguments import HubArguments
 from image_transforms import AugmentationArguments, cut_out
+from safetensors.torch import load_file
 from search_cnn import ConvDataArguments, ConvSearchArguments, SmallAugmentationArguments
 from space_arguments import ConvSpaceArguments
 from training import RaiseDropPath
 from transformers import AutoModelForImageClassification
 
-from tangle_hf import ElasticCellsForImageClassification
+from tangle_hf import ElasticCellsForImageClassification, num_params
+from tangle_hf.cli import main
 from tangle_hf.models.cnn.subnets_cells import architecture_of
 from tangle_hf.models.loading import load_supernet
 from tangle_hf.search import SearchArguments
@@ -63,6 +67,27 @@ def test_a_search_is_scored_along_its_way_by_a_table(tmp_path, capsys):
     assert inside["accuracy"] == accuracy[found] and architecture_of("toy_cell", results["notation"]) == found
     assert inside["test loss"] == pytest.approx(exported["test loss"], rel=1e-5)
     assert results["notation"] in capsys.readouterr().out
+    card = (tmp_path / "run" / "supernet" / "README.md").read_text()
+    assert "There is no largest net" in card and "pipe = pipeline(" not in card
+    most = max(num_params(space, arch, load_supernet(tmp_path / "run" / "supernet").config) for arch in space)
+    assert f"the net with the most parameters\nhas {most:,}." in card
+    main(["info", str(tmp_path / "run" / "supernet")])
+    assert "AutoModel" not in capsys.readouterr().out
+    main(["export", str(tmp_path / "run"), "--output", str(tmp_path / "again")])
+    saved, again = (
+        load_file(folder / "model.safetensors") for folder in (tmp_path / "run" / "subnet", tmp_path / "again")
+    )
+    assert saved.keys() == again.keys() and all(torch.equal(again[name], tensor) for name, tensor in saved.items())
+    with pytest.raises(ValueError, match="baselines=largest: operations have no order"):
+        options = [
+            "--runs",
+            str(tmp_path / "run"),
+            "--baselines",
+            "largest",
+            "--output_dir",
+            str(tmp_path / "compared"),
+        ]
+        compare.main(*parse(CompareArguments, argv=options))
 
 
 def test_two_stages_of_a_progressive_search_and_the_network_of_what_it_finds(tmp_path, capsys):
@@ -100,8 +125,9 @@ def test_two_stages_of_a_progressive_search_and_the_network_of_what_it_finds(tmp
         check_settings(supernet, SearchArguments(method="gdas"))
     with pytest.raises(ValueError, match="nodes keep 2 of them; use --kept_inputs 0"):
         check_settings(supernet, SearchArguments(method="spos+rs"))
-    with pytest.raises(ValueError, match="max_params: budgets choose"):
-        check_settings(supernet, SearchArguments(max_params="50%"))
+    for limit in ({"max_params": "50%"}, {"max_latency_ms": "50%"}, {"pareto": "params"}):
+        with pytest.raises(ValueError, match=f"{next(iter(limit))}: budgets choose"):
+            check_settings(supernet, SearchArguments(**limit))
 
     network = tmp_path / "network"
     options = ["--architecture", str(second / "architecture.json"), "--hidden_size", "4", "--num_cells", "3"]
