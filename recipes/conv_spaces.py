@@ -19,7 +19,7 @@ from tangle_hf import (
 )
 from tangle_hf.models.cnn.genotypes import CELLS, has_notation
 from tangle_hf.models.cnn.spaces_cnn import CONV_MACRO, OFA_MOBILENETV3
-from tangle_hf.models.cnn.subnets_cells import architecture_of, genotype_of
+from tangle_hf.models.cnn.subnets_cells import architecture_of, genotype_of, operations_of
 from tangle_hf.search import SearchArguments
 from tangle_hf.space import Architecture
 from tangle_hf.table import Table, read_table
@@ -105,8 +105,7 @@ def notation(supernet: PreTrainedModel) -> Callable[[Architecture], str] | None:
         return None
 
     def write(arch: Architecture) -> str:
-        operations = {kind: getattr(arch, kind) for kind in CELLS[cell].kinds}
-        return genotype_of(cell, arch) if has_notation(cell, operations) else arch.to_json()
+        return genotype_of(cell, arch) if has_notation(cell, operations_of(cell, arch)) else arch.to_json()
 
     return write
 

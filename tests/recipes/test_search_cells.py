@@ -141,6 +141,20 @@ def test_two_stages_of_a_progressive_search_and_the_network_of_what_it_finds(tmp
     assert model.drop_path_rate == pytest.approx(0.3 * 5 / 20)
 
 
+def test_networks_of_cells_that_keep_all_edges_and_of_no_such_kind(tmp_path):
+    arch = Architecture(normal=["sep_conv_3x3"] * 14, reduce=["skip_connect"] * 14)
+    (tmp_path / "architecture.json").write_text(arch.to_json())
+    options = {"hidden_size": 4, "num_cells": 3, "architecture": str(tmp_path / "architecture.json")}
+    config = build_cells.network_config(build_cells.CellsNetworkArguments(**options))
+    assert config.normal == ["sep_conv_3x3"] * 14 and config.genotype is None and config.drop_path_rate == 0.2
+    with pytest.raises(ValueError, match="network=imagenet is for darts; nas_bench_201 has one network"):
+        build_cells.CellsNetworkArguments(cell="nas_bench_201", network="imagenet", genotype="|none~0|")
+    with pytest.raises(
+        ValueError, match="nas_bench_201 has operations for .'normal'., got them for .'normal', 'reduce'."
+    ):
+        build_cells.network_config(build_cells.CellsNetworkArguments(**options, cell="nas_bench_201"))
+
+
 def test_a_table_is_made_and_continued_where_it_was_stopped(tmp_path, monkeypatch):
     options = [*TOY, "--samples_per_class", "12", "--max_steps", "2", "--per_device_batch_size", "8"]
 
