@@ -16,10 +16,10 @@ from search_run import readable_errors
 from transformers.utils.logging import disable_progress_bar
 
 from tangle_hf import TangleCellsConfig, TangleCellsForImageClassification
+from tangle_hf.export import read_architecture
 from tangle_hf.files import replacing
 from tangle_hf.models.cnn.configuration_tangle_cells import darts_cifar, darts_imagenet
-from tangle_hf.models.cnn.subnets_cells import genotype_of
-from tangle_hf.space import Architecture
+from tangle_hf.models.cnn.subnets_cells import operations_of
 
 
 NETWORKS = ("cifar", "imagenet")
@@ -30,7 +30,7 @@ class CellsNetworkArguments:
     """Which cells, and the network around them.
 
     Raises:
-        ValueError: Not exactly one of genotype and architecture is given, or the network is unknown.
+        ValueError: Not exactly one of genotype and architecture is given, or the cell has no such network.
     """
 
     _argument_group_name = "network"
@@ -59,6 +59,8 @@ class CellsNetworkArguments:
             raise ValueError("give either --genotype or --architecture")
         if self.network not in NETWORKS:
             raise ValueError(f"network={self.network!r} is unknown; choose one of {NETWORKS}")
+        if self.network != "cifar" and self.cell != "darts":
+            raise ValueError(f"network={self.network} is for darts; {self.cell} has one network, leave it out")
 
 
 def network_config(arguments: CellsNetworkArguments) -> TangleCellsConfig:
@@ -67,17 +69,15 @@ def network_config(arguments: CellsNetworkArguments) -> TangleCellsConfig:
     Raises:
         ValueError: There is no such architecture file, or the cells or sizes do not fit.
     """
-    genotype = arguments.genotype
-    if genotype is None:
-        path = Path(arguments.architecture)
-        if not path.is_file():
-            raise ValueError(f"there is no file {path}; give the architecture.json of a search")
-        genotype = genotype_of(arguments.cell, Architecture.from_json(path.read_text()))
+    if arguments.genotype is None:  # not by its genotype: a search that keeps all edges finds cells that have none
+        cells = operations_of(arguments.cell, read_architecture(arguments.architecture))
+    else:
+        cells = {"genotype": arguments.genotype}
     names = ("hidden_size", "num_cells", "num_channels", "image_size", "drop_path_rate", "auxiliary_weight")
     options = {name: value for name in names if (value := getattr(arguments, name)) is not None}
     if arguments.cell != "darts":
-        return TangleCellsConfig(cell=arguments.cell, genotype=genotype, **options)
-    return (darts_imagenet if arguments.network == "imagenet" else darts_cifar)(genotype, **options)
+        return TangleCellsConfig(cell=arguments.cell, **cells, **options)
+    return (darts_imagenet if arguments.network == "imagenet" else darts_cifar)(**cells, **options)
 
 
 def main(arguments: CellsNetworkArguments) -> None:
@@ -89,7 +89,8 @@ def main(arguments: CellsNetworkArguments) -> None:
     model = TangleCellsForImageClassification(network_config(arguments))
     with replacing(folder) as partial:
         model.save_pretrained(partial)
-    print(f"{model.num_parameters():,} parameters (those of two classes), in {folder}\n{model.config.genotype}")
+    cells = model.config.genotype or model.config.operations
+    print(f"{model.num_parameters():,} parameters (those of two classes), in {folder}\n{cells}")
 
 
 if __name__ == "__main__":

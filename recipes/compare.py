@@ -204,8 +204,16 @@ def found_nets(settings: CompareArguments, runs: list[Run]) -> list[Net]:
 
 
 def baseline_nets(settings: CompareArguments, supernet: PreTrainedModel, cost: EqualCost | None) -> list[Net]:
-    """The baselines that are asked for; says so where there are fewer than that."""
+    """The baselines that are asked for; says so where there are fewer than that.
+
+    Raises:
+        ValueError: The largest net is asked for in a space of operations.
+    """
     space, config, asked = supernet.space, supernet.config, settings.baselines
+    if "largest" in asked and not space.ordered:
+        raise ValueError(
+            "baselines=largest: operations have no order, so that this space has no largest net; leave it out"
+        )
     nets = [Net("largest", "largest", space.largest, baseline=True)] if "largest" in asked else []
     if "uniform" in asked:
         shrinks = uniform_shrinks(space, cost)

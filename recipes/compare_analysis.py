@@ -119,6 +119,9 @@ def cka(comparison: Comparison) -> dict[str, dict]:
     horizon, folders = settings.horizons[0], {run.name: run.folder for run in comparison.runs}
     for net in (net for net in comparison.nets if net.run is not None):
         inherited = extract(supernet_of(folders[net.run]), net.arch).cpu()
+        if inherited(**batches[0], output_hidden_states=True).get("hidden_states") is None:
+            print("these nets give no hidden states, so that there is no CKA of their layers")
+            return found
         pairs = {"inherit v/s retrain": [], "finetune v/s retrain": []}
         for seed in settings.seeds:
             models = {}

@@ -25,6 +25,7 @@ from transformers import PreTrainedModel
 from tangle_hf import extract
 from tangle_hf.extract import new_subnet
 from tangle_hf.files import replacing
+from tangle_hf.recalibrate import batch_norms
 from tangle_hf.space import Architecture
 
 
@@ -131,10 +132,13 @@ def work(
     start, batch_size, device = time.process_time(), settings.per_device_batch_size, _device()
     stored = {"mode": row.mode, "run": row.run, "arch": row.arch.to_dict(), "horizon": row.horizon, "seed": row.seed}
     if row.mode in ("rank", "inherit"):
-        supernet = supernet_of(runs[row.run].folder).to(device)
+        model, chosen = supernet_of(runs[row.run].folder).to(device), {"arch": row.arch}
         batches = rank_batches if row.mode == "rank" else None
         splits = ("validation",) if row.mode == "rank" else ("validation", "test")
-        stored |= {split: data.score(supernet, split, batch_size, batches, arch=row.arch) for split in splits}
+        if batch_norms(model):  # the statistics of the supernet are another net's
+            model, chosen = extract(model, row.arch), {}
+            data.settle(model, batch_size, batches)
+        stored |= {split: data.score(model, split, batch_size, batches, **chosen) for split in splits}
     else:
         stored["steps"] = round(row.horizon * max_steps)
         supernet = supernet_of((reference if row.mode == "retrain" else runs[row.run]).folder)

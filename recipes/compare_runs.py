@@ -16,11 +16,14 @@ import yaml
 from image_arguments import ImageArguments
 from image_data import load_images
 from image_models import checkpoint_processor
+from image_splits import split_for_search
 from image_transforms import AugmentationArguments, evaluation_images, training_images, use_soft_targets
+from recalibrate import still_batches
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from tangle_hf.models.loading import load_supernet
+from tangle_hf.recalibrate import batch_norms, recalibrate
 from tangle_hf.space import Architecture
 
 
@@ -63,6 +66,7 @@ class Data:
         processor: Tokenizer or image processor, to save along.
         train_data: Seed -> training examples.
         score: Model, split, batch size, most batches, `arch=` for a supernet -> scores.
+        settle: Net that was cut out, batch size, most batches: gives its batch norms statistics of its own, if it has any.
         sample: Number of batches, batch size -> arguments of forward passes on validation examples.
         sequence_length: Tokens of an example of text.
     """
@@ -74,6 +78,7 @@ class Data:
     score: Callable[..., dict[str, float]]
     sample: Callable[[int, int], list[dict[str, Tensor]]]
     sequence_length: int | None = None
+    settle: Callable[[PreTrainedModel, int, int | None], None] = lambda model, batch_size, most=None: None
 
 
 def read_runs(given: Sequence[str]) -> list[Run]:
@@ -155,7 +160,15 @@ def _images(run: Run) -> Data:
     def train_data(seed: int) -> torch.utils.data.Dataset:
         return training_images(splits["train"], data, augmentation, processor, size, seed)
 
-    return Data("accuracy", "image", processor, train_data, score, sample)
+    def settle(model: PreTrainedModel, batch_size: int, most: int | None = None) -> None:
+        if batch_norms(model):
+            weights, _ = split_for_search(splits["train"], run.settings["train_portion"], run.settings["seed"])
+            count = run.settings["recalibration_batches"]
+            own = evaluation_images(weights, data, processor)
+            batches = still_batches(own, batch_size, min(count, most or count), run.settings["seed"])
+            recalibrate(model, batches)
+
+    return Data("accuracy", "image", processor, train_data, score, sample, settle=settle)
 
 
 def _read_run(text: str) -> Run:
@@ -169,7 +182,8 @@ def _read_run(text: str) -> Run:
     settings = yaml.safe_load((folder / "config.yaml").read_text())
     results = json.loads((folder / "results.json").read_text())
     if not separator:
-        label = settings["method"] + ("" if settings["superposition"] == "inputs" else f" {settings['superposition']}")
+        form = settings.get("superposition", "inputs")  # convolutional nets have no other
+        label = settings["method"] + ("" if form == "inputs" else f" {form}")
     file = folder / "architecture.json"
     arch = Architecture.from_json(file.read_text()) if file.is_file() else None
     return Run(label, folder, settings, results, arch)

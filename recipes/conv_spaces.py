@@ -19,7 +19,7 @@ from tangle_hf import (
 )
 from tangle_hf.models.cnn.genotypes import CELLS, has_notation
 from tangle_hf.models.cnn.spaces_cnn import CONV_MACRO, OFA_MOBILENETV3
-from tangle_hf.models.cnn.subnets_cells import architecture_of, genotype_of
+from tangle_hf.models.cnn.subnets_cells import architecture_of, genotype_of, operations_of
 from tangle_hf.search import SearchArguments
 from tangle_hf.space import Architecture
 from tangle_hf.table import Table, read_table
@@ -105,8 +105,7 @@ def notation(supernet: PreTrainedModel) -> Callable[[Architecture], str] | None:
         return None
 
     def write(arch: Architecture) -> str:
-        operations = {kind: getattr(arch, kind) for kind in CELLS[cell].kinds}
-        return genotype_of(cell, arch) if has_notation(cell, operations) else arch.to_json()
+        return genotype_of(cell, arch) if has_notation(cell, operations_of(cell, arch)) else arch.to_json()
 
     return write
 
@@ -130,9 +129,7 @@ def check_settings(supernet: PreTrainedModel, settings: SearchArguments) -> None
         ValueError: Budgets or two stages where a rule of its own discretises, or single paths in a pruned space.
     """
     config = supernet.config
-    limits = [
-        n for n in ("max_params", "max_params_without_embeddings", "max_flops") if getattr(settings, n) is not None
-    ]
+    limits = [*settings.given_limits(), *(["pareto"] if settings.pareto else [])]
     if limits and (getattr(config, "kept", None) or getattr(config, "kept_inputs", 0)):
         raise ValueError(
             f"{', '.join(limits)}: budgets choose the operations of each edge, which excludes that nodes keep "

@@ -18,6 +18,8 @@ from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 
+import torch
+from accelerate import PartialState
 from accelerate.utils import set_seed
 from arguments import parse
 from conv_spaces import build_supernet
@@ -94,18 +96,23 @@ def main(
     if space.start_from or space.table:
         raise ValueError("start_from and table have no effect on nets that are trained from scratch; leave them out")
     disable_progress_bar()
-    splits = load_images(data)
+    # As Trainer will have it: without `cpu`, processes without a GPU would not see each other and all be the main one.
+    state = PartialState(cpu=not torch.accelerator.is_available())
+    with state.main_process_first():
+        splits = load_images(data)
     names, image_size = class_names(splits), resolve_image_size(data, splits)
     labels = {"id2label": dict(enumerate(names)), "label2id": {name: number for number, name in enumerate(names)}}
     supernet = build_supernet(space, {"num_channels": data.num_channels, "image_size": image_size, **labels})
     processor = image_processor(data, image_size)
     held_out = {name: evaluation_images(splits[name], data, processor) for name in ("validation", "test")}
-    write_config(run_dir, resolved)
     table = run_dir / "table.jsonl"
-    done = {(json.dumps(row["arch"]), row["seed"]) for row in whole_rows(table)}
+    with state.main_process_first():
+        if state.is_main_process:
+            write_config(run_dir, resolved)
+        done = {(json.dumps(row["arch"]), row["seed"]) for row in whole_rows(table)}
     chosen = list(architectures(supernet.space, settings.architectures, settings.order_seed))
     pairs = [(arch, seed) for arch in chosen for seed in settings.seeds]
-    bar = tqdm(pairs, desc="nets")
+    bar = tqdm(pairs, desc="nets", disable=not state.is_main_process)
     for arch, seed in bar:
         if (arch.to_json(), seed) in done:
             continue
@@ -116,16 +123,19 @@ def main(
         how.disable_tqdm = True  # the table has a bar of its own
         images = training_images(splits["train"], data, augmentation, processor, image_size, seed)
         model = train(model, images, how)
-        row = {"arch": arch.to_dict(), "seed": seed, "parameters": model.num_parameters()}
-        row["flops"] = flops(supernet.space, arch, supernet.config)
-        for split, examples in held_out.items():
-            scores = accuracy(model, examples, settings.per_device_batch_size)
-            row |= {f"{split}_{name}": value for name, value in scores.items()}
-        with table.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-        shutil.rmtree(folder)
-        bar.set_postfix_str(f"test accuracy {row['test_accuracy']:.4f}")
-    print(f"{len(pairs)} nets in {table}")
+        if state.is_main_process:
+            row = {"arch": arch.to_dict(), "seed": seed, "parameters": model.num_parameters()}
+            row["flops"] = flops(supernet.space, arch, supernet.config)
+            for split, examples in held_out.items():
+                scores = accuracy(model, examples, settings.per_device_batch_size)
+                row |= {f"{split}_{name}": value for name, value in scores.items()}
+            with table.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            shutil.rmtree(folder)
+            bar.set_postfix_str(f"test accuracy {row['test_accuracy']:.4f}")
+        state.wait_for_everyone()
+    if state.is_main_process:
+        print(f"{len(pairs)} nets in {table}")
 
 
 def architectures(space: SearchSpace, count: int | None, seed: int) -> Iterator[Architecture]:

@@ -13,9 +13,7 @@ Continue a stopped run with the same command and --resume.
 """
 
 from dataclasses import asdict, dataclass
-from itertools import islice
 
-import torch
 from arguments import parse, with_default
 from conv_spaces import build_supernet, check_settings, notation, trained
 from dry_run import dry_run
@@ -31,6 +29,7 @@ from image_transforms import (
     training_images,
     use_soft_targets,
 )
+from recalibrate import still_batches
 from search_run import readable_errors, run, start
 from search_task import SearchTask
 from space_arguments import ConvSpaceArguments
@@ -87,9 +86,7 @@ def main(
 
     def batches(count: int):
         """Training images as they are evaluated, the same ones each time."""
-        order = {} if data.streaming else {"shuffle": True, "generator": torch.Generator().manual_seed(seed)}
-        loader = torch.utils.data.DataLoader(own, batch_size, drop_last=not data.streaming, **order)
-        return (batch["pixel_values"] for batch in islice(loader, count))
+        return still_batches(own, batch_size, count, seed)
 
     def net(arch: Architecture, count: int) -> PreTrainedModel:
         """An architecture with its own batch-norm statistics, from so many batches; the supernet stays as it is."""

@@ -34,7 +34,7 @@ def report(
     """Leaves the subnet and the results, and prints the table.
 
     Args:
-        supernet: After the search.
+        supernet: After the search, settled.
         found: What it found.
         task: Data and scores.
         settings: The trainer's.
@@ -47,7 +47,6 @@ def report(
         rows.append(table_row(name, supernet, arch, task, scores))
 
     (run_dir / "architecture.json").write_text(arch.to_json() + "\n")
-    task.settle(arch)
     inputs = {name: values.to(supernet.device) for name, values in task.sample.items()}
     written = export(supernet, arch, run_dir / "subnet", inputs, processor=task.processor)
     subnet = supernet.auto_model.from_pretrained(written.folder, trust_remote_code=written.form == "compact")

@@ -99,6 +99,8 @@ def run(
             used = {"device": device_name(accelerator)}
             if not settings.resume:  # the time of a part would mislead
                 used |= {"seconds": seconds, "cpu_seconds": cpu_seconds}
+            if not settings.pareto:
+                task.settle(found.arch)  # before anything is saved: all exports read the same statistics
             save_supernet(supernet, task, settings)
             (report_front if settings.pareto else report)(supernet, found, task, settings, used)
             for folder in ("subnet", "supernet"):

@@ -28,7 +28,7 @@ class SearchTask:
         example: What an example is called.
         data: What the data are, in a few words for the model card.
         sequence_length: Tokens of an example of text.
-        settle: Called with what was found before it is exported: batch norms want statistics of their own.
+        settle: Called with what was found before anything is saved: gives the supernet's batch norms its statistics.
         notation: Architecture -> how the field writes it, where it has a way of its own.
     """
 

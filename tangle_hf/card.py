@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import transformers
 import yaml
 from huggingface_hub import ModelCard
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -12,7 +13,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from .analysis import format_cell, plot_architecture, plot_losses, plot_shares, read_metrics
 from .card_facts import has_remote_code, public, search_facts, settings_text, space_facts, subnet_facts
 from .card_front_matter import front_matter, hub_name
-from .cost import num_params
+from .cost import parameter_entries
+from .cost_table import of_largest, tabulate
 from .models.loading import supernet_class
 from .space import Architecture
 
@@ -62,8 +64,9 @@ def write_card(run_dir: str | Path, folder: str | Path | None = None, *, license
     }
     if is_supernet:
         kind, title = "supernet", f"{run_dir.name}: supernet"
-        facts |= {"parameters": format_cell(num_params(config.space, config.space.largest, config))}
-        facts |= {"results": results["table"]}
+        largest = of_largest(tabulate(config.space, parameter_entries(config)))
+        facts |= {"parameters": format_cell(largest), "ordered": config.space.ordered, "results": results["table"]}
+        facts |= {"in_transformers": hasattr(transformers, config.architectures[0])}
         tested = [row for row in results["table"] if row["net"].startswith("largest")]
     else:
         kind, title = "subnet", f"{run_dir.name}: {'found net' if folder.name == 'subnet' else folder.name}"

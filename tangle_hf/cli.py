@@ -16,7 +16,7 @@ from .hub import push
 from .info import describe, folder_kind, loading_line
 from .models.loading import load_model, load_processor, load_supernet
 from .onnx import export_onnx
-from .resolve import front_point, resolve, supernet_folder
+from .resolve import front_point, resolve, settle_batch_norms, supernet_folder
 from .version import __version__
 
 
@@ -144,6 +144,11 @@ def run_export(arguments: argparse.Namespace) -> None:
         stem = "" if arguments.arch is None else f"{Path(arguments.arch).stem}-"
     supernet, processor = load_supernet(folder).eval(), load_processor(folder)
     supernet.space.validate(arch)
+    known = source / "architecture.json"
+    if (
+        not known.is_file() or read_architecture(known) != arch
+    ):  # a supernet is saved with the statistics of what was found
+        settle_batch_norms(supernet, arch, None)
     form = natural_form(supernet, arch) if form == "auto" else form
     output = arguments.output or _beside(arguments.source, source, kind, stem + form)
     if form == "onnx":

@@ -88,7 +88,9 @@ def export(
 
 
 def read_architecture(path: str | Path) -> Architecture:
-    """Reads an `architecture.json`: one object, dimension -> number, or list of one number per layer.
+    """Reads an `architecture.json`: one object, dimension -> choice, or list of one choice per layer.
+
+    Choices are numbers or, of cells, names of operations; null stands for a layer that does not exist.
 
     Raises:
         ValueError: There is no such file, or it is no such object.
@@ -100,7 +102,7 @@ def read_architecture(path: str | Path) -> Architecture:
         values = json.loads(path.read_text())
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from None
-    if not isinstance(values, dict) or not all(_is_number(v) for value in values.values() for v in _listed(value)):
+    if not isinstance(values, dict) or not all(_is_choice(v) for value in values.values() for v in _listed(value)):
         raise ValueError(
             f'{path} is no architecture; it should read like {{"n_embd": 64, "n_layer": 2, "n_head": [2, 4], ...}}'
         )
@@ -126,5 +128,5 @@ def _listed(value: object) -> list:
     return value if isinstance(value, list) else [value]
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def _is_choice(value: object) -> bool:
+    return value is None or (isinstance(value, (int, float, str)) and not isinstance(value, bool))

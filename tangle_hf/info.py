@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+import transformers
 import yaml
 from safetensors import safe_open
 from transformers import PreTrainedConfig
@@ -14,6 +15,9 @@ from .models.loading import model_class, read_config, supernet_class
 from .onnx import MODEL as ONNX_MODEL
 from .resolve import ARCH_PARAMETERS, supernet_folder
 from .space import SearchSpace
+
+
+STATISTICS = (".running_mean", ".running_var", ".num_batches_tracked")  # buffers of batch norms
 
 
 def folder_kind(folder: str | Path) -> str:
@@ -80,8 +84,12 @@ def _supernet(folder: Path) -> dict[str, str]:
         lines["found"] = str(read_architecture(folder / "architecture.json"))
     with_logits = (folder / ARCH_PARAMETERS).is_file()
     lines["by budget"] = "tangle-hf resolve" if with_logits else f"no: {ARCH_PARAMETERS} is missing"
-    name = supernet_class(folder).__name__
-    return lines | {"loads with": f'{name}.from_pretrained("{folder}"); everybody: {loading_line(folder)}'}
+    family = supernet_class(folder)
+    loads = f'{family.__name__}.from_pretrained("{folder}")'
+    if family.config_class.from_pretrained(folder).space.ordered:  # else there is no largest net
+        stock = hasattr(transformers, read_config(folder)["architectures"][0])
+        loads += f"; {'everybody' if stock else 'after import tangle_hf'}: {loading_line(folder)}"
+    return lines | {"loads with": loads}
 
 
 def _model(folder: Path) -> dict[str, str]:
@@ -113,9 +121,10 @@ def _space(folder: Path) -> dict[str, str]:
 
 
 def _parameters(folder: Path) -> int:
-    """Elements in the folder's safetensors, which store tied weights once."""
+    """Elements in the folder's safetensors, which store tied weights once, without the statistics of batch norms."""
     total = 0
     for path in folder.glob("*.safetensors"):
         with safe_open(path, "pt") as file:
-            total += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())
+            names = (name for name in file.keys() if not name.endswith(STATISTICS))
+            total += sum(math.prod(file.get_slice(name).get_shape()) for name in names)
     return total

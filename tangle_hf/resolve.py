@@ -111,7 +111,7 @@ def resolve(
     if loss is not None:
         candidates = sorted(candidates, key=lambda candidate: loss(supernet, candidate.arch))
     arch = candidates[0].arch
-    _recalibrate(supernet, arch, batches)
+    settle_batch_norms(supernet, arch, batches)
     inputs = {n: v.to(supernet.device) for n, v in (inputs or example_inputs(supernet)).items()}
     processor = load_processor(supernet_folder(run_dir))
     written = export(supernet, arch, folder, inputs, form, processor)
@@ -123,11 +123,21 @@ def resolve(
     return Resolved(candidates[0], {b.cost: b.in_units(b.limit) for b in limits}, written, latency)
 
 
-def _recalibrate(supernet: PreTrainedModel, arch: Architecture, batches: Iterable[Tensor] | None) -> None:
+def settle_batch_norms(supernet: PreTrainedModel, arch: Architecture, batches: Iterable[Tensor] | None) -> None:
+    """Gives a supernet the batch-norm statistics of an architecture before that is exported.
+
+    Args:
+        supernet: Its statistics are replaced.
+        arch: The architecture.
+        batches: As in `resolve`; None leaves a supernet with batch norms as it is, which warns.
+    """
     if batches is not None:
         recalibrate(supernet, batches, one_hot(supernet.space, arch))
     elif batch_norms(supernet):
-        logger.warning("the batch norms keep the statistics of the saved supernet; pass batches to recalibrate them")
+        logger.warning(
+            "the batch norms keep the statistics of the saved supernet, which are not those of this net; pass batches of "
+            "training images, or run recipes/recalibrate.py on the exported folder"
+        )
 
 
 def _timed_inputs(table: LatencyTable) -> dict[str, int | None]:
@@ -171,7 +181,7 @@ def extract_point(
     arch = front_point(run_dir, number)
     check_replaceable(folder, *EXPORT)
     supernet = load_supernet(supernet_folder(run_dir)).eval()
-    _recalibrate(supernet, arch, batches)
+    settle_batch_norms(supernet, arch, batches)
     return export(supernet, arch, folder, inputs, form, load_processor(supernet_folder(run_dir)))
 
 

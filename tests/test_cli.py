@@ -105,7 +105,8 @@ def test_any_architecture_from_a_supernet_alone(run, capsys):
     for text, message in [
         (json.dumps(smallest.to_dict() | {width: 17}), f"{width}=17 is not a choice"),
         (json.dumps([1, 2]), "no architecture"),
-        (json.dumps({width: "16"}), "no architecture"),
+        (json.dumps({width: {"16": 16}}), "no architecture"),
+        (json.dumps(smallest.to_dict() | {width: "wide"}), f"{width}=wide is not a choice"),
         ('{"', "is not JSON"),
     ]:
         Path("wrong.json").write_text(text)

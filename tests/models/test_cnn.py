@@ -406,3 +406,10 @@ def test_new_weights_are_those_of_torchvision():
     assert depthwise.std().item() == pytest.approx((2 / (49 * 960)) ** 0.5, rel=0.03)
     assert model.classifier.weight.std().item() == pytest.approx(0.01, rel=0.03)
     assert model.stages[2][1].depthwise.norm.weight.eq(1).all()
+
+
+def test_conv_macro_refuses_images_of_another_size():
+    supernet, pixels = net("conv_macro")
+    for how in ({}, {"arch": supernet.space.smallest}, {"mixture": one_hot(supernet.space, supernet.space.largest)}):
+        with pytest.raises(ValueError, match=r"images are \(8, 8\), this model takes \(12, 12\)"):
+            supernet(pixels[:, :, :8, :8], **how)

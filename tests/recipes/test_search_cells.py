@@ -4,22 +4,26 @@ import json
 from types import SimpleNamespace
 
 import build_cells
+import compare
 import make_table
 import prune_cells
 import pytest
 import search_cnn
 import torch
 from arguments import parse
+from compare_arguments import CompareArguments
 from conv_spaces import check_settings
 from hub_arguments import HubArguments
 from image_search import SmallAugmentationArguments
 from image_transforms import AugmentationArguments, cut_out
+from safetensors.torch import load_file
 from search_cnn import ConvImageArguments, ConvSearchArguments
 from space_arguments import ConvSpaceArguments
 from training import RaiseDropPath
 from transformers import AutoModelForImageClassification
 
-from tangle_hf import ElasticCellsForImageClassification
+from tangle_hf import ElasticCellsForImageClassification, num_params
+from tangle_hf.cli import main
 from tangle_hf.models.cnn.subnets_cells import architecture_of
 from tangle_hf.models.loading import load_supernet
 from tangle_hf.search import SearchArguments
@@ -64,6 +68,27 @@ def test_a_search_is_scored_along_its_way_by_a_table(tmp_path, capsys):
     assert inside["accuracy"] == accuracy[found] and architecture_of("toy_cell", results["notation"]) == found
     assert inside["test loss"] == pytest.approx(exported["test loss"], rel=1e-5)
     assert results["notation"] in capsys.readouterr().out
+    card = (tmp_path / "run" / "supernet" / "README.md").read_text()
+    assert "There is no largest net" in card and "pipe = pipeline(" not in card
+    most = max(num_params(space, arch, load_supernet(tmp_path / "run" / "supernet").config) for arch in space)
+    assert f"the net with the most parameters\nhas {most:,}." in card
+    main(["info", str(tmp_path / "run" / "supernet")])
+    assert "AutoModel" not in capsys.readouterr().out
+    main(["export", str(tmp_path / "run"), "--output", str(tmp_path / "again")])
+    saved, again = (
+        load_file(folder / "model.safetensors") for folder in (tmp_path / "run" / "subnet", tmp_path / "again")
+    )
+    assert saved.keys() == again.keys() and all(torch.equal(again[name], tensor) for name, tensor in saved.items())
+    with pytest.raises(ValueError, match="baselines=largest: operations have no order"):
+        options = [
+            "--runs",
+            str(tmp_path / "run"),
+            "--baselines",
+            "largest",
+            "--output_dir",
+            str(tmp_path / "compared"),
+        ]
+        compare.main(*parse(CompareArguments, argv=options))
 
 
 def test_two_stages_of_a_progressive_search_and_the_network_of_what_it_finds(tmp_path, capsys):
@@ -101,8 +126,9 @@ def test_two_stages_of_a_progressive_search_and_the_network_of_what_it_finds(tmp
         check_settings(supernet, SearchArguments(method="gdas"))
     with pytest.raises(ValueError, match="nodes keep 2 of them; use --kept_inputs 0"):
         check_settings(supernet, SearchArguments(method="spos+rs"))
-    with pytest.raises(ValueError, match="max_params: budgets choose"):
-        check_settings(supernet, SearchArguments(max_params="50%"))
+    for limit in ({"max_params": "50%"}, {"max_latency_ms": "50%"}, {"pareto": "params"}):
+        with pytest.raises(ValueError, match=f"{next(iter(limit))}: budgets choose"):
+            check_settings(supernet, SearchArguments(**limit))
 
     network = tmp_path / "network"
     options = ["--architecture", str(second / "architecture.json"), "--hidden_size", "4", "--num_cells", "3"]
@@ -114,6 +140,20 @@ def test_two_stages_of_a_progressive_search_and_the_network_of_what_it_finds(tmp
     state = SimpleNamespace(global_step=5, max_steps=20)
     RaiseDropPath().on_step_begin(None, state, None, model=model)
     assert model.drop_path_rate == pytest.approx(0.3 * 5 / 20)
+
+
+def test_networks_of_cells_that_keep_all_edges_and_of_no_such_kind(tmp_path):
+    arch = Architecture(normal=["sep_conv_3x3"] * 14, reduce=["skip_connect"] * 14)
+    (tmp_path / "architecture.json").write_text(arch.to_json())
+    options = {"hidden_size": 4, "num_cells": 3, "architecture": str(tmp_path / "architecture.json")}
+    config = build_cells.network_config(build_cells.CellsNetworkArguments(**options))
+    assert config.normal == ["sep_conv_3x3"] * 14 and config.genotype is None and config.drop_path_rate == 0.2
+    with pytest.raises(ValueError, match="network=imagenet is for darts; nas_bench_201 has one network"):
+        build_cells.CellsNetworkArguments(cell="nas_bench_201", network="imagenet", genotype="|none~0|")
+    with pytest.raises(
+        ValueError, match="nas_bench_201 has operations for .'normal'., got them for .'normal', 'reduce'."
+    ):
+        build_cells.network_config(build_cells.CellsNetworkArguments(**options, cell="nas_bench_201"))
 
 
 def test_a_table_is_made_and_continued_where_it_was_stopped(tmp_path, monkeypatch):

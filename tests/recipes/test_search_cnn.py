@@ -5,10 +5,14 @@ import signal
 from itertools import islice
 from unittest.mock import patch
 
+import compare
 import pytest
+import recalibrate as recalibrate_recipe
 import search_cnn
 import torch
 from arguments import parse
+from compare_arguments import CompareArguments
+from evaluation import accuracy
 from hub_arguments import SearchHubArguments
 from image_arguments import ImageArguments
 from image_data import load_images
@@ -21,6 +25,7 @@ from transformers import AutoModelForImageClassification
 from transformers.utils import logging
 
 from tangle_hf import extract
+from tangle_hf.cli import main as cli
 from tangle_hf.models.loading import load_supernet
 from tangle_hf.recalibrate import recalibrate
 from tangle_hf.resolve import resolve
@@ -46,18 +51,19 @@ def finished(tmp_path_factory):
     return folder
 
 
+def weight_batches():
+    """The training images from which the search takes statistics."""
+    data = ConvImageArguments(image_size=8, samples_per_class=20)
+    weights, _ = split_for_search(load_images(data)["train"], 0.8, 0)
+    images, order = evaluation_images(weights, data, image_processor(data, 8)), torch.Generator().manual_seed(0)
+    loader = torch.utils.data.DataLoader(images, 8, shuffle=True, drop_last=True, generator=order)
+    return (batch["pixel_values"] for batch in islice(loader, 5))
+
+
 def test_what_is_exported_has_statistics_of_its_own(finished):
     arch = Architecture.from_json((finished / "architecture.json").read_text())
-    supernet = load_supernet(finished / "supernet")
-    data = ConvImageArguments(image_size=8, samples_per_class=20)
-    processor = image_processor(data, 8)
-    weights, _ = split_for_search(load_images(data)["train"], 0.8, 0)
-    order = torch.Generator().manual_seed(0)
-    loader = torch.utils.data.DataLoader(
-        evaluation_images(weights, data, processor), 8, shuffle=True, drop_last=True, generator=order
-    )
-    expected = extract(supernet, arch)
-    recalibrate(expected, (batch["pixel_values"] for batch in islice(loader, 5)))
+    expected = extract(load_supernet(finished / "supernet"), arch)
+    recalibrate(expected, weight_batches())
     found = AutoModelForImageClassification.from_pretrained(finished / "subnet")
     for name, value in expected.state_dict().items():
         if "num_batches" not in name:
@@ -67,6 +73,61 @@ def test_what_is_exported_has_statistics_of_its_own(finished):
     assert inside["test loss"] == pytest.approx(exported["test loss"], rel=1e-5)
     assert inside["FLOPs/image"] == results["budgets"]["arch_flops"] <= results["budgets"]["max_flops"]
     assert largest["parameters"] > inside["parameters"]
+
+
+def test_a_comparison_scores_nets_with_their_own_statistics(finished, tmp_path):
+    options = ["--runs", str(finished), "--modes", "inherit", "--output_dir", str(tmp_path / "compared"), "--rank_batches",
+               "2", "--latency_rounds", "0"]  # fmt: skip
+    compare.main(*parse(CompareArguments, argv=options))
+    (row,) = json.loads((tmp_path / "compared" / "results.json").read_text())["nets"]
+    _, exported, _ = json.loads((finished / "results.json").read_text())["table"]
+    assert row["inherit"]["mean"] == pytest.approx(exported["accuracy in %"])
+    rows = {path.name: json.loads(path.read_text()) for path in (tmp_path / "compared" / "rows").glob("*.json")}
+    assert rows["inherit-run.json"]["test"]["loss"] == pytest.approx(exported["test loss"], rel=1e-5)
+    others = [row for name, row in rows.items() if name.startswith("rank")]
+    supernet = load_supernet(finished / "supernet")
+    stale = accuracy(supernet, validation_images(), 8, 2, arch=Architecture(others[0]["arch"]))
+    assert others[0]["validation"]["loss"] != pytest.approx(stale["loss"], rel=1e-6)
+
+
+def validation_images():
+    data = ConvImageArguments(image_size=8, samples_per_class=20)
+    return evaluation_images(load_images(data)["validation"], data, image_processor(data, 8))
+
+
+def test_what_the_command_line_cuts_out_gets_statistics_by_a_recipe(finished, tmp_path, capsys):
+    arch = load_supernet(finished / "supernet").space.smallest
+    (tmp_path / "small.json").write_text(arch.to_json())
+    with patch.object(logging.get_logger("tangle_hf.resolve"), "warning") as warning:
+        cli(["export", str(finished), "--output", str(tmp_path / "found")])
+        assert warning.call_count == 0
+        cli(["export", str(finished), "--arch", str(tmp_path / "small.json"), "--output", str(tmp_path / "small")])
+        assert warning.call_count == 1 and "recipes/recalibrate.py" in warning.call_args[0][0]
+    nets = [
+        AutoModelForImageClassification.from_pretrained(folder) for folder in (finished / "subnet", tmp_path / "found")
+    ]
+    assert all(torch.equal(a, b) for a, b in zip(*(net.state_dict().values() for net in nets), strict=True))
+    options = ["--run", str(finished), "--checkpoint", str(tmp_path / "small")]
+    recalibrate_recipe.main(*parse(recalibrate_recipe.RecalibrateArguments, argv=options))
+    expected = extract(load_supernet(finished / "supernet"), arch)
+    recalibrate(expected, weight_batches())
+    found = AutoModelForImageClassification.from_pretrained(tmp_path / "small")
+    for name, value in expected.state_dict().items():
+        if "num_batches" not in name:
+            torch.testing.assert_close(found.state_dict()[name], value, rtol=1e-4, atol=1e-5)
+    assert not list((tmp_path / "small").glob(".*"))
+    with pytest.raises(ValueError, match="has no model.safetensors"):
+        recalibrate_recipe.main(*parse(recalibrate_recipe.RecalibrateArguments, argv=options[:3] + [str(tmp_path)]))
+
+
+def test_a_supernet_of_classes_of_this_library_says_what_loads_it(finished, capsys):
+    card = (finished / "supernet" / "README.md").read_text()
+    assert "`import tangle_hf` before this gives the largest net" in card and "Everybody" not in card
+    cli(["info", str(finished / "supernet")])
+    assert "after import tangle_hf: AutoModelForImageClassification" in capsys.readouterr().out
+    cli(["info", str(finished / "subnet")])
+    parameters = AutoModelForImageClassification.from_pretrained(finished / "subnet").num_parameters()
+    assert f"{parameters:,}\n" in capsys.readouterr().out
 
 
 def test_interrupted_runs_continue_bit_by_bit(finished, tmp_path, capsys, monkeypatch):

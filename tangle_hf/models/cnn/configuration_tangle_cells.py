@@ -212,7 +212,7 @@ class TangleCellsConfig(PreTrainedConfig):
         return layers
 
 
-def darts_cifar(genotype: str, **options) -> TangleCellsConfig:
+def darts_cifar(genotype: str | None = None, **options) -> TangleCellsConfig:
     """DARTS's network for CIFAR: 20 cells, 36 channels, auxiliary loss 0.4, drop path 0.2 (arXiv:1806.09055, A.2.1)."""
     return TangleCellsConfig(
         **{"genotype": genotype, "cell": "darts", "hidden_size": 36, "num_cells": 20, "image_size": 32}
@@ -221,7 +221,7 @@ def darts_cifar(genotype: str, **options) -> TangleCellsConfig:
     )
 
 
-def darts_imagenet(genotype: str, **options) -> TangleCellsConfig:
+def darts_imagenet(genotype: str | None = None, **options) -> TangleCellsConfig:
     """DARTS's network for ImageNet: 14 cells, 48 channels, auxiliary loss 0.4 (arXiv:1806.09055, A.2.3)."""
     return TangleCellsConfig(
         **{"genotype": genotype, "cell": "darts", "stem": "imagenet", "hidden_size": 48, "num_cells": 14}

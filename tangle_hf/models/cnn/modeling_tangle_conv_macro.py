@@ -55,6 +55,9 @@ class TangleConvMacroForImageClassification(PreTrainedModel):
 
     def classify(self, x: Tensor, conv: Callable[[int, Tensor], Tensor]) -> Tensor:
         """The logits, with the convolutions run by `conv(number, input)`."""
+        size, expected = tuple(x.shape[-2:]), self.config.image_size
+        if size != (expected, expected):
+            raise ValueError(f"images are {size}, this model takes {(expected, expected)}; resize them")
         x = F.relu(conv(0, x))
         x = F.max_pool2d(F.relu(conv(1, x)), 2)
         x = F.dropout2d(F.relu(conv(2, x)), self.config.dropout, self.training)

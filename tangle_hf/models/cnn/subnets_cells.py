@@ -9,7 +9,7 @@ from ...space import Architecture
 from ..spaces import config_of_subnet
 from .configuration_elastic_cells import ElasticCellsConfig
 from .configuration_tangle_cells import TangleCellsConfig
-from .genotypes import cell_of, edge_name, notation, parse
+from .genotypes import cell_of, check_operations, edge_name, notation, parse
 from .modeling_tangle_cells import TangleCellsForImageClassification
 
 
@@ -42,7 +42,22 @@ def genotype_of(name: str, arch: Architecture) -> str:
     Raises:
         ValueError: As `notation`.
     """
-    return notation(name, {kind: getattr(arch, kind) for kind in cell_of(name).kinds})
+    return notation(name, operations_of(name, arch))
+
+
+def operations_of(name: str, arch: Architecture) -> dict[str, tuple[str, ...]]:
+    """Kind of cell -> the operation of each edge, of an architecture.
+
+    Args:
+        name: A key of `CELLS`.
+        arch: The architecture.
+
+    Raises:
+        ValueError: It has other kinds of cells, other operations, or other edges.
+    """
+    values = arch.to_dict()
+    listed = {kind: value if isinstance(value, list) else [value] for kind, value in values.items()}
+    return check_operations(name, listed)
 
 
 def architecture_of(name: str, genotype: str) -> Architecture:

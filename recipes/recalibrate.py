@@ -1,0 +1,107 @@
+"""Give a net that was cut out of a run's supernet batch-norm statistics of its own, from the run's training images.
+
+    tangle-hf export runs/front --point 2
+    python recipes/recalibrate.py --run runs/front --checkpoint runs/front/subnet-2-compact
+    python recipes/recalibrate.py --run runs/mobilenetv3 --checkpoint runs/mobilenetv3/subnet-max_params-40percent
+
+A search does this for what it finds. `tangle-hf export` and `tangle-hf resolve` have no images: what they cut out keeps the
+statistics of the saved supernet, which belong to the net that was found. The folder's weights are replaced; test scores before
+and after are printed.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from itertools import islice
+from pathlib import Path
+
+import torch
+import yaml
+from arguments import parse
+from datasets import IterableDataset
+from evaluation import accuracy
+from image_arguments import ImageArguments
+from image_data import load_images
+from image_splits import split_for_search
+from image_transforms import evaluation_images
+from search_run import readable_errors
+from torch import Tensor
+from transformers.utils.logging import disable_progress_bar
+
+from tangle_hf.analysis import format_table
+from tangle_hf.models.loading import load_model, load_processor
+from tangle_hf.recalibrate import batch_norms, recalibrate
+
+
+WEIGHTS = "model.safetensors"
+
+
+@dataclass
+class RecalibrateArguments:
+    """Which net, of which run.
+
+    Raises:
+        ValueError: There would be no batches.
+    """
+
+    _argument_group_name = "recalibration"
+
+    run: str = field(metadata={"help": "folder of the search, whose config.yaml names the images"})
+    checkpoint: str = field(metadata={"help": "folder of the net, as tangle-hf export or resolve wrote it"})
+    batches: int | None = field(default=None, metadata={"help": "training batches; default: as in the search"})
+
+    def __post_init__(self):
+        if self.batches is not None and self.batches < 1:
+            raise ValueError(f"batches={self.batches} must be at least 1")
+
+
+def main(arguments: RecalibrateArguments) -> None:
+    """Replaces the statistics of the checkpoint."""
+    run, folder = Path(arguments.run), Path(arguments.checkpoint)
+    disable_progress_bar()
+    if not (run / "config.yaml").is_file():
+        raise ValueError(f"{run} has no config.yaml; give the folder of a search")
+    settings = yaml.safe_load((run / "config.yaml").read_text())
+    if "recalibration_batches" not in settings:
+        raise ValueError(f"{run} is no search of search_cnn.py; other nets have no batch norms")
+    if not (folder / WEIGHTS).is_file():
+        raise ValueError(f"{folder} has no {WEIGHTS}; give a folder that tangle-hf export or resolve wrote")
+    model = load_model(folder)
+    if not batch_norms(model):
+        raise ValueError(f"{folder} has no batch norms, and needs no statistics")
+    data = ImageArguments(**{item.name: settings[item.name] for item in fields(ImageArguments) if item.init})
+    splits, processor = load_images(data), load_processor(folder)
+    weights, _ = split_for_search(splits["train"], settings["train_portion"], settings["seed"])
+    own, tested = (evaluation_images(images, data, processor) for images in (weights, splits["test"]))
+    batch_size, count = settings["per_device_batch_size"], arguments.batches or settings["recalibration_batches"]
+    rows = [{"statistics": "before", **accuracy(model, tested, batch_size)}]
+    recalibrate(model, still_batches(own, batch_size, count, settings["seed"]))
+    rows.append({"statistics": "its own", **accuracy(model, tested, batch_size)})
+    partial = folder / ".recalibrated"
+    model.save_pretrained(partial)
+    (partial / WEIGHTS).replace(folder / WEIGHTS)
+    for file in partial.iterdir():
+        file.unlink()
+    partial.rmdir()
+    print(f"{format_table(rows)}\ntest data; the statistics of up to {count} batches are in {folder}")
+
+
+def still_batches(
+    images: torch.utils.data.Dataset | IterableDataset, batch_size: int, count: int, seed: int
+) -> Iterator[Tensor]:
+    """Up to `count` batches of images, the same ones for a seed.
+
+    Args:
+        images: Training images as they are evaluated; a stream is read from its beginning.
+        batch_size: Images of a batch, as in training.
+        count: Batches.
+        seed: Of the choice.
+    """
+    stream = isinstance(images, IterableDataset)
+    order = {} if stream else {"shuffle": True, "generator": torch.Generator().manual_seed(seed)}
+    loader = torch.utils.data.DataLoader(images, batch_size, drop_last=not stream, **order)
+    return (batch["pixel_values"] for batch in islice(loader, count))
+
+
+if __name__ == "__main__":
+    with readable_errors():
+        main(*parse(RecalibrateArguments, description=__doc__))
