@@ -405,13 +405,14 @@ def _infeasible(budgets: Sequence[Budget], least: np.ndarray, standard_only: boo
     if (least == np.iinfo(np.int64).max).any() or not budgets:
         return f"no {kind} exists in this space; leave standard_only out"
     missed = [
-        f"max_{budget.cost} = {budget.limit:,} is below the smallest possible, {cost:,}"
+        f"max_{budget.cost} = {budget.text(budget.limit)} is below the smallest possible, {budget.text(cost)}"
         for budget, cost in zip(budgets, least.tolist(), strict=True)
         if cost > budget.limit
     ]
     if missed:
         return f"no {kind} keeps to the budget: {'; '.join(missed)}. Raise it, or add smaller choices to the space"
     each = ", ".join(
-        f"max_{b.cost} = {b.limit:,} (smallest {c:,})" for b, c in zip(budgets, least.tolist(), strict=True)
+        f"max_{b.cost} = {b.text(b.limit)} (smallest {b.text(c)})"
+        for b, c in zip(budgets, least.tolist(), strict=True)
     )
     return f"no {kind} keeps to all budgets at once, though to each alone: {each}. Raise one of them"

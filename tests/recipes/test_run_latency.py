@@ -7,10 +7,10 @@ from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
+import image_search
 import pytest
 import run_latency
 import search_stages
-import search_vit
 from arguments import parse
 from matplotlib.figure import Figure
 from test_search_vit import KINDS, TINY, lines, run
@@ -34,8 +34,8 @@ def quick():
     """Images are read once for all runs, pictures are empty, and the clock is invented."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Figure, "savefig", lambda figure, path, **options: Path(path).touch())
-        splits = search_vit.load_images(parse(*KINDS, argv=TINY)[1])
-        patch.setattr(search_vit, "load_images", lambda data: splits)
+        splits = image_search.load_images(parse(*KINDS, argv=TINY)[1])
+        patch.setattr(image_search, "load_images", lambda data: splits)
         patch.setattr(latency, "forward_seconds", seconds)
         yield
 
