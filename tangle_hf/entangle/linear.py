@@ -2,7 +2,7 @@
 
 Weights are (in, out), the layout of GPT-2's Conv1D; pass the transpose of a `torch.nn.Linear`. Both functions may take
 the GELU in front of them along: it is computed again in the backward pass instead of kept, which on large activations
-costs less than the memory traffic that it saves, and on small ones the same.
+costs less than the memory traffic that it saves. A mask of fixed numbers needs neither on small ones.
 """
 
 from functools import partial
@@ -31,6 +31,9 @@ def masked_linear(x: Tensor, mask: Tensor, weight: Tensor, bias: Tensor | None, 
     """
     flat, mask, weight, bias = _cast(x.flatten(0, -2), mask, weight, bias)
     with torch.autocast(x.device.type, enabled=False):
+        # Without a gradient of its own the mask may as well be on the weight, where that is smaller: then stock layers do.
+        if not mask.requires_grad and flat.numel() > weight.numel() and len(_blocks(flat)) == 1:
+            return F.linear(_active(x.to(weight.dtype), gelu), (weight * mask[:, None]).T, bias)
         return _MaskedLinear.apply(flat, mask, weight, bias, gelu).view(*x.shape[:-1], -1)
 
 
