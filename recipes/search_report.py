@@ -80,7 +80,8 @@ def _print_report(results: dict, arch: Architecture, written: Export, task: Sear
             f"best of {results['candidates_evaluated']:,} candidates, each evaluated on "
             f"{results['candidate_examples']:,} {task.example}s"
         )
-    print(f"search cost: {results['search_cost']:,.1f} training steps of the largest model")
+    plain_net = "largest" if "largest" in results else "most expensive"  # a space of operations has no order
+    print(f"search cost: {results['search_cost']:,.1f} training steps of the {plain_net} net")
     print_budgets(results["budgets"], task)
     print(
         f"reloaded files against the supernet: logits differ by {written.difference:.1e} of {written.scale:.1e} at most"

@@ -37,6 +37,7 @@ def search_facts(settings: Mapping[str, Any], results: Mapping[str, Any]) -> dic
         "superposition": settings.get("superposition", "inputs"),  # convolutional nets have no other
         "candidates": format_cell(results["candidates_evaluated"]) if "candidates_evaluated" in results else None,
         "search_cost": format_cell(results["search_cost"]),
+        "plain_net": "largest" if "largest" in results else "most expensive",  # a space of operations has no order
         "steps": format_cell(settings["max_steps"]),
         "seed": settings["seed"],
         "seconds": _clock(used["seconds"]) if "seconds" in used else None,

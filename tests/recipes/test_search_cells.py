@@ -67,8 +67,10 @@ def test_a_search_is_scored_along_its_way_by_a_table(tmp_path, capsys):
     found = Architecture(results["found"])
     assert inside["accuracy"] == accuracy[found] and architecture_of("toy_cell", results["notation"]) == found
     assert inside["test loss"] == pytest.approx(exported["test loss"], rel=1e-5)
-    assert results["notation"] in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert results["notation"] in printed and "training steps of the most expensive net" in printed
     card = (tmp_path / "run" / "supernet" / "README.md").read_text()
+    assert "training steps of the most expensive net." in card
     assert "There is no largest net" in card and "pipe = pipeline(" not in card
     most = max(num_params(space, arch, load_supernet(tmp_path / "run" / "supernet").config) for arch in space)
     assert f"the net with the most parameters\nhas {most:,}." in card
