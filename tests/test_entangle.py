@@ -97,9 +97,8 @@ def test_linear_is_the_sum_over_both_dimensions(prefix_of, gelu):
 
 @pytest.mark.parametrize("gelu", [None, "none", "tanh"])
 @pytest.mark.parametrize("frozen", [(), (2, 3), (0, 2, 3), (1,), (1, 2, 3)], ids=str)
-@pytest.mark.parametrize("tokens", [(2, 4), (1, 3)], ids=str)  # more numbers than the weight has, and fewer
-def test_masked_linear_and_its_gradients(gelu, frozen, tokens):
-    inputs = [torch.randn(size, dtype=torch.float64).requires_grad_() for size in ((*tokens, 5), (5,), (5, 6), (6,))]
+def test_masked_linear_and_its_gradients(gelu, frozen):
+    inputs = [torch.randn(size, dtype=torch.float64).requires_grad_() for size in ((2, 4, 5), (5,), (5, 6), (6,))]
     for number in frozen:
         inputs[number].requires_grad_(False)
     x, mask, weight, bias = inputs
