@@ -329,7 +329,7 @@ def settings_not_read(method: Method) -> list[str]:
     else:
         names += [f.name for f in fields(TwoStageArguments) if f.name != "candidate_batches"]
     if method.weights == "spos":
-        names.append("sandwich_paths")
+        names += ["sandwich_paths", "distillation"]
     if method.two_stage and method.choice != "es":
         names += ["num_parents", "num_mutations", "num_crossovers"]
     if method.choice == "rs":

@@ -15,8 +15,8 @@ class Method:
     """A search method.
 
     Args:
-        weights: A sampler of mixtures, or a rule of single paths: "spos" (arXiv:1904.00420), or "sandwich" with in-place
-            distillation (arXiv:2003.11142).
+        weights: A sampler of mixtures, or a rule of single paths: "spos" (arXiv:1904.00420), or "sandwich"
+            (arXiv:1903.05134).
         choice: "gradient": architecture parameters trained along with the weights (one stage); or, after the training
             (two stages), random search "rs", evolution "es" or NSGA-II "nsga2" over the losses that subnets inherit.
     """

@@ -1,7 +1,7 @@
 """The first stage of two-stage methods: the weights of a supernet, trained on single paths.
 
-Each step runs the subnets that `path_rule` names on one batch and adds up their gradients. In a sandwich the largest subnet
-learns from the labels, and the others from its outputs (in-place distillation). It needs a model with a `space` whose
+Each step runs the subnets that `path_rule` names on one batch and adds up their gradients. In a sandwich all learn from the
+labels, and all but the largest, on request, from its outputs (in-place distillation). It needs a model with a `space` whose
 forward takes `arch=` and returns a loss and logits, and knows nothing else about it.
 """
 
@@ -142,14 +142,16 @@ def _weight_step(model, optimizer, state, archs, micro, accelerator, arguments) 
             last = number == len(micro) - 1 and path == len(archs) - 1
             with nullcontext() if last else accelerator.no_sync(model):
                 output = model(**batch, arch=arch)
-                loss = output.loss if teacher is None else distillation_loss(output.logits, teacher)
+                loss = output.loss
+                if teacher is not None and arguments.distillation:
+                    loss = torch.lerp(loss, distillation_loss(output.logits, teacher), arguments.distillation)
                 loss = loss / len(micro)
                 accelerator.backward(loss / len(archs))
             total[path] += loss.detach()
             teacher = output.logits.detach() if teacher is None else teacher
-    hard, *soft = (finite(loss, "training", state.step) for loss in accelerator.reduce(total, "mean"))
+    largest, *others = (finite(loss, "training", state.step) for loss in accelerator.reduce(total, "mean"))
     accelerator.clip_grad_norm_(model.parameters(), arguments.max_grad_norm)
     optimizer.step()
     state.scheduler.step()
     optimizer.zero_grad()
-    return {"train_loss": hard} | ({"distillation_loss": sum(soft) / len(soft)} if soft else {})
+    return {"train_loss": largest} | ({"subnets_loss": sum(others) / len(others)} if others else {})

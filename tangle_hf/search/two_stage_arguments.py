@@ -25,6 +25,13 @@ class TwoStageArguments:
     sandwich_paths: int = field(
         default=2, metadata={"help": "sandwich: random subnets of a step, beside the largest and the smallest"}
     )
+    distillation: float = field(
+        default=0.0,
+        metadata={
+            "help": "sandwich: share of the largest net's outputs, as a target beside the labels, in the losses of the other "
+            "subnets; 1 is in-place distillation, for which the largest should be good already (start_from)"
+        },
+    )
     candidate_batches: int = field(
         default=10,
         metadata={
@@ -61,6 +68,6 @@ class TwoStageArguments:
         for name in ("sandwich_paths", "num_mutations", "num_crossovers"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)} must not be negative")
-        for name in ("mutation_prob", "whole_mutation_prob"):
+        for name in ("mutation_prob", "whole_mutation_prob", "distillation"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be a probability, between 0 and 1")
+                raise ValueError(f"{name}={getattr(self, name)} must be between 0 and 1")

@@ -194,22 +194,26 @@ def test_in_place_distillation_is_the_literal_formula():
     assert teacher.grad is None and student.grad.abs().sum() > 0
 
 
-def test_a_sandwich_step_has_the_gradient_of_the_mean_loss_of_its_subnets(tmp_path):
+@pytest.mark.parametrize("distillation", [0.0, 0.25, 1.0])
+def test_a_sandwich_step_has_the_gradient_of_the_mean_loss_of_its_subnets(tmp_path, distillation):
     """One SGD step by hand against the trainer's, which sees the gradient through Adam's first moment."""
-    arguments = settings(tmp_path, method="sandwich+rs", max_steps=1, max_grad_norm=1e9)
+    arguments = settings(tmp_path, method="sandwich+rs", max_steps=1, max_grad_norm=1e9, distillation=distillation)
     archs = path_rule(arguments, supernet())(0)
     assert archs[0] == SPACE.largest and archs[-1] == SPACE.smallest and len(archs) == 4
     order = torch.randperm(50, generator=torch.Generator().manual_seed(arguments.seed))[:4]
     batch = {name: torch.stack([Blocks()[int(i)][name] for i in order]) for name in Blocks()[0]}
     by_hand = supernet()
     outputs = [by_hand(**batch, arch=arch) for arch in archs]
-    soft = [distillation_loss(output.logits, outputs[0].logits) for output in outputs[1:]]
-    ((outputs[0].loss + sum(soft)) / 4).backward()
+    others = [
+        (1 - distillation) * output.loss + distillation * distillation_loss(output.logits, outputs[0].logits)
+        for output in outputs[1:]
+    ]
+    ((outputs[0].loss + sum(others)) / 4).backward()
     trained = supernet()
     train_single_paths(trained, Blocks(), arguments, Accelerator(cpu=True))
     (line,) = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert line["train_loss"] == pytest.approx(outputs[0].loss.item(), rel=1e-5)
-    assert line["distillation_loss"] == pytest.approx((sum(soft) / 3).item(), rel=1e-5)
+    assert line["subnets_loss"] == pytest.approx((sum(others) / 3).item(), rel=1e-5)
     stored = torch.load(tmp_path / "checkpoints" / "step-00000001" / "optimizer.bin", weights_only=False)["state"]
     matrices = [p for p in by_hand.parameters() if p.ndim >= 2] + [p for p in by_hand.parameters() if p.ndim < 2]
     for number, p in enumerate(matrices):
@@ -321,6 +325,7 @@ def test_a_candidate_whose_loss_is_not_finite_stops_the_search(tmp_path):
             "num_mutations=25 and num_crossovers=25 are more than population_size=40",
         ),
         ({"sandwich_paths": -1}, "sandwich_paths=-1"),
+        ({"distillation": 1.5}, "distillation=1.5"),
         ({"mutation_prob": 1.5}, "mutation_prob=1.5"),
     ],
 )
