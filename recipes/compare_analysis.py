@@ -122,7 +122,7 @@ def cka(comparison: Comparison) -> dict[str, dict]:
         if inherited(**batches[0], output_hidden_states=True).get("hidden_states") is None:
             print("these nets give no hidden states, so that there is no CKA of their layers")
             return found
-        pairs = {"inherit v/s retrain": [], "finetune v/s retrain": []}
+        pairs = {"inherit and retrain": [], "finetune and retrain": []}
         for seed in settings.seeds:
             models = {}
             for mode in ("finetune", "retrain"):
@@ -130,16 +130,18 @@ def cka(comparison: Comparison) -> dict[str, dict]:
                 if (comparison.folder / "models" / row.name).is_dir():
                     models[mode] = type(inherited).from_pretrained(comparison.folder / "models" / row.name)
             if len(models) == 2:
-                pairs["inherit v/s retrain"].append(layer_cka(inherited, models["retrain"], batches))
-                pairs["finetune v/s retrain"].append(layer_cka(models["finetune"], models["retrain"], batches))
-        if pairs["inherit v/s retrain"]:
+                pairs["inherit and retrain"].append(layer_cka(inherited, models["retrain"], batches))
+                pairs["finetune and retrain"].append(layer_cka(models["finetune"], models["retrain"], batches))
+        if pairs["inherit and retrain"]:
             found[net.name] = {}
             for name, seeds in pairs.items():
                 layers = [statistics.mean(values) for values in zip(*seeds, strict=True)]
                 found[net.name][name] = {"mean": statistics.mean(layers), "layers": layers, "seeds": len(seeds)}
     if found:
         write_json(comparison.folder / "cka.json", found)
-        curves = {f"{net}: {pair}": v["layers"] for net, pairs in found.items() for pair, v in pairs.items()}
+        curves = {
+            pair: {net: pairs[pair]["layers"] for net, pairs in found.items()} for pair in next(iter(found.values()))
+        }
         plot_cka(curves, comparison.folder / "cka.png")
     return found
 

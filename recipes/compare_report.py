@@ -54,7 +54,7 @@ def report(comparison: Comparison, rows: Sequence[Row]) -> None:
         print("\nrank correlation with the retrained validation loss")
         print(format_table(shown))
     if similarities:
-        keys = ("inherit v/s retrain", "finetune v/s retrain")
+        keys = ("inherit and retrain", "finetune and retrain")
         print("\nlinear CKA, mean over layers and seeds")
         print(
             format_table([{"net": name} | {k: found[k]["mean"] for k in keys} for name, found in similarities.items()])

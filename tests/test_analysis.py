@@ -83,7 +83,7 @@ def test_cka_of_layers(tmp_path):
         other.transformer.h[1].mlp.c_proj.weight.normal_()
     first, last = layer_cka(one, other, batches)
     assert first == pytest.approx(1, abs=1e-6) and last < 0.95
-    plot_cka({"one": curve}, tmp_path / "cka.png")
+    plot_cka({"one and two": {"net": curve}}, tmp_path / "cka.png")
     plot_architectures({"large": space.largest, "small": space.smallest}, space, tmp_path / "architectures.png")
     assert all((tmp_path / name).stat().st_size > 1000 for name in ("cka.png", "architectures.png"))
 

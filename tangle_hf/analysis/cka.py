@@ -8,6 +8,7 @@ from pathlib import Path
 
 import matplotlib.figure
 import torch
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
 
@@ -57,14 +58,22 @@ def layer_cka(model: nn.Module, other: nn.Module, batches: Iterable[Mapping[str,
     return [linear_cka(x, y) for x, y in zip(*stacked, strict=True)]
 
 
-def plot_cka(curves: Mapping[str, list[float]], path: str | Path) -> None:
-    """CKA over layers, a line for each pair of nets, as a PNG."""
-    figure = matplotlib.figure.Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    for name, values in curves.items():
-        axes.plot(range(1, len(values) + 1), values, marker="o", ms=3, label=name)
-    axes.set(xlabel="layer", ylabel="linear CKA", ylim=(0, 1.02))
-    axes.legend(frameon=False, fontsize="small")
+def plot_cka(curves: Mapping[str, Mapping[str, list[float]]], path: str | Path) -> None:
+    """CKA over layers as a PNG: a panel for each comparison, a line for each net.
+
+    Args:
+        curves: Comparison -> net -> CKA of every layer.
+        path: The file.
+    """
+    figure = matplotlib.figure.Figure(figsize=(4 * len(curves), 4), layout="constrained")
+    panels = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
+    for axes, (comparison, nets) in zip(panels, curves.items(), strict=True):
+        for name, values in nets.items():
+            axes.plot(range(1, len(values) + 1), values, marker="o", ms=3, label=name)
+        axes.set(title=comparison, xlabel="layer")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    panels[0].set(ylabel="linear CKA (1: equal)")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize="small")
     figure.savefig(path, dpi=150)
 
 

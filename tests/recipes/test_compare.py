@@ -190,7 +190,7 @@ def test_the_table_is_made_of_the_rows(whole):
     assert (curve["costs"], curve["own_losses"]) == ([3.0, 7.0], [6.0, 5.0])
     scored = [found[f"rank-gdas-0-{arch_id(Architecture(arch))}"]["validation"]["loss"] for arch in curve["archs"]]
     assert curve["validation_losses"] == scored and scored[0] != scored[1]
-    assert 0 < results["cka"]["gdas-0"]["inherit v/s retrain"]["mean"] < 1
+    assert 0 < results["cka"]["gdas-0"]["inherit and retrain"]["mean"] < 1
 
 
 def test_test_data_are_never_trained_on_and_read_once_per_finished_row(whole, folder, seen):
