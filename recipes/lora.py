@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from tangle_hf.card_facts import public
 
@@ -14,13 +16,19 @@ def with_adapters(model: PreTrainedModel, rank: int):
 
     Raises:
         ImportError: The extra `peft` is not installed.
+        ValueError: The model has no linear layers, as one of cells.
     """
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError:
         raise ImportError("--lora_rank needs the package peft; install it with pip install -e '.[peft]'") from None
     # Which classes the layers have: GPT-2's keep their weights as (inputs, outputs).
-    transposed = any(type(module).__name__ == "Conv1D" for module in model.modules())
+    transposed = any(isinstance(module, Conv1D) for module in model.modules())
+    linear = [name for name, module in model.named_modules() if isinstance(module, (nn.Linear, Conv1D))]
+    if all(name.split(".")[-1] == "classifier" for name in linear):
+        raise ValueError(
+            f"lora_rank={rank}: {type(model).__name__} has no linear layer beside its classifier for an adapter; leave it out"
+        )
     config = LoraConfig(
         r=rank,
         lora_alpha=2 * rank,

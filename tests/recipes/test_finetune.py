@@ -18,6 +18,7 @@ from image_arguments import ImageArguments
 from image_data import load_images
 from image_models import checkpoint_processor, names_of, set_image_size
 from image_transforms import AugmentationArguments, evaluation_images, image_processor
+from lora import with_adapters
 from peft import PeftModel
 from training import last_checkpoint, training_arguments
 from transformers import (
@@ -31,7 +32,14 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from tangle_hf import ElasticGPT2Config, ElasticGPT2LMHeadModel, PerLayer, SearchSpace
+from tangle_hf import (
+    ElasticCellsConfig,
+    ElasticCellsForImageClassification,
+    ElasticGPT2Config,
+    ElasticGPT2LMHeadModel,
+    PerLayer,
+    SearchSpace,
+)
 from tangle_hf.export import export
 from tangle_hf.space import Architecture
 
@@ -236,6 +244,12 @@ def test_language_models_have_the_same_columns(gpt2, tmp_path, form, capsys):
         assert [p.shape for p in model.parameters()] == [p.shape for p in inherited.parameters()]
     assert isinstance(tuned, GPT2LMHeadModel) and (out / "finetune-0" / "tokenizer.json").is_file()
     assert (out / "finetune-0" / "modeling_tangle_gpt2.py").is_file() == (form == "compact")
+
+
+def test_a_net_without_linear_layers_gets_no_adapters():
+    net = ElasticCellsForImageClassification(ElasticCellsConfig())
+    with pytest.raises(ValueError, match="lora_rank=4: .* has no linear layer beside its classifier"):
+        with_adapters(net, 4)
 
 
 @pytest.mark.parametrize("kind", ["language", "vision"])
