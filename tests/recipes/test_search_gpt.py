@@ -138,7 +138,7 @@ def test_two_stages_leave_what_one_leaves_and_the_candidates(tmp_path, text):
     assert all(line["params"] <= results["budgets"]["max_params"] < largest["parameters"] for line in lines)
     assert results["search_cost"] == lines[-1]["search_cost"] > lines[0]["search_cost"] > results["training_cost"] > 6
     metrics = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert metrics[-1]["search_cost"] == results["training_cost"] and "distillation_loss" in metrics[-1]
+    assert metrics[-1]["search_cost"] == results["training_cost"] and "subnets_loss" in metrics[-1]
     assert "best of 8 candidates, each evaluated on 8 blocks" in done.stdout and "search cost: " in done.stdout
 
 
