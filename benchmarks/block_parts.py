@@ -13,7 +13,7 @@ from side_by_side import compare_time, print_rows
 from torch import Tensor
 from torch.nn import functional as F
 
-from tangle_hf.entangle import masked_linear, superpose_layer_norm
+from tangle_hf.entangle import masked_linear, nested_widths, superpose_layer_norm
 from tangle_hf.models.superposed import BlockMasks, superposed_attention
 
 
@@ -37,15 +37,16 @@ def parts(batch: int, length: int, widths: tuple[int, ...], heads: tuple[int, ..
     )
     weight = torch.randn(hidden, width, requires_grad=True)
     shares = torch.full((3,), 1 / 3)
+    nested = nested_widths((torch.arange(width) < torch.tensor(widths)[:, None]).float(), shares)
 
     def attention(counts: tuple[int, ...]) -> Tensor:
-        masks = BlockMasks(shares, mask, mask, mask, counts, shares if len(counts) > 1 else None)
+        masks = BlockMasks(nested, mask, mask, mask, counts, shares if len(counts) > 1 else None)
         return superposed_attention(q, k, v, masks, (0.125,) * len(counts), is_causal=True)
 
     steps = {
         "layer norm of 3 widths": {
             "stock": lambda: F.layer_norm(x, (width,), gain, bias),
-            "superposed": lambda: superpose_layer_norm(x, gain, bias, shares, widths, 1e-5),
+            "superposed": lambda: superpose_layer_norm(x, gain, bias, nested, 1e-5),
         },
         "GELU, mask and projection of the MLP": {
             "stock": lambda: torch.addmm(bias, F.gelu(up, approximate="tanh").flatten(0, 1), weight),

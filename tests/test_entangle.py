@@ -8,6 +8,7 @@ from tangle_hf.entangle import (
     layer_norm,
     linear,
     masked_linear,
+    nested_widths,
     share_mask,
     share_sum,
     superpose_layer_norm,
@@ -30,12 +31,17 @@ def norm_inputs(dtype=torch.float64):
     return [t.to(dtype).requires_grad_() for t in (x, weight, bias, torch.rand(3).softmax(0))]
 
 
+def layer_norm_of(x, weight, bias, shares, widths):
+    membership = (torch.arange(widths[-1]) < torch.tensor(widths)[:, None]).to(shares.dtype)
+    return superpose_layer_norm(x, weight, bias, nested_widths(membership, shares), 1e-5)
+
+
 @pytest.mark.parametrize("widths", [WIDTHS, (4, 6, 8)], ids=str)  # of greatest common divisor 1 and 2
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
 def test_layer_norm_is_the_sum_over_widths(dtype, tolerance, widths):
     x, weight, bias, shares = norm_inputs(dtype)
     for offset in (0.0, 1000.0):  # a large mean must not cost precision through cancellation
-        found = superpose_layer_norm(x + offset, weight, bias, shares, widths, 1e-5)
+        found = layer_norm_of(x + offset, weight, bias, shares, widths)
         expected = oracle.layer_norm(x + offset, weight, bias, shares, widths, 1e-5)
         torch.testing.assert_close(found, expected, rtol=0, atol=tolerance * (1 if offset == 0 else 1000))
 
@@ -46,7 +52,7 @@ def test_layer_norm_gradients(widths, frozen):
     inputs = norm_inputs()
     for number in frozen:
         inputs[number].requires_grad_(False)
-    assert torch.autograd.gradcheck(lambda *t: superpose_layer_norm(*t, widths, 1e-5), inputs)
+    assert torch.autograd.gradcheck(lambda *t: layer_norm_of(*t, widths), inputs)
 
 
 def linear_inputs(prefix_of, dtype=torch.float64):
@@ -97,8 +103,10 @@ def test_linear_is_the_sum_over_both_dimensions(prefix_of, gelu):
 
 @pytest.mark.parametrize("gelu", [None, "none", "tanh"])
 @pytest.mark.parametrize("frozen", [(), (2, 3), (0, 2, 3), (1,), (1, 2, 3)], ids=str)
-def test_masked_linear_and_its_gradients(gelu, frozen):
-    inputs = [torch.randn(size, dtype=torch.float64).requires_grad_() for size in ((2, 4, 5), (5,), (5, 6), (6,))]
+@pytest.mark.parametrize("out", [6, 9])  # of 8 tokens: the mask goes on the weight, or on the input
+def test_masked_linear_and_its_gradients(gelu, frozen, out):
+    sizes = (2, 4, 5), (5,), (5, out), (out,)
+    inputs = [torch.randn(size, dtype=torch.float64).requires_grad_() for size in sizes]
     for number in frozen:
         inputs[number].requires_grad_(False)
     x, mask, weight, bias = inputs
@@ -128,5 +136,5 @@ def test_autocast_gives_the_types_of_stock_layers():
     x, weight, bias, shares = norm_inputs(torch.float32)
     inputs, widths = linear_inputs("inputs", torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
-        assert superpose_layer_norm(x.bfloat16(), weight, bias, shares, WIDTHS, 1e-5).dtype == torch.float32
+        assert layer_norm_of(x.bfloat16(), weight, bias, shares, WIDTHS).dtype == torch.float32
         assert superpose_linear(*inputs[:4], widths, inputs[4], "inputs").dtype == torch.bfloat16

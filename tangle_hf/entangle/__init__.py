@@ -7,14 +7,16 @@ with. Functions with a backward pass of their own keep little for it and make fe
 """
 
 from .conv import kernel_masks, superpose_conv2d
-from .layer_norm import superpose_layer_norm
+from .layer_norm import NestedWidths, nested_widths, superpose_layer_norm
 from .linear import masked_linear, superpose_linear
 from .masks import share_mask, share_sum
 
 
 __all__ = [
+    "NestedWidths",
     "kernel_masks",
     "masked_linear",
+    "nested_widths",
     "share_mask",
     "share_sum",
     "superpose_conv2d",

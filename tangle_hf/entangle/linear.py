@@ -31,8 +31,11 @@ def masked_linear(x: Tensor, mask: Tensor, weight: Tensor, bias: Tensor | None, 
     """
     flat, mask, weight, bias = _cast(x.flatten(0, -2), mask, weight, bias)
     with torch.autocast(x.device.type, enabled=False):
-        if not mask.requires_grad and len(_blocks(flat)) == 1:  # nothing here that stock operations could not do best
-            return F.linear(_active(x.to(weight.dtype), gelu) * mask, weight.T, bias)
+        if not mask.requires_grad and _on_weight(flat, weight):
+            weight, mask = weight * mask[:, None], None
+        if (mask is None or not mask.requires_grad) and len(_blocks(flat)) == 1:  # stock operations do it best
+            active = _active(x.to(weight.dtype), gelu)
+            return F.linear(_masked(active, mask), weight.T, bias)
         return _MaskedLinear.apply(flat, mask, weight, bias, gelu).view(*x.shape[:-1], -1)
 
 
@@ -88,32 +91,41 @@ class _MaskedLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, mask, weight, bias, gelu):
         ctx.gelu = gelu
-        # The input is needed for the slope of the GELU, for the mask and for the weight: an architecture step without
-        # a searched mask keeps nothing.
-        keep_x = gelu is not None or ctx.needs_input_grad[1] or ctx.needs_input_grad[2]
-        ctx.save_for_backward(x if keep_x else None, mask, weight)
+        _, need_mask, need_weight, *_ = ctx.needs_input_grad
+        blocks, on_weight = _blocks(x), mask is not None and _on_weight(x, weight)
+        mixed = weight * mask[:, None] if on_weight else weight
         out = x.new_empty(len(x), weight.shape[1])
-        for rows in _blocks(x):
-            _addmm(bias, _masked(x[rows], mask, gelu), weight, out[rows])
+        for rows in blocks:
+            active = _active(x[rows], gelu)
+            _addmm(bias, active if on_weight else _masked(active, mask), mixed, out[rows])
+        # The input is needed for the slope of the GELU, for the mask and for the weight: an architecture step without
+        # a searched mask keeps nothing. What is behind a GELU is kept where it is small.
+        keep_x = gelu is not None or need_mask or need_weight
+        keep_active = gelu is not None and need_mask and len(blocks) == 1
+        ctx.save_for_backward(x if keep_x else None, active if keep_active else None, mask, weight)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        x, mask, weight = ctx.saved_tensors
+        x, kept, mask, weight = ctx.saved_tensors
         need_x, need_mask, need_weight, need_bias, _ = ctx.needs_input_grad
         grad_x = grad.new_empty(len(grad), len(weight)) if need_x else None
         grad_mask = grad_weight = None
         for rows in _blocks(grad, len(weight)):
             target = grad_x[rows] if need_x else None
+            active = kept
+            if active is None and (need_mask or need_weight):
+                active = _active(x[rows], ctx.gelu)
             if need_x or need_mask:
                 grad_active = _grad_active(grad[rows], weight, target, ctx.gelu)
                 if need_mask:
-                    grad_mask = _add(grad_mask, (_active(x[rows], ctx.gelu) * grad_active).sum(0))
+                    grad_mask = _add(grad_mask, (active * grad_active).sum(0))
                 if need_x:
-                    _gelu_backward(grad_active.mul_(mask), x, rows, ctx.gelu, target)
+                    grad_active = grad_active if mask is None else grad_active.mul_(mask)
+                    _gelu_backward(grad_active, x, rows, ctx.gelu, target)
             if need_weight:
-                grad_weight = _add_product(grad_weight, _masked(x[rows], mask, ctx.gelu), grad[rows])
+                grad_weight = _add_product(grad_weight, _masked(active, mask), grad[rows])
         return grad_x, grad_mask, grad_weight, grad.sum(0) if need_bias else None, None
 
 
@@ -184,8 +196,13 @@ def _active(x: Tensor, gelu: str | None) -> Tensor:
     return F.gelu(x, approximate=gelu) if gelu else x
 
 
-def _masked(x: Tensor, mask: Tensor, gelu: str | None) -> Tensor:
-    return F.gelu(x, approximate=gelu).mul_(mask) if gelu else x * mask
+def _on_weight(x: Tensor, weight: Tensor) -> bool:
+    """Whether a mask of the inputs costs less on the weight, because the weight is smaller."""
+    return len(x) > weight.shape[1]
+
+
+def _masked(x: Tensor, mask: Tensor | None) -> Tensor:
+    return x if mask is None else x * mask
 
 
 def _grad_active(grad: Tensor, weight: Tensor, target: Tensor | None, gelu: str | None) -> Tensor:

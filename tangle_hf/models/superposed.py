@@ -16,7 +16,15 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedConfig
 from transformers.pytorch_utils import Conv1D
 
-from ..entangle import masked_linear, share_mask, share_sum, superpose_layer_norm, superpose_linear
+from ..entangle import (
+    NestedWidths,
+    masked_linear,
+    nested_widths,
+    share_mask,
+    share_sum,
+    superpose_layer_norm,
+    superpose_linear,
+)
 from .spaces import Names
 
 
@@ -27,7 +35,7 @@ FUSED_GELU = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
 class BlockMasks(NamedTuple):
     """A mixture as one block sees it.
 
-    embed: shares of the widths, (K_e,).
+    widths: the widths with their shares, for layer norms.
     width: share of each unit of the residual stream, (E,).
     attention: share of each unit of q, k and v: (Q,) for `inputs`, for each width (K_e, Q) for `weights`.
     hidden: share of each hidden unit of the MLP, (H,) or (K_e, H) likewise.
@@ -35,7 +43,7 @@ class BlockMasks(NamedTuple):
     heads: their shares; None where one attention serves all of them.
     """
 
-    embed: Tensor
+    widths: NestedWidths
     width: Tensor
     attention: Tensor
     hidden: Tensor
@@ -75,9 +83,9 @@ def block_masks(
         hidden = embed[:, None] * share_mask(tables["hidden"].transpose(0, 1), ratios)
     else:
         hidden = share_mask(tables["hidden"], embed, ratios)
-    width = share_mask(tables["width"], embed)
+    widths, width = nested_widths(tables["width"], embed), share_mask(tables["width"], embed)
     rows = [mask.expand(layers, *mask.shape[1:]).unbind(0) for mask in (attention, hidden)]
-    return [BlockMasks(embed, width, *row) for row in zip(*rows, counts, parts, strict=True)]
+    return [BlockMasks(widths, width, *row) for row in zip(*rows, counts, parts, strict=True)]
 
 
 def superposed_layers(
@@ -110,11 +118,11 @@ def superposed_layers(
     return share_sum(shares, ends) if len(ends) > 1 else hidden
 
 
-def superposed_norm(norm: nn.LayerNorm, x: Tensor, embed: Tensor, widths: tuple[int, ...]) -> Tensor:
+def superposed_norm(norm: nn.LayerNorm, x: Tensor, widths: NestedWidths) -> Tensor:
     """A layer norm of every width at once; stock where there is one width."""
-    if len(widths) == 1:
+    if len(widths.shares) == 1:
         return norm(x)
-    return superpose_layer_norm(x, norm.weight, norm.bias, embed, widths, norm.eps)
+    return superpose_layer_norm(x, norm.weight, norm.bias, widths, norm.eps)
 
 
 def superposed_mlp(
@@ -167,7 +175,8 @@ def softmax_scales(
     """
     if head_dim is not None:
         return None, tuple(head_dim**-0.5 for _ in masks.counts)
-    mixed = masks.embed @ torch.tensor(widths, dtype=masks.embed.dtype, device=masks.embed.device).rsqrt()
+    shares = masks.widths.shares
+    mixed = shares @ torch.tensor(widths, dtype=shares.dtype, device=shares.device).rsqrt()
     return mixed, tuple(heads**0.5 for heads in masks.counts)
 
 

@@ -106,7 +106,7 @@ class ElasticGPT2LMHeadModel(SupernetMixin, GPT2LMHeadModel):
         depths = config.space.choices[NAMES.depth], shares[NAMES.depth][0]
         checkpointing = self.is_activation_checkpointing and self.training
         mixed = superposed_layers(stem.h, run, stem.drop(hidden), masks, *depths, checkpointing)
-        mixed = superposed_norm(stem.ln_f, mixed, masks[0].embed, config.space.choices[NAMES.width])
+        mixed = superposed_norm(stem.ln_f, mixed, masks[0].widths)
         return self.lm_head(mixed * masks[0].width if config.superposition == "weights" else mixed)
 
 

@@ -21,9 +21,9 @@ def superposed_block(
         config: The supernet's.
     """
     widths, by_weights = config.space.choices["n_embd"], config.superposition == "weights"
-    normed = superposed_norm(block.ln_1, hidden, masks.embed, widths)
+    normed = superposed_norm(block.ln_1, hidden, masks.widths)
     hidden = hidden + _attention(block.attn, normed, masks, attend, config)
-    normed = superposed_norm(block.ln_2, hidden, masks.embed, widths)
+    normed = superposed_norm(block.ln_2, hidden, masks.widths)
     mlp = block.mlp
     out = superposed_mlp(normed, mlp.c_fc, mlp.c_proj, mlp.act, config.activation_function, masks, widths, by_weights)
     return hidden + mlp.dropout(out)

@@ -112,7 +112,7 @@ class ElasticViTForImageClassification(SupernetMixin, ViTForImageClassification)
         depths = config.space.choices[NAMES.depth], shares[NAMES.depth][0]
         checkpointing = self.is_activation_checkpointing and self.training
         mixed = superposed_layers(stem.layers, run, hidden, masks, *depths, checkpointing)
-        mixed = superposed_norm(stem.layernorm, mixed[:, 0], masks[0].embed, config.space.choices[NAMES.width])
+        mixed = superposed_norm(stem.layernorm, mixed[:, 0], masks[0].widths)
         return self.classifier(mixed * masks[0].width if config.superposition == "weights" else mixed)
 
 

@@ -21,10 +21,10 @@ def superposed_block(
         drop_path: Probability of leaving a branch out for an image, in training (arXiv:1603.09382).
     """
     widths, by_weights = config.space.choices["hidden_size"], config.superposition == "weights"
-    normed = superposed_norm(block.layernorm_before, hidden, masks.embed, widths)
+    normed = superposed_norm(block.layernorm_before, hidden, masks.widths)
     out = block.dropout(_attention(block.attention, normed, masks, config))
     hidden = hidden + _drop_path(out, drop_path)
-    normed, mlp = superposed_norm(block.layernorm_after, hidden, masks.embed, widths), block.mlp
+    normed, mlp = superposed_norm(block.layernorm_after, hidden, masks.widths), block.mlp
     out = superposed_mlp(normed, mlp.fc1, mlp.fc2, mlp.activation_fn, config.hidden_act, masks, widths, by_weights)
     return hidden + _drop_path(block.dropout(out), drop_path)
 
