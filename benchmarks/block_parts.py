@@ -37,7 +37,7 @@ def parts(batch: int, length: int, widths: tuple[int, ...], heads: tuple[int, ..
     )
     weight = torch.randn(hidden, width, requires_grad=True)
     shares = torch.full((3,), 1 / 3)
-    nested = nested_widths((torch.arange(width) < torch.tensor(widths)[:, None]).float(), shares)
+    nested = nested_widths(widths, shares)
 
     def attention(counts: tuple[int, ...]) -> Tensor:
         masks = BlockMasks(nested, mask, mask, mask, counts, shares if len(counts) > 1 else None)

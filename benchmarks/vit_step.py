@@ -2,7 +2,8 @@
 
     python benchmarks/vit_step.py time
     python benchmarks/vit_step.py memory
-    python benchmarks/vit_step.py compile         # after some minutes of compiling
+    python benchmarks/vit_step.py blocks          # blocks compiled one by one, after a minute or two
+    python benchmarks/vit_step.py compile         # whole nets compiled, after many minutes
 
 AutoFormer-T (hidden 192/216/240, 12 to 14 layers, 3 or 4 heads of 64, ratio 3.5/4), 4 images of 224 pixels, 1,000 classes.
 A step is forward + backward, without the optimizer; a search step is an architecture step and a weight step.
@@ -23,14 +24,16 @@ KINDS = ("stock", "inputs weight", "inputs arch", "weights weight", "weights arc
 SEARCH = {f"{form} search": (f"{form} weight", f"{form} arch") for form in ("inputs", "weights")}
 
 
-def build(kind: str, compiled: bool = False):
-    """A function that takes one step of a kind of `KINDS`."""
+def build(kind: str, compiled: str = "no"):
+    """A function that takes one step of a kind of `KINDS`; compiled: "no", "blocks" or "whole"."""
     torch.manual_seed(0)
     batch = {"pixel_values": torch.randn(4, 3, 224, 224), "labels": torch.arange(4)}
     if kind == "stock":
         sizes = {"hidden_size": 240, "num_hidden_layers": 14, "num_attention_heads": 4, "intermediate_size": 960}
         model = ViTForImageClassification(ViTConfig(**sizes, head_dim=AUTOFORMER_HEAD_DIM, num_labels=1000))
-        run = torch.compile(model) if compiled else model
+        for layer in model.vit.layers if compiled == "blocks" else ():
+            layer.compile()
+        run = torch.compile(model) if compiled == "whole" else model
 
         def step():
             run(**batch).loss.backward()
@@ -40,7 +43,9 @@ def build(kind: str, compiled: bool = False):
     form, level = kind.split()
     config = ElasticViTConfig(space=AUTOFORMER_T, head_dim=AUTOFORMER_HEAD_DIM, num_labels=1000, superposition=form)
     supernet = ElasticViTForImageClassification(config).train()
-    run = torch.compile(supernet) if compiled else supernet
+    if compiled == "blocks":
+        supernet.compile_blocks()
+    run = torch.compile(supernet) if compiled == "whole" else supernet
     arch_parameters, drnas = ArchParameters(AUTOFORMER_T), sampler("drnas")
 
     def weight_step():
@@ -60,7 +65,7 @@ def build(kind: str, compiled: bool = False):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "question", nargs="?", default="time", choices=("time", "memory", "compile"), help="which table"
+        "question", nargs="?", default="time", choices=("time", "memory", "blocks", "compile"), help="which table"
     )
     parser.add_argument("--rounds", type=int, default=15, help="counted rounds (default 15)")
     parser.add_argument("--case", type=json.loads, help=argparse.SUPPRESS)
@@ -69,12 +74,13 @@ def main() -> None:
         print(peak_memory(lambda: build(arguments.case["kind"])))
     elif arguments.question == "time":
         print_rows("AutoFormer-T", compare_time({kind: build(kind) for kind in KINDS}, arguments.rounds, SEARCH))
-    elif arguments.question == "compile":
-        steps = {"stock": build("stock"), **{f"{kind}, compiled": build(kind, compiled=True) for kind in KINDS}}
+    elif arguments.question in ("blocks", "compile"):
+        how = {"blocks": "blocks", "compile": "whole"}[arguments.question]
+        steps = {"stock": build("stock"), **{f"{kind}, compiled": build(kind, how) for kind in KINDS}}
         sums = {
             f"{form} search, compiled": tuple(f"{kind}, compiled" for kind in parts) for form, parts in SEARCH.items()
         }
-        print_rows("AutoFormer-T, torch.compile", compare_time(steps, arguments.rounds, sums))
+        print_rows(f"AutoFormer-T, {how} compiled", compare_time(steps, arguments.rounds, sums))
     else:
         compare_memory(__file__, {kind: {"kind": kind} for kind in KINDS})
 

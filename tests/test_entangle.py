@@ -19,8 +19,10 @@ from tangle_hf.entangle import (
 WIDTHS = (3, 5, 8)
 
 
-@pytest.fixture(autouse=True, params=["one block", "blocks of tokens"])
+@pytest.fixture(autouse=True, params=["one block", "blocks of tokens", "as under a compiler"])
 def blocks(request, monkeypatch):
+    if request.param == "as under a compiler":
+        monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
     if request.param == "blocks of tokens":  # of 3 and 2 of the 8 tokens here, the last one cut short
         monkeypatch.setattr(layer_norm, "BLOCK_BYTES", 3 * 8 * 8)
         monkeypatch.setattr(linear, "BLOCK_BYTES", 2 * 6 * 8)
@@ -32,8 +34,7 @@ def norm_inputs(dtype=torch.float64):
 
 
 def layer_norm_of(x, weight, bias, shares, widths):
-    membership = (torch.arange(widths[-1]) < torch.tensor(widths)[:, None]).to(shares.dtype)
-    return superpose_layer_norm(x, weight, bias, nested_widths(membership, shares), 1e-5)
+    return superpose_layer_norm(x, weight, bias, nested_widths(widths, shares), 1e-5)
 
 
 @pytest.mark.parametrize("widths", [WIDTHS, (4, 6, 8)], ids=str)  # of greatest common divisor 1 and 2

@@ -7,6 +7,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from .fused_layer_norm import FusedLayerNorm
+
 
 BLOCK_BYTES = 2**20  # of a block of tokens on a CPU: its temporaries stay in the cache
 
@@ -14,13 +16,15 @@ BLOCK_BYTES = 2**20  # of a block of tokens on a CPU: its temporaries stay in th
 class NestedWidths(NamedTuple):
     """Nested widths and their shares, as all layer norms of a step need them; see `nested_widths`.
 
+    sizes: K strictly ascending widths, the last one E.
     shares: (K,).
-    inside: Which units every width has, (K, E), zeros and ones; the narrowest width first, the last one has all.
+    inside: Which units every width has, (K, E), zeros and ones.
     averages: The same divided by the width: a product with it is a mean.
     share_inside: `inside` times the shares, without a gradient.
     share_averages: `averages` likewise.
     """
 
+    sizes: tuple[int, ...]
     shares: Tensor
     inside: Tensor
     averages: Tensor
@@ -28,17 +32,18 @@ class NestedWidths(NamedTuple):
     share_averages: Tensor
 
 
-def nested_widths(membership: Tensor, shares: Tensor) -> NestedWidths:
-    """What layer norms need to know of a mixture over widths, made once for all of them.
+def nested_widths(sizes: tuple[int, ...], shares: Tensor) -> NestedWidths:
+    """What layer norms need to know of a mixture over widths, made once for all of them, in float32 at least.
 
     Args:
-        membership: Which units every width has, (K, E), zeros and ones: prefixes, the narrowest first, the last one all.
+        sizes: K strictly ascending widths, the last one of the whole input.
         shares: (K,).
     """
-    dtype = torch.promote_types(membership.dtype, torch.float32)
-    inside, shares = membership.to(dtype), shares.to(dtype)
-    averages, fixed = inside / inside.sum(1, keepdim=True), shares.detach()[:, None]
-    return NestedWidths(shares, inside, averages, inside * fixed, averages * fixed)
+    shares = shares.to(torch.promote_types(shares.dtype, torch.float32))
+    columns, fixed = torch.tensor(sizes, device=shares.device)[:, None], shares.detach()[:, None]
+    inside = (torch.arange(sizes[-1], device=shares.device) < columns).to(shares.dtype)
+    averages = inside / columns
+    return NestedWidths(tuple(sizes), shares, inside, averages, inside * fixed, averages * fixed)
 
 
 def superpose_layer_norm(x: Tensor, weight: Tensor, bias: Tensor, widths: NestedWidths, eps: float) -> Tensor:
@@ -57,18 +62,21 @@ def superpose_layer_norm(x: Tensor, weight: Tensor, bias: Tensor, widths: Nested
     Returns:
         (..., E), in float32 under autocast as `torch.nn.LayerNorm` does, else in the type of x.
     """
-    autocast, dtype = torch.is_autocast_enabled(x.device.type), widths.inside.dtype
+    autocast, (sizes, shares, *tables) = torch.is_autocast_enabled(x.device.type), widths
+    tokens, weight, bias = (t.to(shares.dtype) for t in (x.reshape(-1, sizes[-1]), weight, bias))
     with torch.autocast(x.device.type, enabled=False):
-        out = _SuperposedLayerNorm.apply(x.to(dtype), weight.to(dtype), bias.to(dtype), *widths, eps)
-    return out if autocast else out.to(x.dtype)
+        if torch.compiler.is_compiling():
+            out = FusedLayerNorm.apply(tokens, weight, bias, shares, sizes, eps)
+        else:
+            out = _SuperposedLayerNorm.apply(tokens, weight, bias, shares, *tables, eps)
+    return (out if autocast else out.to(x.dtype)).view_as(x)
 
 
 class _SuperposedLayerNorm(torch.autograd.Function):
     # On a CPU a small input costs its calls and a large one its passes over memory, so that both are few. Numbers per
     # width and token are (K, tokens): that side round, products with a (K, E) table are several times faster.
     @staticmethod
-    def forward(ctx, x, weight, bias, shares, inside, averages, share_inside, share_averages, eps):
-        tokens = x.reshape(-1, len(weight))
+    def forward(ctx, tokens, weight, bias, shares, inside, averages, share_inside, share_averages, eps):
         gains = share_inside * weight
         table = torch.cat([-gains, (share_inside.sum(0) * bias)[None]])
         out, saved = torch.empty_like(tokens), []
@@ -83,7 +91,7 @@ class _SuperposedLayerNorm(torch.autograd.Function):
             torch.mm(shifts.T, table, out=target).addcmul_(centred, rstd.T @ gains)
             saved += centred, mean, rstd, shifts
         ctx.save_for_backward(weight, bias, inside, share_inside, share_averages, gains, *saved)
-        return out.view_as(x)
+        return out
 
     @staticmethod
     @once_differentiable
@@ -94,12 +102,12 @@ class _SuperposedLayerNorm(torch.autograd.Function):
 
 def _gradients(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
     weight, bias, inside, share_inside, share_averages, gains, *saved = ctx.saved_tensors
-    need_x, need_weight, need_bias, need_shares, *_ = ctx.needs_input_grad
-    grads, of_gains = grad.reshape(-1, len(weight)), inside * weight
-    grad_x = torch.empty_like(grads) if need_x else None
-    targets = _blocks(grad_x) if need_x else None
+    need_tokens, need_weight, need_bias, need_shares, *_ = ctx.needs_input_grad
+    of_gains = inside * weight
+    grad_tokens = torch.empty_like(grad) if need_tokens else None
+    targets = _blocks(grad_tokens) if need_tokens else None
     grad_gains = grad_shares = total = None
-    for number, g in enumerate(_blocks(grads)):
+    for number, g in enumerate(_blocks(grad)):
         centred, mean, rstd, shifts = saved[4 * number : 4 * number + 4]
         # Sums over the units of each width, of grad * gain and of grad * gain * normed: all that a layer norm needs.
         by_centred = g * centred
@@ -110,7 +118,7 @@ def _gradients(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
             grad_gains, sums = _add(grad_gains, (rstd @ by_centred).sub_(by_shift[:-1])), by_shift[-1]
         else:
             sums = g.sum(0)
-        if need_x:
+        if need_tokens:
             slope = (normed * rstd).mul_(rstd).neg_()
             offset = (slope * mean).addcmul_(rstd, sum_g).neg_()
             part = torch.mm(offset.T, share_averages, out=targets[number])
@@ -120,7 +128,7 @@ def _gradients(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
         if need_shares:
             grad_shares = _add(grad_shares, normed.sum(1))
     return (
-        grad_x.view_as(grad) if need_x else None,
+        grad_tokens,
         (share_inside * grad_gains).sum(0) if need_weight else None,
         total * share_inside.sum(0) if need_bias else None,
         torch.addmv(grad_shares, inside, total * bias) if need_shares else None,
@@ -129,9 +137,9 @@ def _gradients(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 def _blocks(tokens: Tensor) -> tuple[Tensor, ...]:
-    """Blocks of tokens: passes over a small block hit the cache, which a GPU and the compiler have no need of."""
+    """Blocks of tokens: passes over a small block hit the cache, which a GPU has no need of."""
     step = max(1, BLOCK_BYTES // (tokens.shape[1] * tokens.element_size()))
-    if len(tokens) <= step or tokens.device.type != "cpu" or torch.compiler.is_compiling():
+    if len(tokens) <= step or tokens.device.type != "cpu":
         return (tokens,)
     return tokens.split(step)
 

@@ -173,8 +173,7 @@ class _SuperposedLinear(torch.autograd.Function):
             pairs = zip(parts(outer), parts(weight), strict=True)
             grad_masks = torch.stack([(o * w).sum(axis) for o, w in pairs])
         if need_weight:
-            for segment, mask in zip(parts(outer), masks, strict=True):
-                segment.mul_(mask if ctx.prefix_of_inputs else mask[:, None])
+            outer = _mixed(outer, masks, ctx.widths, ctx.prefix_of_inputs, out=outer)
         grad_weight = outer if need_weight else None
         return grad_x, grad_weight, grad.sum(0) if need_bias else None, grad_masks, None, None, None
 
@@ -243,14 +242,14 @@ def _parts(weight: Tensor, widths: tuple[int, ...], of_inputs: bool) -> list[Ten
     return [weight[lo:hi] if of_inputs else weight[:, lo:hi] for lo, hi in _segments(widths)]
 
 
-def _mixed(weight: Tensor, masks: Tensor, widths: tuple[int, ...], of_inputs: bool) -> Tensor:
-    """The superposed weight: every segment times its mask, in one pass."""
-    out = torch.empty_like(weight)
-    for target, part, mask in zip(
-        _parts(out, widths, of_inputs), _parts(weight, widths, of_inputs), masks, strict=True
-    ):
-        if torch.compiler.is_compiling():  # it knows no `out=` that is not contiguous, and fuses without it
-            target.copy_(part * (mask if of_inputs else mask[:, None]))
-        else:
-            torch.mul(part, mask if of_inputs else mask[:, None], out=target)
+def _mixed(
+    weight: Tensor, masks: Tensor, widths: tuple[int, ...], of_inputs: bool, out: Tensor | None = None
+) -> Tensor:
+    """The superposed weight: every segment times its mask, in one pass; into `out` if given, which may be the weight."""
+    parts, masks = _parts(weight, widths, of_inputs), masks if of_inputs else masks[..., None]
+    if torch.compiler.is_compiling():  # it fuses this, and takes minutes over many writes into parts of one tensor
+        return torch.cat([part * mask for part, mask in zip(parts, masks, strict=True)], 0 if of_inputs else 1)
+    out = torch.empty_like(weight) if out is None else out
+    for target, part, mask in zip(_parts(out, widths, of_inputs), parts, masks, strict=True):
+        torch.mul(part, mask, out=target)
     return out

@@ -37,6 +37,7 @@ class SupernetMixin:
     subnet_forms: Callable[[PreTrainedConfig, Architecture], dict[str, str | None]]
     subnet_skeleton: Callable[[PreTrainedConfig, Architecture, str], tuple[type[PreTrainedModel], PreTrainedConfig]]
     padded_axes: Callable[[PreTrainedConfig, Architecture], AxisTable]
+    superposed_block: Callable[..., Tensor] | None = None  # a block under a mixture, where all blocks are alike
 
     def _read_axes(self) -> None:
         """Reads the axis table of the config, the last line of a family's `__init__`, and forgets what an older one made."""
@@ -50,7 +51,7 @@ class SupernetMixin:
 
     def __getstate__(self) -> dict[str, Any]:
         # Axes are functions, many of them local ones, which do not pickle; the config states them again.
-        made_again = ("_axes", "_tables", "_skeletons")
+        made_again = ("_axes", "_tables", "_skeletons", "superposed_block")  # a compiled block does not pickle either
         return {name: value for name, value in super().__getstate__().items() if name not in made_again}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -96,6 +97,25 @@ class SupernetMixin:
             check_checkpoint(path, cls.sizes(config), cls.sizes(stored))
             kwargs["config"] = config
         return super().from_pretrained(path, *args, **kwargs)
+
+    def compile_blocks(self, backend: str = "inductor") -> None:
+        """From now on blocks under a mixture run as one compiled program, which all of them share.
+
+        `torch.compile(supernet)` makes one program of all blocks instead, for which the compiler needs as many times as long.
+        The first step of each kind compiles. Single paths and the forward pass without a mixture are not compiled.
+
+        Args:
+            backend: Of `torch.compile`.
+
+        Raises:
+            ValueError: The family has no blocks that are all alike.
+        """
+        if type(self).superposed_block is None:
+            raise ValueError(
+                f"the blocks of {type(self).__name__} are not alike and do not share a program: use torch.compile, or "
+                "accelerate launch --dynamo_backend inductor"
+            )
+        self.superposed_block = torch.compile(type(self).superposed_block, backend=backend)
 
     def most_likely(self, shares: Mapping[str, Tensor]) -> Architecture:
         """The architecture that shares stand for, dimension -> (rows, K): the largest share of every row.

@@ -83,7 +83,7 @@ def block_masks(
         hidden = embed[:, None] * share_mask(tables["hidden"].transpose(0, 1), ratios)
     else:
         hidden = share_mask(tables["hidden"], embed, ratios)
-    widths, width = nested_widths(tables["width"], embed), share_mask(tables["width"], embed)
+    widths, width = nested_widths(config.space.choices[names.width], embed), share_mask(tables["width"], embed)
     rows = [mask.expand(layers, *mask.shape[1:]).unbind(0) for mask in (attention, hidden)]
     return [BlockMasks(widths, width, *row) for row in zip(*rows, counts, parts, strict=True)]
 

@@ -165,6 +165,12 @@ class SearchArguments(TwoStageArguments):
     activation_checkpointing: bool = field(
         default=False, metadata={"help": "recompute activations in the backward pass: less memory, more time"}
     )
+    compile_blocks: bool = field(
+        default=False,
+        metadata={
+            "help": "compile the block under a mixture, one program for all blocks: faster after the first steps"
+        },
+    )
     dataloader_num_workers: int = field(
         default=0, metadata={"help": "worker processes that load and augment, for each level; 0 with streaming"}
     )
@@ -325,7 +331,7 @@ def settings_not_read(method: Method) -> list[str]:
     names = []
     if method.two_stage:
         names += [f.name for f in fields(SearchArguments) if f.name.startswith("arch_")]
-        names += ["budget_candidates", "unrolled"]
+        names += ["budget_candidates", "unrolled", "compile_blocks"]
     else:
         names += [f.name for f in fields(TwoStageArguments) if f.name != "candidate_batches"]
     if method.weights == "spos":

@@ -115,10 +115,13 @@ def prepare(
         single_paths: Whether a weight step leaves parameters without a gradient, which DDP must be told.
 
     Raises:
-        ValueError: `resume` without a checkpoint.
+        ValueError: `resume` without a checkpoint, or `compile_blocks` of a family without blocks that are alike.
     """
     if arguments.activation_checkpointing:
         supernet.activation_checkpointing_enable()
+    if arguments.compile_blocks and not arguments.resolved_method.two_stage:
+        logger.info("compiling blocks: the first steps take up to a minute")
+        supernet.compile_blocks()
     if single_paths:
         accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
     model, optimizer = accelerator.prepare(supernet, optimizer)

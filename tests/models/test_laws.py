@@ -2,6 +2,7 @@
 
 import pickle
 import random
+from functools import partial
 
 import pytest
 import torch
@@ -283,7 +284,19 @@ def test_the_papers_language_model_has_the_papers_size():
     assert sum(num_elements(e, layer_values(arch, e.layer)) for e in counted.values()) == 87_010_560
 
 
-@pytest.mark.parametrize(("number", "superposition"), [(0, "inputs"), (0, "weights"), (1, "inputs"), (3, "inputs")])
+def gradients(run, supernet, batch, logits, weights: bool, seed: int):
+    """Of a weight step or an architecture step through `run`, the supernet or its compiled form."""
+    supernet.requires_grad_(weights)
+    mixture = logits.sample(sampler("drnas"), generator=torch.Generator().manual_seed(seed))
+    leaves = {name: rows.detach().requires_grad_(not weights) for name, rows in mixture.items()}
+    torch.manual_seed(0)  # of stochastic depth
+    run(**batch, mixture=leaves).loss.backward()
+    found = [p.grad for p in supernet.parameters()] if weights else [rows.grad for rows in leaves.values()]
+    supernet.zero_grad()
+    return torch.cat([gradient.flatten() for gradient in found if gradient is not None])
+
+
+@pytest.mark.parametrize(("number", "superposition"), [(0, "inputs"), (1, "weights"), (3, "inputs")])
 def test_compiled_supernets_do_not_recompile_after_both_steps_ran(number, superposition):
     """One graph for each step, no breaks; other mixtures, of the same shapes, need no other. The back end is eager."""
     torch._dynamo.reset()
@@ -295,23 +308,51 @@ def test_compiled_supernets_do_not_recompile_after_both_steps_ran(number, superp
             module.p = 0.0
     logits, compiled = ArchParameters(supernet.space), torch.compile(supernet, backend="aot_eager")
     batch = family.inputs() | {"labels": family.labels()}
-
-    def step(model, weights: bool, seed: int):
-        supernet.requires_grad_(weights)
-        mixture = logits.sample(sampler("drnas"), generator=torch.Generator().manual_seed(seed))
-        leaves = {name: rows.detach().requires_grad_(not weights) for name, rows in mixture.items()}
-        model(**batch, mixture=leaves).loss.backward()
-        found = [p.grad for p in supernet.parameters()] if weights else [rows.grad for rows in leaves.values()]
-        supernet.zero_grad()
-        return torch.cat([gradient.flatten() for gradient in found if gradient is not None])
-
+    step = partial(gradients, supernet=supernet, batch=batch, logits=logits)
     for weights in (True, False):
-        expected = step(
-            supernet, weights, 0
-        )  # eager first: a classifier's first loss settles its config's problem_type
-        torch.testing.assert_close(step(compiled, weights, 0), expected, rtol=1e-3, atol=1e-4)
+        # eager first: a classifier's first loss settles its config's problem_type
+        expected = step(supernet, weights=weights, seed=0)
+        torch.testing.assert_close(step(compiled, weights=weights, seed=0), expected, rtol=1e-3, atol=1e-4)
     warm = counters["stats"]["unique_graphs"]
     assert warm == 2 and not counters["graph_break"]
     for seed in range(1, 4):
-        step(compiled, True, seed), step(compiled, False, seed)
+        step(compiled, weights=True, seed=seed), step(compiled, weights=False, seed=seed)
     assert counters["stats"]["unique_graphs"] == warm
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch hides it by itself
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("superposition", ["inputs", "weights"])
+def test_compiled_blocks_share_a_program(number, superposition):
+    """All layers run one program for each step, stochastic depth included; it pickles, and knows activation checkpointing."""
+    torch._dynamo.reset()
+    counters.clear()
+    family, depth = FAMILIES[number], 3
+    space = FAMILIES[number].supernet("split").space.to_dict()
+    name = next(name for name in space if name in ("n_layer", "num_hidden_layers"))
+    supernet = family.supernet("split", superposition, SearchSpace.from_dict(space | {name: [1, depth]})).train()
+    for module in supernet.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    if family.name == "vit":
+        supernet.config.drop_path_rate = 0.5
+    logits, batch = ArchParameters(supernet.space), family.inputs() | {"labels": family.labels()}
+    step = partial(gradients, supernet, supernet, batch, logits)
+    expected = {weights: step(weights, 0) for weights in (True, False)}
+    supernet.compile_blocks("eager")  # the back end; the test above has one that differentiates
+    for weights in (True, False):
+        torch.testing.assert_close(step(weights, 0), expected[weights], rtol=1e-3, atol=1e-4)
+    warm = counters["stats"]["unique_graphs"]
+    # One for each step; the first block may have one of its own, as its input needs no gradient in an architecture step.
+    assert warm <= 3 and not counters["graph_break"]
+    for seed in range(1, 3):
+        step(True, seed), step(False, seed)
+    assert counters["stats"]["unique_graphs"] == warm
+    assert "superposed_block" not in vars(pickle.loads(pickle.dumps(supernet)))
+    supernet.activation_checkpointing_enable()
+    torch.testing.assert_close(step(True, 0), expected[True], rtol=1e-3, atol=1e-4)
+
+
+def test_blocks_that_differ_are_not_compiled_one_by_one():
+    with pytest.raises(ValueError, match="ElasticConvMacroForImageClassification are not alike"):
+        FAMILIES[2].supernet().compile_blocks()

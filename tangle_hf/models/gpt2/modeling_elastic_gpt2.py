@@ -47,6 +47,7 @@ class ElasticGPT2LMHeadModel(SupernetMixin, GPT2LMHeadModel):
     subnet_forms = staticmethod(subnet_forms)
     subnet_skeleton = staticmethod(subnet_skeleton)
     padded_axes = staticmethod(padded_axes)
+    superposed_block = staticmethod(superposed_block)
 
     def __init__(self, config: ElasticGPT2Config):
         super().__init__(config)
@@ -102,7 +103,7 @@ class ElasticGPT2LMHeadModel(SupernetMixin, GPT2LMHeadModel):
         hidden = stem.wte(input_ids) + stem.wpe(position_ids)
         if config.superposition == "weights":
             hidden = hidden * masks[0].width
-        run = partial(superposed_block, attend=attend, config=config)
+        run = partial(self.superposed_block, attend=attend, config=config)
         depths = config.space.choices[NAMES.depth], shares[NAMES.depth][0]
         checkpointing = self.is_activation_checkpointing and self.training
         mixed = superposed_layers(stem.h, run, stem.drop(hidden), masks, *depths, checkpointing)

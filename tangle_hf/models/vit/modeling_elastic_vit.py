@@ -6,6 +6,7 @@ of one. No module remembers either: both are arguments.
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 from transformers import AutoModelForImageClassification, ViTConfig, ViTForImageClassification
 from transformers.modeling_outputs import ImageClassifierOutput
@@ -46,6 +47,7 @@ class ElasticViTForImageClassification(SupernetMixin, ViTForImageClassification)
     subnet_forms = staticmethod(subnet_forms)
     subnet_skeleton = staticmethod(subnet_skeleton)
     padded_axes = staticmethod(padded_axes)
+    superposed_block = staticmethod(superposed_block)
 
     def __init__(self, config: ElasticViTConfig):
         given = config.head_dim
@@ -101,13 +103,13 @@ class ElasticViTForImageClassification(SupernetMixin, ViTForImageClassification)
         hidden = stem.embeddings(pixel_values.to(self.dtype), interpolate_pos_encoding=bool(interpolate_pos_encoding))
         if config.superposition == "weights":
             hidden = hidden * masks[0].width
-        rates = [
-            config.drop_path_rate * i / max(1, config.num_hidden_layers - 1) for i in range(config.num_hidden_layers)
-        ]
-        runs = {layer: rate if self.training else 0.0 for layer, rate in zip(stem.layers, rates, strict=True)}
+        rates = [None] * len(stem.layers)
+        if self.training and config.drop_path_rate:
+            rates = torch.linspace(0, config.drop_path_rate, len(rates), device=hidden.device).unbind()
+        rates = dict(zip(stem.layers, rates, strict=True))
 
         def run(layer, hidden, mask):
-            return superposed_block(layer, hidden, mask, config, runs[layer])
+            return self.superposed_block(layer, hidden, mask, config, rates[layer])
 
         depths = config.space.choices[NAMES.depth], shares[NAMES.depth][0]
         checkpointing = self.is_activation_checkpointing and self.training

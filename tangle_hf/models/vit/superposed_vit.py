@@ -9,7 +9,7 @@ from .configuration_elastic_vit import ElasticViTConfig
 
 
 def superposed_block(
-    block: nn.Module, hidden: Tensor, masks: BlockMasks, config: ElasticViTConfig, drop_path: float = 0.0
+    block: nn.Module, hidden: Tensor, masks: BlockMasks, config: ElasticViTConfig, drop_path: Tensor | None = None
 ) -> Tensor:
     """A block on the residual stream (batch, tokens, E) -> (batch, tokens, E).
 
@@ -18,7 +18,8 @@ def superposed_block(
         hidden: The residual stream.
         masks: The mixture as this block sees it.
         config: The supernet's.
-        drop_path: Probability of leaving a branch out for an image, in training (arXiv:1603.09382).
+        drop_path: Probability of leaving a branch out for an image, in training (arXiv:1603.09382); a tensor, so that one
+            compiled program serves all of them. None: none is left out.
     """
     widths, by_weights = config.space.choices["hidden_size"], config.superposition == "weights"
     normed = superposed_norm(block.layernorm_before, hidden, masks.widths)
@@ -53,8 +54,8 @@ def _attention(attention: nn.Module, x: Tensor, masks: BlockMasks, config: Elast
     return masked_linear(mixed, masks.attention, *in_out(attention.o_proj))
 
 
-def _drop_path(branch: Tensor, probability: float) -> Tensor:
-    if not probability:
+def _drop_path(branch: Tensor, probability: Tensor | None) -> Tensor:
+    if probability is None:
         return branch
-    keep = torch.empty(len(branch), 1, 1, dtype=branch.dtype, device=branch.device).bernoulli_(1 - probability)
-    return branch * (keep / (1 - probability))
+    keep = torch.rand(len(branch), 1, 1, device=branch.device) >= probability
+    return branch * (keep / (1 - probability)).to(branch.dtype)
