@@ -77,9 +77,7 @@ def main() -> None:
     elif arguments.question in ("blocks", "compile"):
         how = {"blocks": "blocks", "compile": "whole"}[arguments.question]
         steps = {"stock": build("stock"), **{f"{kind}, compiled": build(kind, how) for kind in KINDS}}
-        sums = {
-            f"{form} search, compiled": tuple(f"{kind}, compiled" for kind in parts) for form, parts in SEARCH.items()
-        }
+        sums = {f"{name}, compiled": tuple(f"{kind}, compiled" for kind in parts) for name, parts in SEARCH.items()}
         print_rows(f"AutoFormer-T, {how} compiled", compare_time(steps, arguments.rounds, sums))
     else:
         compare_memory(__file__, {kind: {"kind": kind} for kind in KINDS})

@@ -168,7 +168,8 @@ class SearchArguments(TwoStageArguments):
     compile_blocks: bool = field(
         default=False,
         metadata={
-            "help": "compile the block under a mixture, one program for all blocks: faster after the first steps"
+            "help": "compile the block under a mixture, one program for all blocks: faster, once the first steps have "
+            "compiled it, which takes a minute or two"
         },
     )
     dataloader_num_workers: int = field(

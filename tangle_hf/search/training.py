@@ -120,7 +120,6 @@ def prepare(
     if arguments.activation_checkpointing:
         supernet.activation_checkpointing_enable()
     if arguments.compile_blocks and not arguments.resolved_method.two_stage:
-        logger.info("compiling blocks: the first steps take up to a minute")
         supernet.compile_blocks()
     if single_paths:
         accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
