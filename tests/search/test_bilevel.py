@@ -97,6 +97,16 @@ def test_hard_samplers_train_the_sampled_subnet(tmp_path, monkeypatch):
     torch.testing.assert_close(trained[1], trained[0], rtol=0, atol=1e-5)
 
 
+def test_compiled_blocks_are_asked_for_before_the_first_step(tmp_path, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(ElasticGPT2LMHeadModel, "compile_blocks", lambda supernet: compiled.append(supernet))
+    for asked in (False, True):
+        supernet, settings = tiny(tmp_path / str(asked), compile_blocks=asked, max_steps=2)
+        search(supernet, Blocks(), Blocks(30), settings, Accelerator(cpu=True))
+        assert compiled == ([supernet] if asked else [])
+    assert "compile_blocks" in tiny(tmp_path, method="spos+rs", compile_blocks=True)[1].settings_without_effect()
+
+
 def test_the_architecture_step_leaves_weights_and_their_gradients_alone(tmp_path):
     supernet, settings = tiny(tmp_path, learning_rate=1e-30, min_learning_rate=1e-30, arch_warmup_ratio=0.0)
     before = {name: p.detach().clone() for name, p in supernet.named_parameters()}
