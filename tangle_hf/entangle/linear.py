@@ -120,7 +120,7 @@ class _MaskedLinear(torch.autograd.Function):
             if need_x or need_mask:
                 grad_active = _grad_active(grad[rows], weight, target, ctx.gelu)
                 if need_mask:
-                    grad_mask = _add(grad_mask, (active * grad_active).sum(0))
+                    grad_mask = _add(grad_mask, _total(active * grad_active))
                 if need_x:
                     grad_active = grad_active if mask is None else grad_active.mul_(mask)
                     _gelu_backward(grad_active, x, rows, ctx.gelu, target)
@@ -222,6 +222,13 @@ def _addmm(bias: Tensor | None, x: Tensor, weight: Tensor, out: Tensor) -> None:
         torch.mm(x, weight, out=out)
     else:
         torch.addmm(bias, x, weight, out=out)
+
+
+def _total(rows: Tensor) -> Tensor:
+    """Sum over tokens."""
+    if torch.compiler.is_compiling():  # its loop down a column is slow, and would compute again what it adds up
+        return (rows.new_ones(1, len(rows)) @ rows)[0]
+    return rows.sum(0)
 
 
 def _add(total: Tensor | None, part: Tensor) -> Tensor:
