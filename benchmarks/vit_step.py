@@ -20,7 +20,7 @@ from tangle_hf import ArchParameters, ElasticViTConfig, ElasticViTForImageClassi
 from tangle_hf.models.vit.spaces_vit import AUTOFORMER_HEAD_DIM, AUTOFORMER_T
 
 
-KINDS = ("stock", "inputs weight", "inputs arch", "weights weight", "weights arch")
+KINDS = ("stock", "stock, weights frozen", "inputs weight", "inputs arch", "weights weight", "weights arch")
 SEARCH = {f"{form} search": (f"{form} weight", f"{form} arch") for form in ("inputs", "weights")}
 
 
@@ -28,12 +28,14 @@ def build(kind: str, compiled: str = "no"):
     """A function that takes one step of a kind of `KINDS`; compiled: "no", "blocks" or "whole"."""
     torch.manual_seed(0)
     batch = {"pixel_values": torch.randn(4, 3, 224, 224), "labels": torch.arange(4)}
-    if kind == "stock":
+    if kind.startswith("stock"):
         sizes = {"hidden_size": 240, "num_hidden_layers": 14, "num_attention_heads": 4, "intermediate_size": 960}
         model = ViTForImageClassification(ViTConfig(**sizes, head_dim=AUTOFORMER_HEAD_DIM, num_labels=1000))
         for layer in model.vit.layers if compiled == "blocks" else ():
             layer.compile()
         run = torch.compile(model) if compiled == "whole" else model
+        if kind != "stock":  # what an architecture step cannot do without: all of the gradients but those of weights
+            model.requires_grad_(False).vit.embeddings.position_embeddings.requires_grad_(True)
 
         def step():
             run(**batch).loss.backward()
