@@ -32,6 +32,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from tangle_hf.analysis import format_table
 from tangle_hf.card import write_finetuned_card
+from tangle_hf.errors import readable_errors
 from tangle_hf.files import replacing
 from tangle_hf.hub import check_target, folder_files, publish
 
@@ -212,4 +213,5 @@ def arguments(argv: list[str]) -> tuple:
 
 
 if __name__ == "__main__":
-    main(*arguments(sys.argv[1:]))
+    with readable_errors(Path(__file__).parent):
+        main(*arguments(sys.argv[1:]))

@@ -18,8 +18,9 @@ def check_run_folder(run_dir: Path, resolved: dict[str, Any], resume: bool, free
         free: Settings that may change when it is.
 
     Raises:
-        ValueError: The folder holds a run and `resume` is not given, or the other way round, or settings differ.
+        ValueError: It is no folder; it holds a run and `resume` is not given, or the other way round, or settings differ.
     """
+    check_is_folder(run_dir)
     stored_path = run_dir / "config.yaml"
     if not stored_path.exists():
         if resume:
@@ -32,6 +33,17 @@ def check_run_folder(run_dir: Path, resolved: dict[str, Any], resume: bool, free
     if changed:
         was = ", ".join(f"{k}={stored.get(k)!r} (now {resolved[k]!r})" for k in changed)
         raise ValueError(f"the run in {run_dir} was started with {was}; resume it with the same settings")
+
+
+def check_is_folder(run_dir: Path) -> None:
+    """Refuses a name that a file has, or a folder inside a file.
+
+    Raises:
+        ValueError: So.
+    """
+    for path in (run_dir, *run_dir.parents):
+        if path.is_file():
+            raise ValueError(f"output_dir={run_dir}: {path} is a file; choose another --output_dir")
 
 
 def write_config(run_dir: Path, resolved: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from dataclasses import asdict
 
 import torch
 from arguments import parse
+from checkpoint_errors import reading_checkpoint
 from dry_run import dry_run
 from evaluation import perplexity
 from hub_arguments import SearchHubArguments
@@ -92,9 +93,9 @@ def build_supernet(
     if arguments.start_from is None:
         supernet = ElasticGPT2LMHeadModel(config)
     else:
-        supernet = ElasticGPT2LMHeadModel.from_pretrained(
-            arguments.start_from, space=config.space, head_dim=config.head_dim, superposition=config.superposition
-        )
+        own = {"space": config.space, "head_dim": config.head_dim, "superposition": config.superposition}
+        with reading_checkpoint("start_from", arguments.start_from):
+            supernet = ElasticGPT2LMHeadModel.from_pretrained(arguments.start_from, **own)
     if supernet.config.vocab_size < len(tokenizer) or supernet.config.n_positions < data.block_size:
         raise ValueError(
             f"{arguments.start_from} has {supernet.config.vocab_size} tokens and {supernet.config.n_positions} positions, "

@@ -15,6 +15,7 @@ processor makes them. Continue a stopped run with the same command and --resume.
 from dataclasses import asdict, dataclass
 
 from arguments import parse, with_default
+from checkpoint_errors import reading_checkpoint
 from dry_run import dry_run
 from evaluation import accuracy
 from hub_arguments import SearchHubArguments
@@ -119,7 +120,8 @@ def build_supernet(
     """A new supernet, or one that starts from a ViT checkpoint, with a new head if its classes are others.
 
     Raises:
-        ValueError: The patches do not divide the image, or do not fit the checkpoint, or the space cannot be.
+        ValueError: The checkpoint cannot be read; the patches do not divide the image, or do not fit the checkpoint; the
+            space cannot be.
     """
     config = supernet_config(arguments, num_channels, image_size, names)
     if arguments.start_from is None:
@@ -128,7 +130,8 @@ def build_supernet(
         own = ("space", "head_dim", "superposition", "drop_path_rate")
         dropouts = ("hidden_dropout_prob", "attention_probs_dropout_prob")
         options = {name: getattr(config, name) for name in (*own, *dropouts)}
-        loaded = ElasticViTForImageClassification.from_pretrained(arguments.start_from, **options)
+        with reading_checkpoint("start_from", arguments.start_from):
+            loaded = ElasticViTForImageClassification.from_pretrained(arguments.start_from, **options)
         for name, given in (("num_channels", num_channels), ("patch_size", arguments.patch_size)):
             if (found := getattr(loaded.config, name)) != given:
                 raise ValueError(f"{arguments.start_from} has {name}={found}, not {given}; use --{name} {found}")
