@@ -67,13 +67,15 @@ class ImageArguments:
     )
     data_seed: int = field(
         default=0,
-        metadata={"help": "seed of cutting and subsampling, apart from --seed: all seeds see the same images"},
-    )
+        metadata={"help": "seed of cutting, subsampling and the order of the validation images, apart from --seed: "
+                          "all seeds see the same images"},
+    )  # fmt: skip
     streaming: bool = field(
         default=False,
-        metadata={"help": "read the dataset as a stream, in its own order and without downloading it all. Parts are "
-                          "told apart by a checksum of each image: they never overlap, but classes are balanced only "
-                          "on average, and missing classes are not noticed"},
+        metadata={"help": "read the dataset as a stream, in its own order and without downloading it all. Class folders "
+                          "come class by class: shuffle them beforehand, into parquet files. Parts are told apart by a "
+                          "checksum of each image: they never overlap, but classes are balanced only on average, and "
+                          "missing classes are not noticed"},
     )  # fmt: skip
     skip_corrupt_images: bool = field(
         default=False, metadata={"help": "read every image once before the start and leave out those that cannot be"}

@@ -73,9 +73,9 @@ def test_the_parts_of_a_search_are_stratified_seeded_and_apart(files, portion):
     assert contents(split_for_search(train, portion, seed=2)[0]) != contents(weights)
 
 
-def test_every_source_gives_the_same_images(files, tmp_path):
+def test_every_source_gives_the_same_images(files, tmp_path, monkeypatch):
     expected = load_images(ImageArguments(**files))
-    saved, folders = tmp_path / "saved", tmp_path / "folders"
+    saved, folders = tmp_path / "saved", tmp_path / "here" / "imagefolder"
     splits = {name: split.cast_column("image", Image()) for name, split in expected.items()}
     DatasetDict(splits).save_to_disk(saved)
     for name, split in splits.items():
@@ -83,7 +83,11 @@ def test_every_source_gives_the_same_images(files, tmp_path):
             path = folders / name / f"class {row['label']}" / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             row["image"].save(path)
-    for folder in (saved, folders):
+    monkeypatch.chdir(folders.parent)
+    beside = folders.parent / "train" / "class 0"
+    beside.mkdir(parents=True)
+    picture(0).save(beside / "0.png")
+    for folder in (saved, folders, "imagefolder"):  # the last is the name of a builder of datasets, too
         for streaming in (False, True):
             found = load_images(ImageArguments(dataset=str(folder), streaming=streaming))
             assert class_names(found) == class_names(expected)
@@ -98,6 +102,16 @@ def test_missing_splits_are_cut_from_train_and_stay_apart(files):
     parts = [set(contents(splits[name])) for name in ("train", "validation", "test")]
     assert [len(part) for part in parts] == [54, 3, 3] and len(set.union(*parts)) == 60
     assert sorted(labels(splits["test"])) == [0, 1, 2]
+
+
+def test_validation_images_that_come_class_by_class_are_mixed(files, tmp_path):
+    path = parquet(tmp_path / "sorted.parquet", rows(60).sort("label"))
+    found, again, other = (
+        load_images(ImageArguments(**files | {"validation_file": path}, data_seed=seed))["validation"]
+        for seed in (0, 0, 1)
+    )
+    assert set(labels(found)[:12]) == {0, 1, 2} and sorted(labels(found)) == sorted(labels(rows(60)))
+    assert contents(found) == contents(again) != contents(other)
 
 
 def test_the_only_held_out_split_can_be_the_test(tmp_path):
