@@ -12,7 +12,7 @@ The weights train on augmented images. The architecture parameters, and every sc
 processor makes them. Continue a stopped run with the same command and --resume.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from arguments import parse, with_default
 from checkpoint_errors import reading_checkpoint
@@ -29,6 +29,7 @@ from image_transforms import (
     training_images,
     use_soft_targets,
 )
+from run_folder import defaults_of, settings_of
 from search_run import readable_errors, run, start
 from search_task import SearchTask
 from space_arguments import ViTSpaceArguments, search_space
@@ -60,8 +61,9 @@ def main(
             f"drop_path_rate={space.drop_path_rate} is for mixtures, method={settings.method} trains weights on single "
             "paths, which are plain nets without stochastic depth; use --drop_path_rate 0"
         )
-    resolved = {**asdict(space), **asdict(data), **asdict(augmentation), **asdict(settings), **asdict(hub)}
-    accelerator = start(settings, hub, resolved)
+    parts = (space, data, augmentation, settings, hub)
+    resolved = settings_of(*parts)
+    accelerator = start(settings, hub, resolved, defaults_of(*parts))
     batch_size, seed = settings.per_device_batch_size, settings.seed
     splits, names, image_size = load_for_search(data, settings.dry_run, accelerator)
     supernet = build_supernet(space, data.num_channels, image_size, names)
