@@ -39,8 +39,10 @@ class ImageArguments:
     image_column: str | None = field(default=None, metadata={"help": "column of the images; default: the only one"})
     label_column: str | None = field(default=None, metadata={"help": "column of the labels; default: the only one"})
     image_size: int | None = field(
-        default=None, metadata={"help": "height and width given to the model; default: those of the first image"}
-    )
+        default=None,
+        metadata={"help": "height and width given to the model; default: those of the first image, and in fine-tuning "
+                          "those of the checkpoint"},
+    )  # fmt: skip
     num_channels: int = field(
         default=3,
         metadata={"help": "3 (grey images are repeated) or 1 (grey images only; an image-classification pipeline then "

@@ -20,7 +20,7 @@ def load_images(arguments: ImageArguments) -> dict[str, Dataset | IterableDatase
 
     Raises:
         ValueError: The source cannot be read; a column is missing or ambiguous; a split is empty, unlabelled or lacks a
-            class; the first training image does not suit `num_channels`.
+            class; the first image of a split cannot be read or does not suit `num_channels`.
     """
     splits = with_image_and_label(read_splits(arguments), arguments)
     if arguments.skip_corrupt_images:
@@ -39,7 +39,7 @@ def load_images(arguments: ImageArguments) -> dict[str, Dataset | IterableDatase
     splits["train"] = subsample(splits["train"], arguments)
     for name, split in splits.items():
         check_classes(split, name)
-    check_channels(_first(splits["train"], "train"), arguments.num_channels)
+    check_channels({name: _first(split, name) for name, split in splits.items()}, arguments.num_channels)
     return splits
 
 

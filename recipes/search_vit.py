@@ -72,7 +72,8 @@ def main(
         return dry_run(supernet, settings, accelerator, example, "images")
 
     processor = processor_for(space.start_from, data, image_size)
-    weights, architecture = split_for_search(splits["train"], settings.train_portion, seed)
+    batch = batch_size * accelerator.num_processes
+    weights, architecture = split_for_search(splits["train"], settings.train_portion, seed, batch)
     held_out = {name: evaluation_images(splits[name], data, processor) for name in ("validation", "test")}
 
     def test(model, **chosen) -> dict[str, float]:
