@@ -25,7 +25,7 @@ from compare_report import report
 from compare_rows import Row, claim, read_row, work
 from compare_runs import Run, data_settings, load_data, read_runs, supernet_of
 from filelock import FileLock
-from run_folder import check_run_folder, write_config
+from run_folder import check_is_folder, check_run_folder, defaults_of, write_config
 from search_run import readable_errors
 from training import TrainingSettings
 from transformers import PreTrainedModel
@@ -109,10 +109,11 @@ def open_folder(folder: Path, training: TrainingSettings, max_steps: int, rank_b
     """
     resolved = asdict(training) | {"max_steps": max_steps, "rank_batches": rank_batches}
     resolved |= {"space": supernet_of(run.folder).space.to_dict(), "data": data_settings(run)}
+    check_is_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):  # several processes may begin at once
         begun = (folder / "config.yaml").exists()
-        check_run_folder(folder, resolved, begun, {"save_steps", "dataloader_num_workers"})
+        check_run_folder(folder, resolved, begun, {"save_steps", "dataloader_num_workers"}, defaults_of(training))
         if not begun:
             write_config(folder, resolved)
 

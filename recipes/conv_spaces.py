@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from checkpoint_errors import reading_checkpoint
 from space_arguments import ConvSpaceArguments
 from transformers import PreTrainedModel
 
@@ -91,7 +92,8 @@ def build_supernet(arguments: ConvSpaceArguments, common: Mapping[str, Any]) -> 
 def _build(model: type, config: type, arguments: ConvSpaceArguments, space: SearchSpace, common, options) -> Any:
     if arguments.start_from is None:
         return model(config(space=space, **common, **options))
-    loaded = model.from_pretrained(arguments.start_from, space=space, **options)
+    with reading_checkpoint("start_from", arguments.start_from):
+        loaded = model.from_pretrained(arguments.start_from, space=space, **options)
     for name in ("num_channels", "image_size"):
         if (found := getattr(loaded.config, name)) != common[name]:
             raise ValueError(f"{arguments.start_from} has {name}={found}, not {common[name]}; use --{name} {found}")

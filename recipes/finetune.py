@@ -13,7 +13,7 @@ import json
 import shutil
 import statistics
 import sys
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import lora
@@ -25,13 +25,14 @@ from finetune_tasks import Task, language_task, parse_for_kind, vision_task
 from hub_arguments import HubArguments, command_line, hub_options
 from image_arguments import ImageArguments
 from image_transforms import AugmentationArguments
-from run_folder import check_run_folder, write_config, write_json
+from run_folder import begun, check_run_folder, defaults_of, settings_of, write_json
 from training import TrainingSettings, train, training_arguments
 from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
 from tangle_hf.analysis import format_table
 from tangle_hf.card import write_finetuned_card
+from tangle_hf.errors import readable_errors
 from tangle_hf.files import replacing
 from tangle_hf.hub import check_target, folder_files, publish
 
@@ -109,8 +110,9 @@ def main(
         raise ValueError("a downstream data set is read several times; leave out --streaming")
     # As Trainer will have it: without `cpu`, processes without a GPU would not see each other and all be the main one.
     state, run_dir = PartialState(cpu=not torch.accelerator.is_available()), Path(settings.output_dir)
-    resolved = {name: value for part in (settings, hub, data, *augmentation) for name, value in asdict(part).items()}
-    check_run_folder(run_dir, resolved, settings.resume, FREE_ON_RESUME)
+    parts = (settings, hub, data, *augmentation)
+    resolved = settings_of(*parts)
+    check_run_folder(run_dir, resolved, settings.resume, FREE_ON_RESUME, defaults_of(*parts))
     # Evaluating draws no random numbers, so that one seed is enough.
     runs = [(mode, seed) for mode in MODES if mode in settings.mode for seed in settings.seeds]
     runs = [(mode, seed) for mode, seed in runs if mode != "inherit" or seed == settings.seeds[0]]
@@ -128,26 +130,27 @@ def main(
             task = vision_task(settings.checkpoint, settings.trust_remote_code, settings.mode, data, *augmentation)
         else:
             task = language_task(settings.checkpoint, settings.trust_remote_code, data)
-    if state.is_main_process:
-        write_config(run_dir, resolved)
-    state.wait_for_everyone()
-    for (mode, seed), name in names.items():
-        if (run_dir / "rows" / f"{name}.json").is_file():
-            state.print(f"{name} is finished already")
-            continue
-        state.print(f"{name}:")
-        set_seed(seed)
-        model = task.build(mode).to(state.device)
-        if mode == "finetune" and settings.lora_rank is not None:
-            model = lora.with_adapters(model, settings.lora_rank)
-            state.print("{:,} of {:,} parameters are trained".format(*model.get_nb_trainable_parameters()))
-        if mode != "inherit":
-            length = (settings.max_steps, settings.num_train_epochs)
-            folder = run_dir / "checkpoints" / name
-            model = train(model, task.train_data(seed), training_arguments(settings, mode, seed, folder, *length))
-        if state.is_main_process:
-            finish(model, task, settings, run_dir, name, {"mode": mode, "seed": None if mode == "inherit" else seed})
+    with begun(run_dir, resolved, state.is_main_process):
         state.wait_for_everyone()
+        for (mode, seed), name in names.items():
+            if (run_dir / "rows" / f"{name}.json").is_file():
+                state.print(f"{name} is finished already")
+                continue
+            state.print(f"{name}:")
+            set_seed(seed)
+            model = task.build(mode).to(state.device)
+            if mode == "finetune" and settings.lora_rank is not None:
+                model = lora.with_adapters(model, settings.lora_rank)
+                state.print("{:,} of {:,} parameters are trained".format(*model.get_nb_trainable_parameters()))
+            if mode != "inherit":
+                length = (settings.max_steps, settings.num_train_epochs)
+                folder = run_dir / "checkpoints" / name
+                model = train(model, task.train_data(seed), training_arguments(settings, mode, seed, folder, *length))
+            if state.is_main_process:
+                finish(
+                    model, task, settings, run_dir, name, {"mode": mode, "seed": None if mode == "inherit" else seed}
+                )
+            state.wait_for_everyone()
     if state.is_main_process:
         print("\n" + report(task.metric, settings.checkpoint, run_dir))
         for name in trained:
@@ -212,4 +215,5 @@ def arguments(argv: list[str]) -> tuple:
 
 
 if __name__ == "__main__":
-    main(*arguments(sys.argv[1:]))
+    with readable_errors(Path(__file__).parent):
+        main(*arguments(sys.argv[1:]))

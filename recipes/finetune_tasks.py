@@ -7,6 +7,7 @@ import evaluation
 import text_data
 import torch
 from arguments import parse
+from checkpoint_errors import reading_checkpoint
 from image_arguments import ImageArguments, describe
 from image_classes import class_names
 from image_data import load_images
@@ -21,6 +22,10 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
+
+
+# Kind of checkpoint, the first word of the command line -> what loads it.
+AUTO_CLASSES = {"vision": "AutoModelForImageClassification", "language": "AutoModelForCausalLM"}
 
 
 @dataclass(frozen=True)
@@ -59,9 +64,7 @@ def vision_task(
         ValueError: As the data; the checkpoint is no image classifier, has another number of channels, or is to be
             evaluated as it is on other classes than its own.
     """
-    config = _config(
-        checkpoint, remote_code, MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING, "AutoModelForImageClassification"
-    )
+    config = _config(checkpoint, remote_code, AUTO_CLASSES["vision"])
     if config.num_channels != data.num_channels:
         raise ValueError(
             f"{checkpoint} takes {config.num_channels} channels, num_channels={data.num_channels}; use --num_channels "
@@ -83,7 +86,8 @@ def vision_task(
         if mode == "retrain":
             model = from_scratch(config, names, size, remote_code)
         else:
-            model = AutoModelForImageClassification.from_pretrained(checkpoint, trust_remote_code=remote_code)
+            with reading_checkpoint("checkpoint", checkpoint):
+                model = AutoModelForImageClassification.from_pretrained(checkpoint, trust_remote_code=remote_code)
             set_image_size(model, size)
             set_classes(model, names)
         use_soft_targets(model)
@@ -106,7 +110,7 @@ def language_task(checkpoint: str, remote_code: bool, data: text_data.DataArgume
     Raises:
         ValueError: As the data; the checkpoint is no language model, or has too few positions for a block.
     """
-    config = _config(checkpoint, remote_code, MODEL_FOR_CAUSAL_LM_MAPPING, "AutoModelForCausalLM")
+    config = _config(checkpoint, remote_code, AUTO_CLASSES["language"])
     if config.max_position_embeddings < data.block_size:
         raise ValueError(
             f"{checkpoint} has {config.max_position_embeddings} positions, block_size={data.block_size} is more; use "
@@ -120,7 +124,8 @@ def language_task(checkpoint: str, remote_code: bool, data: text_data.DataArgume
     def build(mode: str) -> PreTrainedModel:
         if mode == "retrain":
             return AutoModelForCausalLM.from_config(config, trust_remote_code=remote_code)
-        return AutoModelForCausalLM.from_pretrained(checkpoint, trust_remote_code=remote_code)
+        with reading_checkpoint("checkpoint", checkpoint):
+            return AutoModelForCausalLM.from_pretrained(checkpoint, trust_remote_code=remote_code)
 
     return Task(
         "text-generation",
@@ -133,20 +138,32 @@ def language_task(checkpoint: str, remote_code: bool, data: text_data.DataArgume
     )
 
 
-def _config(checkpoint: str, remote_code: bool, mapping, auto_class: str) -> PreTrainedConfig:
+def _config(checkpoint: str, remote_code: bool, auto_class: str) -> PreTrainedConfig:
     try:
         config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=remote_code)
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"checkpoint {checkpoint!r} could not be loaded ({error}); give a folder that save_pretrained wrote or a Hub "
-            "name, and --trust_remote_code true if it brings its own code that you have read"
+            f"checkpoint {checkpoint!r} could not be loaded ({' '.join(str(error).split())}); give a folder that "
+            "save_pretrained wrote or a Hub name, and --trust_remote_code true if it brings its own code that you have read"
         ) from error
-    if type(config) not in mapping and auto_class not in getattr(config, "auto_map", {}):
-        kind = {"AutoModelForCausalLM": "language"}.get(auto_class, "vision")
-        raise ValueError(
-            f"{checkpoint} is a {config.model_type}, which {auto_class} does not load; `finetune.py {kind}` is not for it"
+    if not _loads(config, auto_class):
+        kinds = [kind for kind, name in AUTO_CLASSES.items() if _loads(config, name)]
+        what = (
+            f"use `finetune.py {kinds[0]}`"
+            if kinds
+            else f"`finetune.py` takes {' and '.join(AUTO_CLASSES)} models only"
         )
+        raise ValueError(f"{checkpoint} is a {config.model_type}, which {auto_class} does not load; {what}")
     return config
+
+
+def _loads(config: PreTrainedConfig, auto_class: str) -> bool:
+    """Whether an Auto class loads models of a config, perhaps with the code that the checkpoint brings."""
+    mapping = {
+        "AutoModelForImageClassification": MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
+        "AutoModelForCausalLM": MODEL_FOR_CAUSAL_LM_MAPPING,
+    }[auto_class]
+    return type(config) in mapping or auto_class in getattr(config, "auto_map", {})
 
 
 def parse_for_kind(argv: list[str], script: str, description: str, *own: type) -> tuple:

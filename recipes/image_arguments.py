@@ -39,8 +39,10 @@ class ImageArguments:
     image_column: str | None = field(default=None, metadata={"help": "column of the images; default: the only one"})
     label_column: str | None = field(default=None, metadata={"help": "column of the labels; default: the only one"})
     image_size: int | None = field(
-        default=None, metadata={"help": "height and width given to the model; default: those of the first image"}
-    )
+        default=None,
+        metadata={"help": "height and width given to the model; default: those of the first image, and in fine-tuning "
+                          "those of the checkpoint"},
+    )  # fmt: skip
     num_channels: int = field(
         default=3,
         metadata={"help": "3 (grey images are repeated) or 1 (grey images only; an image-classification pipeline then "
@@ -67,13 +69,15 @@ class ImageArguments:
     )
     data_seed: int = field(
         default=0,
-        metadata={"help": "seed of cutting and subsampling, apart from --seed: all seeds see the same images"},
-    )
+        metadata={"help": "seed of cutting, subsampling and the order of the validation images, apart from --seed: "
+                          "all seeds see the same images"},
+    )  # fmt: skip
     streaming: bool = field(
         default=False,
-        metadata={"help": "read the dataset as a stream, in its own order and without downloading it all. Parts are "
-                          "told apart by a checksum of each image: they never overlap, but classes are balanced only "
-                          "on average, and missing classes are not noticed"},
+        metadata={"help": "read the dataset as a stream, in its own order and without downloading it all. Class folders "
+                          "come class by class: shuffle them beforehand, into parquet files. Parts are told apart by a "
+                          "checksum of each image: they never overlap, but classes are balanced only on average, and "
+                          "missing classes are not noticed"},
     )  # fmt: skip
     skip_corrupt_images: bool = field(
         default=False, metadata={"help": "read every image once before the start and leave out those that cannot be"}

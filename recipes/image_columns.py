@@ -50,6 +50,12 @@ def _label_column(features: Features | dict, arguments: ImageArguments) -> str:
     plain = [n for n, k in features.items() if isinstance(k, Value) and (k.dtype == "string" or "int" in k.dtype)]
     if arguments.label_column in plain:
         return arguments.label_column
+    if arguments.label_column is None and list(features) == ["image"]:
+        # What datasets finds in a folder without class folders, or with one.
+        raise ValueError(
+            "of the columns ['image'] none holds labels; images of a folder must be in class folders, at least two, as "
+            "train/cat/1.png and train/dog/1.png; other data need a column of labels"
+        )
     return _one_column("label", arguments.label_column, candidates or plain, features)
 
 

@@ -16,9 +16,11 @@ from image_splits import cut, subsample
 def load_images(arguments: ImageArguments) -> dict[str, Dataset | IterableDataset]:
     """The images of "train", "validation" and "test", with columns `image` (undecoded) and `label` (ClassLabel).
 
+    Validation images are in a random order, the same one for a `data_seed`; those of a stream come as they do.
+
     Raises:
         ValueError: The source cannot be read; a column is missing or ambiguous; a split is empty, unlabelled or lacks a
-            class; the first training image does not suit `num_channels`.
+            class; the first image of a split cannot be read or does not suit `num_channels`.
     """
     splits = with_image_and_label(read_splits(arguments), arguments)
     if arguments.skip_corrupt_images:
@@ -28,13 +30,16 @@ def load_images(arguments: ImageArguments) -> dict[str, Dataset | IterableDatase
     for name, split in splits.items():
         _first(split, name)
         check_labels(split, name)
+    if isinstance(validation := splits.get("validation"), Dataset):
+        # Class folders come class by class, and the scores during a search read only the first batches.
+        splits["validation"] = validation.shuffle(seed=arguments.data_seed, keep_in_memory=True)
     for name in ("validation", "test"):
         if name not in splits:
             splits["train"], splits[name] = cut(splits["train"], name, arguments.data_seed)
     splits["train"] = subsample(splits["train"], arguments)
     for name, split in splits.items():
         check_classes(split, name)
-    check_channels(_first(splits["train"], "train"), arguments.num_channels)
+    check_channels({name: _first(split, name) for name, split in splits.items()}, arguments.num_channels)
     return splits
 
 

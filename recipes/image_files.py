@@ -2,17 +2,20 @@
 
 import io
 import os
+import re
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import fsspec
-from datasets import Dataset, IterableDataset
+from datasets import Dataset, Features, IterableDataset, Value
 from image_arguments import ImageArguments
 from PIL import Image as PILImage
 from PIL import ImageOps
 
 
 GREY = ("1", "L", "LA")  # modes of PIL
+NAMED = 3  # corrupt images that a message names
 
 
 def open_image(cell: dict, where: str, mode: str | None = None) -> PILImage.Image:
@@ -26,20 +29,28 @@ def open_image(cell: dict, where: str, mode: str | None = None) -> PILImage.Imag
     Raises:
         ValueError: The file is missing or corrupt; the message names it.
     """
+    try:
+        image = _decoded(cell, where)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; repair or remove it, or use --skip_corrupt_images, for a run that has begun in a new --output_dir"
+        ) from error
+    return image if mode is None else image.convert(mode)
+
+
+def _decoded(cell: dict | None, where: str) -> PILImage.Image:
+    """As `open_image`, with errors that say what is wrong and not what to do."""
     if cell is None or (cell["bytes"] is None and cell["path"] is None):
-        raise ValueError(f"{where} is missing; remove the row, or use --skip_corrupt_images")
+        raise ValueError(f"{where} is missing")
     try:
         content = cell["bytes"]
         if content is None:
             with fsspec.open(cell["path"], "rb") as file:  # a local file, or inside an archive, or on the Hub
                 content = file.read()
-        image = ImageOps.exif_transpose(PILImage.open(io.BytesIO(content)))
+        return ImageOps.exif_transpose(PILImage.open(io.BytesIO(content)))
     except (OSError, SyntaxError, ValueError, PILImage.DecompressionBombError) as error:
-        raise ValueError(
-            f"{cell['path'] or where} is not a readable image ({error}); repair or remove it, or use "
-            "--skip_corrupt_images"
-        ) from error
-    return image if mode is None else image.convert(mode)
+        reason = re.sub(r" <_io\.\w+ object at \w+>", "", str(error))  # PIL calls content in memory so
+        raise ValueError(f"{cell['path'] or where} is not a readable image ({reason})") from error
 
 
 def to_channels(image: PILImage.Image, num_channels: int, where: str) -> PILImage.Image:
@@ -59,16 +70,27 @@ def to_channels(image: PILImage.Image, num_channels: int, where: str) -> PILImag
     return image.convert("RGB" if num_channels == 3 else "L")
 
 
-def check_channels(row: dict, num_channels: int) -> None:
-    """Says that grey images are repeated, going by the first training image.
+def check_channels(first: Mapping[str, dict], num_channels: int) -> None:
+    """Says that grey images are repeated and transparency is dropped, going by the first image of every split.
+
+    Args:
+        first: Name of a split -> its first row.
+        num_channels: 1 or 3.
 
     Raises:
         ValueError: As `open_image` and `to_channels`.
     """
-    image = open_image(row["image"], "the first training image")
-    to_channels(image, num_channels, "the first training image")
-    if num_channels == 3 and image.mode in GREY:
+    grey = transparent = False
+    for name, row in first.items():
+        where = f"the first {'training' if name == 'train' else name} image"
+        image = open_image(row["image"], where)
+        to_channels(image, num_channels, where)
+        grey |= image.mode in GREY
+        transparent |= image.has_transparency_data
+    if num_channels == 3 and grey:
         _say("the images are grey; they are repeated to 3 channels")
+    if transparent:
+        _say("the images have an alpha channel; it is dropped")
 
 
 def checksum(row: dict) -> int:
@@ -81,23 +103,39 @@ def checksum(row: dict) -> int:
 
 
 def only_readable(split: Dataset | IterableDataset, name: str, arguments: ImageArguments):
-    """The split without corrupt images, and how many there were; a stream tells of each as it comes."""
+    """The split without corrupt images; says how many there were and names the first, a stream each when it first comes."""
+    told = set()
+
+    def problem(row: dict) -> str:
+        try:
+            _decoded(row["image"], f"an image of {name}")
+        except ValueError as error:
+            return str(error)
+        return ""
 
     def readable(row: dict) -> bool:
-        try:
-            open_image(row["image"], f"an image of {name}")
-        except ValueError as error:
-            if arguments.streaming:
-                _say(f"skipped: {error}")
+        if reason := problem(row):
+            if (number := checksum(row)) not in told:  # it comes again in every epoch, and for every part of the split
+                told.add(number)
+                _say(f"skipped: {reason}")
             return False
         return True
 
     if isinstance(split, IterableDataset):
         return split.filter(readable)
-    kept = split.filter(readable, num_proc=arguments.preprocessing_workers, desc=f"reading {name} images")
-    if len(kept) < len(split):
-        _say(f"{len(split) - len(kept)} of {len(split)} {name} images are corrupt and left out")
-    return kept
+    problems = split.map(
+        lambda row: {"problem": problem(row)},
+        remove_columns=split.column_names,
+        features=Features({"problem": Value("string")}),
+        num_proc=arguments.preprocessing_workers,
+        desc=f"reading {name} images",
+    )["problem"][:]
+    corrupt = [reason for reason in problems if reason]
+    if not corrupt:
+        return split
+    more = ", ..." if len(corrupt) > NAMED else ""
+    _say(f"{len(corrupt)} of {len(split)} {name} images are corrupt and left out: {', '.join(corrupt[:NAMED])}{more}")
+    return split.select([number for number, reason in enumerate(problems) if not reason])
 
 
 def _say(text: str) -> None:

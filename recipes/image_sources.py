@@ -76,8 +76,10 @@ def _read_dataset(arguments: ImageArguments) -> dict[str, Dataset | IterableData
         return dict(load_from_disk(arguments.dataset))
     if (folder / "state.json").is_file():
         return {"train": load_from_disk(arguments.dataset)}
+    # A relative name may be that of a builder of datasets, such as json, which would come before the folder.
+    source = str(folder.absolute()) if folder.is_dir() else arguments.dataset
     try:
-        return dict(load_dataset(arguments.dataset, arguments.dataset_config, streaming=arguments.streaming))
+        return dict(load_dataset(source, arguments.dataset_config, streaming=arguments.streaming))
     except (OSError, ConnectionError, ValueError, DatasetGenerationError) as error:
         raise ValueError(
             f"dataset {arguments.dataset!r} could not be loaded ({error}); check the name and the network, or give a "

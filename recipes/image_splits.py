@@ -1,5 +1,7 @@
 """Parts of the training images with the classes in the same shares: held-out images, a subsample, the search's two levels."""
 
+from itertools import islice
+
 import numpy as np
 from datasets import Dataset, IterableDataset
 from image_arguments import ImageArguments
@@ -12,7 +14,7 @@ CUT_SHARE = 20  # a missing split is one 20th of the training images, as for tex
 
 
 def split_for_search(
-    train: Dataset | IterableDataset, train_portion: float, seed: int
+    train: Dataset | IterableDataset, train_portion: float, seed: int, batch: int = 1
 ) -> tuple[Dataset | IterableDataset, Dataset | IterableDataset]:
     """Images for the weights and images for the architecture, without overlap; the paper's portions are 0.5 and 0.8.
 
@@ -23,17 +25,25 @@ def split_for_search(
         train: The training images.
         train_portion: Share of the weights, in (0, 1).
         seed: Of the split; a stream does not use it.
+        batch: Images that each part of a stream must have; so many are read.
 
     Raises:
-        ValueError: One part would be empty, or lack a class.
+        ValueError: One part would be empty, or lack a class, or has less than one batch of a stream.
     """
     if isinstance(train, IterableDataset):
         weights = weight_twentieths(train_portion)
         # The remainder by 20 has cut validation and test out; the quotient is independent of it.
-        return (
+        parts = (
             train.filter(lambda row: checksum(row) // 20 % 20 < weights),
             train.filter(lambda row: checksum(row) // 20 % 20 >= weights),
         )
+        for name, part in zip(("weights'", "architecture's"), parts, strict=True):
+            if (found := sum(1 for _ in islice(part, batch))) < batch:
+                raise ValueError(
+                    f"the {name} part of the training stream has {found} images, one batch is {batch}; use a smaller "
+                    "--per_device_batch_size, another --train_portion or more images"
+                )
+        return parts
     weights = round(len(train) * train_portion)
     return _balanced_split(train, weights, seed, f"train_portion={train_portion}")
 
@@ -51,7 +61,7 @@ def cut(
     if isinstance(train, IterableDataset):
         return cut_stream(train, name, checksum)
     size = max(len(train.features["label"].names), len(train) // CUT_SHARE)
-    return _balanced_split(train, len(train) - size, seed, f"the {name} images, which are cut out of train,")
+    return _balanced_split(train, len(train) - size, seed, f"the {name} images, which are cut out of train")
 
 
 def subsample(train: Dataset | IterableDataset, arguments: ImageArguments) -> Dataset | IterableDataset:
@@ -84,10 +94,12 @@ def _balanced_split(images: Dataset, first: int, seed: int, what: str) -> tuple[
             train_size=first, test_size=len(images) - first, stratify_by_column="label", seed=seed
         )
     except ValueError as error:
-        counts = np.bincount(labels_of(images), minlength=len(images.features["label"].names))
+        names = images.features["label"].names
+        counts = np.bincount(labels_of(images), minlength=len(names))
+        number = f"{counts.min()} image{'' if counts.min() == 1 else 's'}"
         raise ValueError(
-            f"{what} leaves a part of {len(images)} images without some class (the rarest of {len(counts)} classes has "
-            f"{counts.min()} images: {error}); use more images or another share"
+            f"{what}: a part of {len(images)} images would lack a class ({names[counts.argmin()]!r}, the rarest of "
+            f"{len(counts)} classes, has {number}: {error}); use more images or another share"
         ) from error
     for part in parts.values():
         check_classes(part, f"{what} part:")

@@ -14,7 +14,7 @@ import json
 import random
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -33,7 +33,7 @@ from image_transforms import (
     training_images,
     use_soft_targets,
 )
-from run_folder import check_run_folder, write_config
+from run_folder import check_run_folder, defaults_of, settings_of, write_config
 from search_cnn import ConvImageArguments
 from search_run import readable_errors
 from space_arguments import ConvSpaceArguments
@@ -91,8 +91,9 @@ def main(
 ) -> None:
     """Trains one net after the other."""
     run_dir = Path(settings.output_dir)
-    resolved = {**asdict(space), **asdict(data), **asdict(augmentation), **asdict(settings)}
-    check_run_folder(run_dir, resolved, settings.resume, FREE_ON_RESUME)
+    parts = (space, data, augmentation, settings)
+    resolved = settings_of(*parts)
+    check_run_folder(run_dir, resolved, settings.resume, FREE_ON_RESUME, defaults_of(*parts))
     if space.start_from or space.table:
         raise ValueError("start_from and table have no effect on nets that are trained from scratch; leave them out")
     disable_progress_bar()

@@ -12,7 +12,7 @@ processor makes them. A net that is scored or exported gets batch-norm statistic
 Continue a stopped run with the same command and --resume.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from arguments import parse, with_default
 from conv_spaces import build_supernet, check_settings, notation, trained
@@ -30,6 +30,7 @@ from image_transforms import (
     use_soft_targets,
 )
 from recalibrate import still_batches
+from run_folder import defaults_of, settings_of
 from search_run import readable_errors, run, start
 from search_task import SearchTask
 from space_arguments import ConvSpaceArguments
@@ -69,8 +70,9 @@ def main(
     hub: SearchHubArguments,
 ) -> None:
     """The whole run: data, supernet, search, export, table."""
-    resolved = {**asdict(space), **asdict(data), **asdict(augmentation), **asdict(settings), **asdict(hub)}
-    accelerator = start(settings, hub, resolved)
+    parts = (space, data, augmentation, settings, hub)
+    resolved = settings_of(*parts)
+    accelerator = start(settings, hub, resolved, defaults_of(*parts))
     batch_size, seed = settings.per_device_batch_size, settings.seed
     splits, names, image_size = load_for_search(data, settings.dry_run, accelerator)
     supernet, table = supernet_for(space, data.num_channels, image_size, names), trained(space)
@@ -80,7 +82,8 @@ def main(
         return dry_run(supernet, settings, accelerator, example, "images")
 
     processor = processor_for(space.start_from, data, image_size)
-    weights, architecture = split_for_search(splits["train"], settings.train_portion, seed)
+    batch = batch_size * accelerator.num_processes
+    weights, architecture = split_for_search(splits["train"], settings.train_portion, seed, batch)
     held_out = {name: evaluation_images(splits[name], data, processor) for name in ("validation", "test")}
     own = evaluation_images(weights, data, processor)
 

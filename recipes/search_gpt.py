@@ -11,13 +11,13 @@
 Continue a stopped run with the same command and --resume.
 """
 
-from dataclasses import asdict
-
 import torch
 from arguments import parse
+from checkpoint_errors import reading_checkpoint
 from dry_run import dry_run
 from evaluation import perplexity
 from hub_arguments import SearchHubArguments
+from run_folder import defaults_of, settings_of
 from search_run import readable_errors, run, start
 from search_task import SearchTask
 from space_arguments import SpaceArguments, search_space
@@ -30,8 +30,9 @@ from tangle_hf.search import SearchArguments
 
 def main(space: SpaceArguments, data: DataArguments, settings: SearchArguments, hub: SearchHubArguments) -> None:
     """The whole run: data, supernet, search, export, table."""
-    resolved = {**asdict(space), **asdict(data), **asdict(settings), **asdict(hub)}
-    accelerator = start(settings, hub, resolved)
+    parts = (space, data, settings, hub)
+    resolved = settings_of(*parts)
+    accelerator = start(settings, hub, resolved, defaults_of(*parts))
     block_size, batch_size = data.block_size, settings.per_device_batch_size
     if settings.dry_run:
         supernet = ElasticGPT2LMHeadModel(supernet_config(space, block_size, data.vocab_size or 50257))
@@ -92,9 +93,9 @@ def build_supernet(
     if arguments.start_from is None:
         supernet = ElasticGPT2LMHeadModel(config)
     else:
-        supernet = ElasticGPT2LMHeadModel.from_pretrained(
-            arguments.start_from, space=config.space, head_dim=config.head_dim, superposition=config.superposition
-        )
+        own = {"space": config.space, "head_dim": config.head_dim, "superposition": config.superposition}
+        with reading_checkpoint("start_from", arguments.start_from):
+            supernet = ElasticGPT2LMHeadModel.from_pretrained(arguments.start_from, **own)
     if supernet.config.vocab_size < len(tokenizer) or supernet.config.n_positions < data.block_size:
         raise ValueError(
             f"{arguments.start_from} has {supernet.config.vocab_size} tokens and {supernet.config.n_positions} positions, "

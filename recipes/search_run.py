@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from hub_arguments import SearchHubArguments, hub_options
-from run_folder import check_run_folder, write_config
+from run_folder import begun, check_run_folder
 from run_latency import with_latency_table, without_latency
 from search_front import report_front
 from search_report import report, save_supernet
@@ -33,13 +33,14 @@ FREE_ON_RESUME = {
 readable_errors = partial(readable_errors, Path(__file__).parent)
 
 
-def start(settings: SearchArguments, hub: SearchHubArguments, resolved: dict) -> Accelerator:
+def start(settings: SearchArguments, hub: SearchHubArguments, resolved: dict, defaults: dict) -> Accelerator:
     """Checks the folder and where to publish, sets the seed, and gives the accelerator.
 
     Args:
         settings: The trainer's.
         hub: Whether and where to publish.
         resolved: All settings of the run.
+        defaults: Their defaults.
 
     Raises:
         ValueError: As `check_run_folder` and `check_target`.
@@ -51,7 +52,7 @@ def start(settings: SearchArguments, hub: SearchHubArguments, resolved: dict) ->
         project_dir=settings.output_dir,
     )
     if not settings.dry_run:
-        check_run_folder(Path(settings.output_dir), resolved, settings.resume, FREE_ON_RESUME)
+        check_run_folder(Path(settings.output_dir), resolved, settings.resume, FREE_ON_RESUME, defaults)
         if hub.push_to_hub and accelerator.is_main_process:  # better now than after hours
             for repo_id, supernet in targets(settings, hub):
                 kind = "supernet" if supernet else "subnet"
@@ -84,13 +85,13 @@ def run(
     check_budgets(without_latency(settings), supernet, task.sequence_length)
     settings = with_latency_table(supernet, settings, accelerator, task.sequence_length)
     if accelerator.is_main_process:
-        write_config(run_dir, resolved)
         print(f"{supernet.space.size:,} architectures, the supernet has {supernet.num_parameters():,} parameters")
     if settings.report_to != "none":
         accelerator.init_trackers("tangle_hf", config={k: str(v) for k, v in resolved.items()})
     begin = time.perf_counter(), time.process_time()
     stages = two_stages if settings.resolved_method.two_stage else one_stage
-    found = stages(supernet, task, settings, accelerator)
+    with begun(run_dir, resolved, accelerator.is_main_process):
+        found = stages(supernet, task, settings, accelerator)
     if accelerator.is_main_process:
         if found is None:
             print(f"stopped; continue with the same command and --resume (checkpoint in {run_dir / 'checkpoints'})")

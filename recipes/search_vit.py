@@ -12,9 +12,10 @@ The weights train on augmented images. The architecture parameters, and every sc
 processor makes them. Continue a stopped run with the same command and --resume.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from arguments import parse, with_default
+from checkpoint_errors import reading_checkpoint
 from dry_run import dry_run
 from evaluation import accuracy
 from hub_arguments import SearchHubArguments
@@ -28,6 +29,7 @@ from image_transforms import (
     training_images,
     use_soft_targets,
 )
+from run_folder import defaults_of, settings_of
 from search_run import readable_errors, run, start
 from search_task import SearchTask
 from space_arguments import ViTSpaceArguments, search_space
@@ -59,8 +61,9 @@ def main(
             f"drop_path_rate={space.drop_path_rate} is for mixtures, method={settings.method} trains weights on single "
             "paths, which are plain nets without stochastic depth; use --drop_path_rate 0"
         )
-    resolved = {**asdict(space), **asdict(data), **asdict(augmentation), **asdict(settings), **asdict(hub)}
-    accelerator = start(settings, hub, resolved)
+    parts = (space, data, augmentation, settings, hub)
+    resolved = settings_of(*parts)
+    accelerator = start(settings, hub, resolved, defaults_of(*parts))
     batch_size, seed = settings.per_device_batch_size, settings.seed
     splits, names, image_size = load_for_search(data, settings.dry_run, accelerator)
     supernet = build_supernet(space, data.num_channels, image_size, names)
@@ -69,7 +72,8 @@ def main(
         return dry_run(supernet, settings, accelerator, example, "images")
 
     processor = processor_for(space.start_from, data, image_size)
-    weights, architecture = split_for_search(splits["train"], settings.train_portion, seed)
+    batch = batch_size * accelerator.num_processes
+    weights, architecture = split_for_search(splits["train"], settings.train_portion, seed, batch)
     held_out = {name: evaluation_images(splits[name], data, processor) for name in ("validation", "test")}
 
     def test(model, **chosen) -> dict[str, float]:
@@ -119,7 +123,8 @@ def build_supernet(
     """A new supernet, or one that starts from a ViT checkpoint, with a new head if its classes are others.
 
     Raises:
-        ValueError: The patches do not divide the image, or do not fit the checkpoint, or the space cannot be.
+        ValueError: The checkpoint cannot be read; the patches do not divide the image, or do not fit the checkpoint; the
+            space cannot be.
     """
     config = supernet_config(arguments, num_channels, image_size, names)
     if arguments.start_from is None:
@@ -128,7 +133,8 @@ def build_supernet(
         own = ("space", "head_dim", "superposition", "drop_path_rate")
         dropouts = ("hidden_dropout_prob", "attention_probs_dropout_prob")
         options = {name: getattr(config, name) for name in (*own, *dropouts)}
-        loaded = ElasticViTForImageClassification.from_pretrained(arguments.start_from, **options)
+        with reading_checkpoint("start_from", arguments.start_from):
+            loaded = ElasticViTForImageClassification.from_pretrained(arguments.start_from, **options)
         for name, given in (("num_channels", num_channels), ("patch_size", arguments.patch_size)):
             if (found := getattr(loaded.config, name)) != given:
                 raise ValueError(f"{arguments.start_from} has {name}={found}, not {given}; use --{name} {found}")

@@ -200,8 +200,10 @@ def _read_file(name: str, path: Path, arguments: DataArguments) -> Dataset | Ite
 def _from_dataset(arguments: DataArguments) -> dict[str, Dataset | IterableDataset]:
     # As for single files: without the option the newlines are lost.
     options = {"keep_linebreaks": True} if _is_text_folder(arguments.dataset) else {}
+    # A relative name may be that of a builder of datasets, such as json, which would come before the folder.
+    source = str(Path(arguments.dataset).absolute()) if Path(arguments.dataset).is_dir() else arguments.dataset
     try:
-        found = load_dataset(arguments.dataset, arguments.dataset_config, streaming=arguments.streaming, **options)
+        found = load_dataset(source, arguments.dataset_config, streaming=arguments.streaming, **options)
     except (OSError, ConnectionError, ValueError, DatasetGenerationError) as error:
         raise ValueError(
             f"dataset {arguments.dataset!r} could not be loaded ({error.__cause__ or error}); check the name and the "

@@ -1,5 +1,6 @@
 """Errors of the user, as one line at the end of a script."""
 
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -14,7 +15,8 @@ MEANT_FOR_USERS = (ValueError, FloatingPointError, ConnectionError, ImportError)
 def readable_errors(*folders: str | Path) -> Iterator[None]:
     """Ends the script with one line and exit code 1 where a file of this project raises an error meant for the user.
 
-    One from elsewhere is an error that nobody has thought of, and keeps its traceback.
+    One from elsewhere is an error that nobody has thought of, and keeps its traceback. One of a worker process of torch's
+    data loaders counts as raised where the worker raised it.
 
     Args:
         *folders: Whose errors are meant for the user, besides those of the library.
@@ -23,7 +25,21 @@ def readable_errors(*folders: str | Path) -> Iterator[None]:
     try:
         yield
     except MEANT_FOR_USERS as error:
-        origin = Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve()
-        if not any(origin.is_relative_to(folder) for folder in own):
+        file, message = _of_worker(error) or (traceback.extract_tb(error.__traceback__)[-1].filename, str(error))
+        if not any(Path(file).resolve().is_relative_to(folder) for folder in own):
             raise
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {message}")
+
+
+def _of_worker(error: Exception) -> tuple[str, str] | None:
+    """The file and the message of an error that a data loader's worker raised; None of any other.
+
+    Torch raises it again from a file of its own, with the worker's whole traceback for a message.
+    """
+    text = str(error)
+    if not re.match(r"Caught \w+ in .*worker process", text):
+        return None
+    # Of a chain of tracebacks the last is the error's own.
+    *_, (file, rest) = re.findall(r'^  File "(.+)", line \d+.*\n((?:(?!  File ").*\n?)*)', text, re.MULTILINE)
+    _, _, message = rest.partition(f"{type(error).__name__}: ")
+    return file, message.strip()

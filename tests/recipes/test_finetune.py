@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -297,8 +299,8 @@ def test_only_retrain_starts_anew_and_seeds_reach_the_augmentation(vit, gpt2):
 def test_checkpoints_that_do_not_fit_are_named(vit, gpt2, tmp_path):
     out = ["--output_dir", tmp_path / "run"]
     for argv, message in [
-        (["vision", "--checkpoint", gpt2 / "stock"], "is a gpt2, which AutoModelForImageClassification does not load"),
-        (["language", "--checkpoint", vit], "is a vit, which AutoModelForCausalLM does not load"),
+        (["vision", "--checkpoint", gpt2 / "stock"], "is a gpt2, .* use `finetune.py language`"),
+        (["language", "--checkpoint", vit], "is a vit, .* use `finetune.py vision`"),
         (["vision", "--checkpoint", tmp_path / "nothing"], "could not be loaded.*--trust_remote_code"),
         (["vision", "--checkpoint", vit, "--num_channels", 1], "takes 3 channels, num_channels=1"),
         (["vision", "--checkpoint", vit, "--image_size", 10], "patches of 4 pixels do not divide"),
@@ -311,6 +313,22 @@ def test_checkpoints_that_do_not_fit_are_named(vit, gpt2, tmp_path):
         with pytest.raises(ValueError, match=message):
             run(*argv, *(out if argv else []))
     assert not (tmp_path / "run").exists()
+
+
+def test_the_users_errors_are_one_line(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["finetune.py", "sound"])
+    with pytest.raises(SystemExit, match="^error: the first argument must be vision or language"):
+        runpy.run_path(str(RECIPE), run_name="__main__")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no weights"])
+def test_a_checkpoint_without_readable_weights_is_named(vit, tmp_path, content):
+    checkpoint = Path(shutil.copytree(vit, tmp_path / "copy"))
+    file = checkpoint / "model.safetensors"
+    file.unlink() if content is None else file.write_bytes(content)
+    task = vision_task(str(checkpoint), False, ["finetune"], ImageArguments(), AugmentationArguments())
+    with pytest.raises(ValueError, match="checkpoint=.*copy could not be loaded .*the weights"):
+        task.build("finetune")
 
 
 @pytest.mark.parametrize(

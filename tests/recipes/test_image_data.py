@@ -73,9 +73,9 @@ def test_the_parts_of_a_search_are_stratified_seeded_and_apart(files, portion):
     assert contents(split_for_search(train, portion, seed=2)[0]) != contents(weights)
 
 
-def test_every_source_gives_the_same_images(files, tmp_path):
+def test_every_source_gives_the_same_images(files, tmp_path, monkeypatch):
     expected = load_images(ImageArguments(**files))
-    saved, folders = tmp_path / "saved", tmp_path / "folders"
+    saved, folders = tmp_path / "saved", tmp_path / "here" / "imagefolder"
     splits = {name: split.cast_column("image", Image()) for name, split in expected.items()}
     DatasetDict(splits).save_to_disk(saved)
     for name, split in splits.items():
@@ -83,7 +83,11 @@ def test_every_source_gives_the_same_images(files, tmp_path):
             path = folders / name / f"class {row['label']}" / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             row["image"].save(path)
-    for folder in (saved, folders):
+    monkeypatch.chdir(folders.parent)
+    beside = folders.parent / "train" / "class 0"
+    beside.mkdir(parents=True)
+    picture(0).save(beside / "0.png")
+    for folder in (saved, folders, "imagefolder"):  # the last is the name of a builder of datasets, too
         for streaming in (False, True):
             found = load_images(ImageArguments(dataset=str(folder), streaming=streaming))
             assert class_names(found) == class_names(expected)
@@ -98,6 +102,16 @@ def test_missing_splits_are_cut_from_train_and_stay_apart(files):
     parts = [set(contents(splits[name])) for name in ("train", "validation", "test")]
     assert [len(part) for part in parts] == [54, 3, 3] and len(set.union(*parts)) == 60
     assert sorted(labels(splits["test"])) == [0, 1, 2]
+
+
+def test_validation_images_that_come_class_by_class_are_mixed(files, tmp_path):
+    path = parquet(tmp_path / "sorted.parquet", rows(60).sort("label"))
+    found, again, other = (
+        load_images(ImageArguments(**files | {"validation_file": path}, data_seed=seed))["validation"]
+        for seed in (0, 0, 1)
+    )
+    assert set(labels(found)[:12]) == {0, 1, 2} and sorted(labels(found)) == sorted(labels(rows(60)))
+    assert contents(found) == contents(again) != contents(other)
 
 
 def test_the_only_held_out_split_can_be_the_test(tmp_path):
@@ -173,7 +187,7 @@ def test_columns_must_be_clear(files, tmp_path):
     with pytest.raises(ValueError, match="label_column='image' holds no labels"):
         load_images(ImageArguments(train_file=path, label_column="image"))
     path = parquet(tmp_path / "none.parquet", base.remove_columns("label"))
-    with pytest.raises(ValueError, match="none holds labels; use --label_column"):
+    with pytest.raises(ValueError, match="none holds labels; images of a folder must"):
         load_images(ImageArguments(train_file=path))
     path = parquet(tmp_path / "blind.parquet", base.remove_columns("image"))
     with pytest.raises(ValueError, match="none holds images; use --image_column"):
@@ -199,7 +213,7 @@ def test_missing_classes_labels_and_images_are_named(files, tmp_path):
         with pytest.raises(ValueError, match="no images that could be read|there are no validation images"):
             load_images(ImageArguments(**files | {"validation_file": path}, streaming=streaming))
     path = parquet(tmp_path / "x.parquet", rows(31).select([0, 1, 3, 4, 6, 7, 2]))
-    with pytest.raises(ValueError, match="rarest of 3 classes has 1 images"):
+    with pytest.raises(ValueError, match="'class 2', the rarest of 3 classes, has 1 image:"):
         load_images(ImageArguments(train_file=path))
     train = load_images(ImageArguments(**files))["train"]
     with pytest.raises(ValueError, match="train_portion=0.99"):
@@ -223,17 +237,53 @@ def damaged(tmp_path):
 
 
 def test_corrupt_images_are_named_or_skipped_and_counted(damaged, capsys):
-    splits = load_images(ImageArguments(dataset=str(damaged)))
     with pytest.raises(ValueError, match=r"0[12]\.png is not a readable image.*--skip_corrupt_images"):
-        [contents(split) for split in splits.values()]
+        [contents(split) for split in load_images(ImageArguments(dataset=str(damaged))).values()]
     splits = load_images(ImageArguments(dataset=str(damaged), skip_corrupt_images=True))
-    assert "2 of 60 train images are corrupt" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "2 of 60 train images are corrupt" in said and "01.png" in said and "02.png" in said
     assert sum(len(contents(split)) for split in splits.values()) == 58
     splits = load_images(ImageArguments(dataset=str(damaged), skip_corrupt_images=True, streaming=True))
     assert sum(len(contents(split)) for split in splits.values()) == 58
-    assert "class 1/01.png is not a readable image" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert said.count("class 1/01.png is not a readable image") == 1 and "--skip_corrupt_images" not in said
     with pytest.raises(ValueError, match="image 3 is missing"):
         open_image({"bytes": None, "path": None}, "image 3")
+    with pytest.raises(ValueError, match=r"image 3 is not .*\(cannot identify image file\);.*in a new --output_dir"):
+        open_image({"bytes": b"no image", "path": None}, "image 3")
+
+
+@pytest.mark.parametrize("name", ["validation", "test"])
+def test_the_first_image_of_every_split_is_checked(files, tmp_path, capsys, name):
+    for mode, message in (("RGB", "the first .* image is coloured"), ("LA", None)):
+        path = parquet(tmp_path / f"{mode}.parquet", rows(9, mode=mode))
+        given = {n: parquet(tmp_path / f"{n}.parquet", rows(60, mode="L", first=99)) for n in ("train_file",)}
+        given |= {f"{n}_file": parquet(tmp_path / f"{n}.parquet", rows(9, mode="L")) for n in ("validation", "test")}
+        data = ImageArguments(**given | {f"{name}_file": path}, num_channels=1)
+        if message is None:
+            load_images(data)
+            assert capsys.readouterr().out.count("alpha channel; it is dropped") == 1
+        else:
+            with pytest.raises(ValueError, match=message):
+                load_images(data)
+
+
+def test_images_without_class_folders_are_told_of_them(tmp_path):
+    for folder in (tmp_path / "flat", tmp_path / "one" / "train" / "cat"):
+        folder.mkdir(parents=True)
+        picture(0).save(folder / "0.png")
+    for name in ("flat", "one"):
+        with pytest.raises(ValueError, match="must be in class folders, at least two"):
+            load_images(ImageArguments(dataset=str(tmp_path / name)))
+
+
+def test_a_stream_too_small_for_its_parts_is_refused(tmp_path):
+    path = parquet(tmp_path / "few.parquet", rows(3))
+    with pytest.raises(ValueError, match="there are no (validation|test) images"):
+        load_images(ImageArguments(train_file=path, streaming=True))
+    stream = rows(30).cast_column("image", Image(decode=False)).to_iterable_dataset()
+    with pytest.raises(ValueError, match=r"the weights' part .* has \d+ images, one batch is 28"):
+        split_for_search(stream, 0.5, seed=0, batch=28)
 
 
 def test_grey_becomes_colour_and_is_said_once_but_colour_not_grey(tmp_path, files, capsys):

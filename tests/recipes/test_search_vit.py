@@ -18,6 +18,7 @@ from image_data import load_images
 from image_files import open_image
 from image_search import SmallAugmentationArguments
 from image_transforms import EvaluationImages, TrainingImages, evaluation_images, image_processor
+from run_folder import begun, check_run_folder, defaults_of, settings_of, write_config
 from search_run import readable_errors
 from search_vit import ImageSearchArguments, build_supernet, main
 from space_arguments import ViTSpaceArguments
@@ -223,12 +224,13 @@ def test_a_search_starts_from_a_checkpoint_with_other_classes_and_another_size(t
         (["--train_portion", "0.99"], "train_portion"),
         (["--per_device_batch_size", "99"], "smaller --per_device_batch_size"),
         (["--max_params", "9"], "smallest possible"),
+        (["--start_from", "no/such/folder"], "start_from=no/such/folder could not be loaded.*with config.json"),
     ],
 )
 def test_bad_input_is_refused(tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
         run(tmp_path / "run", *options)
-    assert not (tmp_path / "run" / "checkpoints").exists()
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_users_errors_are_one_line_and_others_keep_their_traceback(tmp_path, capsys):
@@ -236,3 +238,54 @@ def test_the_users_errors_are_one_line_and_others_keep_their_traceback(tmp_path,
         run(tmp_path / "run", "--patch_size", "3")
     with pytest.raises(ValueError, match="^not ours"), readable_errors():
         raise ValueError("not ours")
+
+
+class Refusing(torch.utils.data.Dataset):
+    """Examples that cannot be made, for a reason meant for the user or not."""
+
+    def __init__(self, ours: bool):
+        self.ours = ours
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int):
+        if self.ours:
+            open_image({"bytes": b"no image", "path": "a.png"}, "here")
+        raise ValueError("not ours")
+
+
+def test_errors_of_worker_processes_are_one_line_too():
+    with pytest.raises(SystemExit, match="^error: a.png is not a readable image [^\\n]*$"), readable_errors():
+        next(iter(torch.utils.data.DataLoader(Refusing(True), num_workers=1)))
+    with pytest.raises(ValueError, match="Caught ValueError.*\n(.*\n)*.*not ours"), readable_errors():
+        next(iter(torch.utils.data.DataLoader(Refusing(False), num_workers=1)))
+
+
+def test_a_file_is_no_folder_for_a_run(tmp_path):
+    (tmp_path / "notes").touch()
+    for name in ("notes", "notes/run"):
+        with pytest.raises(ValueError, match="output_dir=.*notes is a file; choose another --output_dir"):
+            check_run_folder(tmp_path / name, {}, False, (), {})
+
+
+def test_a_setting_of_an_update_has_its_default_in_an_older_run(tmp_path):
+    given = ImageArguments(skip_corrupt_images=True)
+    older = settings_of(given)
+    del older["num_channels"], older["image_mean"]
+    write_config(tmp_path, older)
+    check_run_folder(tmp_path, settings_of(given), True, (), defaults_of(given))
+    with pytest.raises(ValueError, match=r"started with num_channels=3 \(now 1\)"):
+        check_run_folder(tmp_path, settings_of(given) | {"num_channels": 1}, True, (), defaults_of(given))
+
+
+@pytest.mark.parametrize("kept", [None, "checkpoints/step-2/model.safetensors", "rows/finetune-0.json"])
+def test_only_a_run_that_kept_nothing_takes_its_settings_back(tmp_path, kept):
+    run_dir = tmp_path / "run"
+    with pytest.raises(ValueError, match="a bad image"), begun(run_dir, {"seed": 1}, main_process=True):
+        (run_dir / (kept or "checkpoints/finetune-0/nothing yet")).parent.mkdir(parents=True)
+        (run_dir / "metrics.jsonl").touch()
+        if kept is not None:
+            (run_dir / kept).touch()
+        raise ValueError("a bad image")
+    assert run_dir.exists() == (run_dir / "config.yaml").exists() == (kept is not None)

@@ -151,11 +151,14 @@ def test_streamed_text_files_pack_in_more_than_one_batch(files, tmp_path):
         pack(texts["validation"], tokenizer, DataArguments(**files | {"block_size": 10**5}), "validation")
 
 
-def test_training_processes_never_see_what_was_cut_out_of_a_stream(tmp_path):
+def test_training_processes_never_see_what_was_cut_out_of_a_stream(tmp_path, monkeypatch):
+    (tmp_path / "json").mkdir()  # a folder called as a builder of datasets is a folder all the same
     for shard in (0, 1):  # 203 rows: the second shard's rows have other positions when a process reads it alone
         rows = "".join(json.dumps({"text": f"document {shard} {i}"}) + "\n" for i in range(203))
-        (tmp_path / f"train-{shard}.jsonl").write_text(rows)
-    texts = load_texts(DataArguments(dataset=str(tmp_path), streaming=True))
+        (tmp_path / "json" / f"train-{shard}.jsonl").write_text(rows)
+    (tmp_path / "train-beside.jsonl").write_text(json.dumps({"text": "of nobody"}))
+    monkeypatch.chdir(tmp_path)
+    texts = load_texts(DataArguments(dataset="json", streaming=True))
     kept_out = [{row["text"] for row in texts[name]} for name in ("validation", "test")]
     seen = {row["text"] for rank in (0, 1) for row in split_dataset_by_node(texts["train"], rank, 2)}
     assert all(kept_out) and not kept_out[0] & kept_out[1] and not seen & (kept_out[0] | kept_out[1])
