@@ -19,6 +19,7 @@ from image_models import checkpoint_processor
 from image_splits import split_for_search
 from image_transforms import AugmentationArguments, evaluation_images, training_images, use_soft_targets
 from recalibrate import still_batches
+from run_folder import from_settings
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -120,7 +121,7 @@ def load_data(run: Run) -> Data:
         raise ValueError(f"{run.folder} read a stream; a comparison reads its data many times and needs them at hand")
     if supernet_of(run.folder).main_input_name == "pixel_values":
         return _images(run)
-    data = _arguments(text_data.DataArguments, run)
+    data = from_settings(text_data.DataArguments, run.settings)
     texts = text_data.load_texts(data)
     data.tokenizer, data.vocab_size = str(run.folder / "supernet"), 0  # the one that the search trained or was given
     tokenizer = text_data.load_tokenizer(data, texts)
@@ -144,7 +145,7 @@ def data_settings(run: Run) -> dict[str, Any]:
 
 
 def _images(run: Run) -> Data:
-    data, augmentation = _arguments(ImageArguments, run), _arguments(AugmentationArguments, run)
+    data, augmentation = (from_settings(kind, run.settings) for kind in (ImageArguments, AugmentationArguments))
     size = supernet_of(run.folder).config.image_size
     splits = load_images(data)
     processor = checkpoint_processor(str(run.folder / "supernet"), data, size)
@@ -187,11 +188,6 @@ def _read_run(text: str) -> Run:
     file = folder / "architecture.json"
     arch = Architecture.from_json(file.read_text()) if file.is_file() else None
     return Run(label, folder, settings, results, arch)
-
-
-def _arguments(kind: type, run: Run):
-    """The fields of a dataclass from the settings of a run."""
-    return kind(**{field.name: run.settings[field.name] for field in fields(kind) if field.init})
 
 
 def _structure(run: Run) -> dict[str, Any]:

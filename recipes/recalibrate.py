@@ -10,7 +10,7 @@ and after are printed.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from image_arguments import ImageArguments
 from image_data import load_images
 from image_splits import split_for_search
 from image_transforms import evaluation_images
+from run_folder import from_settings
 from search_run import readable_errors
 from torch import Tensor
 from transformers.utils.logging import disable_progress_bar
@@ -68,7 +69,7 @@ def main(arguments: RecalibrateArguments) -> None:
     model = load_model(folder)
     if not batch_norms(model):
         raise ValueError(f"{folder} has no batch norms, and needs no statistics")
-    data = ImageArguments(**{item.name: settings[item.name] for item in fields(ImageArguments) if item.init})
+    data = from_settings(ImageArguments, settings)
     splits, processor = load_images(data), load_processor(folder)
     weights, _ = split_for_search(splits["train"], settings["train_portion"], settings["seed"])
     own, tested = (evaluation_images(images, data, processor) for images in (weights, splits["test"]))

@@ -31,6 +31,11 @@ def defaults_of(*parts: Any) -> dict[str, Any]:
     return defaults
 
 
+def from_settings(kind: type, settings: Mapping[str, Any]) -> Any:
+    """A dataclass of the settings of a run; a field that came with an update since then has its default."""
+    return kind(**{item.name: settings[item.name] for item in fields(kind) if item.init and item.name in settings})
+
+
 def check_run_folder(
     run_dir: Path, resolved: dict[str, Any], resume: bool, free: Collection[str], defaults: Mapping[str, Any]
 ) -> None:

@@ -18,7 +18,7 @@ from image_data import load_images
 from image_files import open_image
 from image_search import SmallAugmentationArguments
 from image_transforms import EvaluationImages, TrainingImages, evaluation_images, image_processor
-from run_folder import begun, check_run_folder, defaults_of, settings_of, write_config
+from run_folder import begun, check_run_folder, defaults_of, from_settings, settings_of, write_config
 from search_run import readable_errors
 from search_vit import ImageSearchArguments, build_supernet, main
 from space_arguments import ViTSpaceArguments
@@ -275,6 +275,7 @@ def test_a_setting_of_an_update_has_its_default_in_an_older_run(tmp_path):
     del older["num_channels"], older["image_mean"]
     write_config(tmp_path, older)
     check_run_folder(tmp_path, settings_of(given), True, (), defaults_of(given))
+    assert from_settings(ImageArguments, older) == given
     with pytest.raises(ValueError, match=r"started with num_channels=3 \(now 1\)"):
         check_run_folder(tmp_path, settings_of(given) | {"num_channels": 1}, True, (), defaults_of(given))
 
