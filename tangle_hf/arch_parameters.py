@@ -88,11 +88,7 @@ class ArchParameters(nn.Module):
 
 def argmax(space: SearchSpace, rows: Mapping[str, Tensor]) -> Architecture:
     """The architecture with the largest entry of every row, for logits or shares: dimension -> (rows, K)."""
-    values = {}
-    for name, choices in space.choices.items():
-        picked = [choices[k] for k in rows[name].argmax(-1).tolist()]
-        values[name] = picked if name in space.per_layer else picked[0]
-    return space.architecture(**values)
+    return space.from_rows({n: [c[k] for k in rows[n].argmax(-1).tolist()] for n, c in space.choices.items()})
 
 
 def one_hot(space: SearchSpace, arch: Architecture, dtype: torch.dtype | None = None) -> Mixture:
@@ -106,9 +102,9 @@ def one_hot(space: SearchSpace, arch: Architecture, dtype: torch.dtype | None = 
     space.validate(arch)
     mixture = {}
     for name, choices in space.choices.items():
-        value = getattr(arch, name)
-        values = (*value, *[None] * (space.rows(name) - len(value))) if name in space.per_layer else (value,)
-        index = torch.tensor([0 if v is None else choices.index(v) for v in values])
+        values = arch.values(name)
+        index = [0 if v is None else choices.index(v) for v in values] + [0] * (space.rows(name) - len(values))
+        index = torch.tensor(index)
         mixture[name] = nn.functional.one_hot(index, len(choices)).to(dtype or torch.get_default_dtype())
     return mixture
 

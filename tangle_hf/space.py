@@ -8,6 +8,7 @@ Layers are counted through stages: with S depths, one per stage, and D layers in
 of stage l // D, and exists where the depth of its stage is larger than that number. A transformer is one stage.
 """
 
+import hashlib
 import json
 import math
 import random
@@ -107,6 +108,17 @@ class Architecture:
             return number < depth[stage]
         return layer < depth
 
+    @property
+    def id(self) -> str:
+        """Ten hexadecimal digits of a checksum of its values, as a short name of files and rows."""
+        values = json.loads(self.to_json(), parse_int=float)  # 4 and 4.0 are one choice
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]
+
+    def values(self, name: str) -> tuple[Choice | None, ...]:
+        """The values of a dimension as a tuple: one for every layer, or one of the whole net."""
+        value = getattr(self, name)
+        return value if isinstance(value, tuple) else (value,)
+
     def replace(self, **changes: Value) -> "Architecture":
         """The same architecture with some values changed."""
         return Architecture({**self._values, **changes})
@@ -190,6 +202,16 @@ class SearchSpace:
         )
 
     @property
+    def whole_net(self) -> tuple[str, ...]:
+        """The dimensions with one choice for the whole net, without the depth."""
+        return tuple(name for name in self.choices if name not in self.per_layer and name != self.depth_name)
+
+    @property
+    def of_layers(self) -> tuple[str, ...]:
+        """The dimensions that every layer (or edge of a cell) chooses for itself; depths of stages are none of them."""
+        return tuple(name for name in self.choices if name in self.per_layer and name != self.depth_name)
+
+    @property
     def stages(self) -> int:
         """Number of depths: one per stage, one of the whole net, or one that is fixed by the rows."""
         return self._rows.get(self.depth_name, 1)
@@ -247,6 +269,26 @@ class SearchSpace:
         self.validate(arch)
         return arch
 
+    def from_rows(self, rows: Mapping[str, Sequence[Choice]]) -> Architecture:
+        """The architecture of one choice for every decision.
+
+        Args:
+            rows: Dimension -> a choice for each of its `rows(name)` decisions, those of layers that do not exist included.
+
+        Raises:
+            ValueError: As `architecture`.
+        """
+        return self.architecture(**{n: tuple(row) if n in self.per_layer else row[0] for n, row in rows.items()})
+
+    def equal_layers(self, **fixed: Sequence[Choice]) -> Iterator[Architecture]:
+        """Every architecture whose layers are equal, as a person cuts a net by hand.
+
+        Args:
+            **fixed: Dimension -> the choices to go through, instead of all of them.
+        """
+        for values in product(*(fixed.get(name, choices) for name, choices in self.choices.items())):
+            yield self.architecture(**dict(zip(self.choices, values, strict=True)))
+
     def validate(self, arch: Architecture) -> None:
         """Checks that an architecture belongs to this space.
 
@@ -272,11 +314,9 @@ class SearchSpace:
 
     def sample(self, rng: random.Random) -> Architecture:
         """Draws every dimension uniformly (SPOS, arXiv:1904.00420, section 3.2), hence depths with equal probability."""
-        values = {}
-        for name, choices in self.choices.items():
-            drawn = [rng.choice(choices) for _ in range(self.rows(name))]
-            values[name] = drawn if name in self.per_layer else drawn[0]
-        return self.architecture(**values)
+        return self.from_rows(
+            {name: [rng.choice(c) for _ in range(self.rows(name))] for name, c in self.choices.items()}
+        )
 
     def neighbours(self, arch: Architecture) -> list[Architecture]:
         """All architectures that differ in one decision; a layer that is added copies the last one."""

@@ -148,3 +148,32 @@ def test_samples_are_seeded_and_cover_the_space(space):
     assert space.sample(random.Random(7)) == space.sample(random.Random(7))
     if space.depth_name:
         assert abs(sum(str(arch.depth) in ("1", "(1, 1)") for arch in drawn) - 2000 / 2**space.stages) < 100
+
+
+HAND = SearchSpace(n_embd=[4, 8], n_layer=[1, 2], n_head=PerLayer([1, 2]), mlp_ratio=[2, 4])
+
+
+def test_dimensions_of_the_whole_net_and_of_layers():
+    assert HAND.whole_net == ("n_embd", "mlp_ratio") and HAND.of_layers == ("n_head",)
+    stages = SearchSpace(depths=PerLayer([1, 2], rows=2), kernel_size=PerLayer([3, 5]))
+    assert stages.whole_net == () and stages.of_layers == ("kernel_size",)
+
+
+def test_rows_give_an_architecture_and_an_architecture_its_values():
+    rows = {"n_embd": [8], "n_layer": [1], "n_head": [2, 1], "mlp_ratio": [4]}
+    arch = HAND.from_rows(rows)
+    assert arch == Architecture(n_embd=8, n_layer=1, n_head=[2], mlp_ratio=4)
+    assert arch.values("n_head") == (2,) and arch.values("n_embd") == (8,)
+
+
+def test_nets_with_equal_layers():
+    found = list(HAND.equal_layers(mlp_ratio=[4]))
+    assert len(found) == len(set(found)) == 8
+    assert set(found) == {arch for arch in HAND if arch.mlp_ratio == 4 and len(set(arch.n_head)) == 1}
+
+
+def test_ids_are_those_of_values():
+    arch = HAND.largest
+    assert arch.id == Architecture.from_json(arch.to_json()).id == Architecture(arch.to_dict() | {"n_embd": 8.0}).id
+    assert len({arch.id for arch in HAND}) == HAND.size
+    assert arch.id == "", "names files of unfinished comparisons, which must be found again"

@@ -9,7 +9,6 @@ A line of `table.jsonl` is an architecture, a seed, its parameters and FLOPs, an
 `tangle_hf.table` describes. Continue a stopped run, or add architectures and seeds, with the same command and --resume.
 """
 
-import hashlib
 import json
 import random
 import shutil
@@ -119,7 +118,7 @@ def main(
             continue
         set_seed(seed)
         model, folder = plain_net(supernet, arch), run_dir / "checkpoints"
-        how = training_arguments(settings, "retrain", seed, folder / f"{hash_of(arch)}-{seed}", settings.max_steps,
+        how = training_arguments(settings, "retrain", seed, folder / f"{arch.id}-{seed}", settings.max_steps,
                                  settings.num_train_epochs)  # fmt: skip
         how.disable_tqdm = True  # the table has a bar of its own
         images = training_images(splits["train"], data, augmentation, processor, image_size, seed)
@@ -166,11 +165,6 @@ def plain_net(supernet: PreTrainedModel, arch: Architecture) -> PreTrainedModel:
     model = net(config)
     use_soft_targets(model)
     return model
-
-
-def hash_of(arch: Architecture) -> str:
-    """A short name of a folder for an architecture, the same in every process."""
-    return hashlib.sha256(arch.to_json().encode()).hexdigest()[:16]
 
 
 def whole_rows(path: Path) -> list[dict]:

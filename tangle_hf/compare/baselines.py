@@ -7,7 +7,6 @@ the largest cost within it, which is also what a search within budgets aims at.
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 from transformers import PreTrainedConfig
@@ -54,12 +53,8 @@ def uniform_shrinks(space: SearchSpace, cost: EqualCost) -> list[Architecture]:
 
     A dimension that no budget depends on keeps its largest choice, as in the largest net.
     """
-    options = [
-        choices if name == space.depth_name or _matters(name, cost.budgets) else choices[-1:]
-        for name, choices in space.choices.items()
-    ]
-    shrinks = (space.architecture(**dict(zip(space.choices, values, strict=True))) for values in product(*options))
-    return [arch for arch in shrinks if cost.of(arch)]
+    free = [name for name in space.choices if name != space.depth_name and not _matters(name, cost.budgets)]
+    return [arch for arch in space.equal_layers(**{n: space.choices[n][-1:] for n in free}) if cost.of(arch)]
 
 
 def random_architectures(space: SearchSpace, cost: EqualCost, count: int, seed: int) -> list[Architecture]:

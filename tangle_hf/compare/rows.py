@@ -4,7 +4,6 @@ A finished row is a JSON file that appears when it is whole. A process that work
 takes from it when it dies, however it dies. So several processes can share one folder, and nothing is ever stale.
 """
 
-import hashlib
 import json
 import shutil
 import time
@@ -50,15 +49,9 @@ class Row:
     @property
     def name(self) -> str:
         """The name of its file; equal architectures trained from scratch are one row, whoever found them."""
-        what = {"rank": f"{self.run}-{arch_id(self.arch)}", "retrain": arch_id(self.arch)}.get(self.mode, self.run)
+        what = {"rank": f"{self.run}-{self.arch.id}", "retrain": self.arch.id}.get(self.mode, self.run)
         how = "" if self.horizon is None else f"-x{self.horizon:g}-seed{self.seed}"
         return f"{self.mode}-{what}{how}"
-
-
-def arch_id(arch: Architecture) -> str:
-    """A short name of an architecture: the start of a checksum of its values."""
-    values = json.loads(arch.to_json(), parse_int=float)  # 4 and 4.0 are one choice
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]
 
 
 def read_row(folder: Path, row: Row) -> dict | None:

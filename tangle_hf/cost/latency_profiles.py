@@ -101,7 +101,7 @@ def nets_to_measure(space: SearchSpace, groups: Sequence[tuple[str, ...]]) -> li
     depths = sorted({space.choices[space.depth_name][end] for end in (0, -1)}) if space.depth_name else [None]
     return [
         space.architecture(**{**largest, **chosen, **layer, **({space.depth_name: depth} if depth else {})})
-        for chosen in _combinations(space, _of_the_net(space))
+        for chosen in _combinations(space, space.whole_net)
         for depth in depths
         for layer in layers
     ]
@@ -135,7 +135,7 @@ def fit(
         archs: What was measured, as `nets_to_measure`.
         times: Their milliseconds.
     """
-    whole = _of_the_net(space)
+    whole = space.whole_net
     options = [_combinations(space, group)[:-1] for group in groups]
     outside, layers = [], [[] for _ in groups or [()]]
     for chosen in _combinations(space, whole):
@@ -172,11 +172,6 @@ def _least_squares(rows: list[list[int]], ms: list[float]) -> Tensor:
             return solution
     solution = torch.linalg.lstsq(matrix[:, 1:], ones).solution[:, 0]
     return torch.cat([solution.new_zeros(1), solution])
-
-
-def _of_the_net(space: SearchSpace) -> tuple[str, ...]:
-    """The dimensions with one choice for the whole net, without the depth."""
-    return tuple(name for name in space.choices if name not in space.per_layer and name != space.depth_name)
 
 
 def _combinations(space: SearchSpace, names: Sequence[str]) -> list[dict[str, Choice]]:

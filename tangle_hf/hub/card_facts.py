@@ -84,7 +84,7 @@ def space_facts(space: SearchSpace, arch: Architecture | None) -> dict[str, Any]
 
 def layer_rows(arch: Architecture, space: SearchSpace) -> list[dict[str, str]]:
     """An architecture as a table: a row for the whole net, then a row for every layer that exists."""
-    layered = [name for name in space.choices if name in space.per_layer and name != space.depth_name]
+    layered = space.of_layers
     whole = {name: "" if name in layered else _joined(value) for name, value in arch.to_dict().items()}
     rows = [{"layer": "whole net", **whole}]
     for layer in range(max((space.rows(name) for name in layered), default=0)):

@@ -17,7 +17,7 @@ from transformers.utils import logging
 
 from tangle_hf import evaluation, one_hot
 from tangle_hf.compare import rows as compare_rows
-from tangle_hf.compare.rows import Row, arch_id, claim
+from tangle_hf.compare.rows import Row, claim
 from tangle_hf.compare.runs import load_data, read_runs, supernet_of
 from tangle_hf.compare.settings import CompareArguments
 from tangle_hf.data.text import DataArguments, load_texts, load_tokenizer
@@ -146,16 +146,16 @@ def test_every_row_is_there_and_equal_nets_are_trained_once(whole, folder):
     archs = {name: Architecture(net["architecture"]) for name, net in nets.items()}
     trained = {(name, seed) for name, arch in archs.items()
                for seed in ((0, 1) if name[0] in "dg" else (0,))}  # fmt: skip
-    distinct = {(arch_id(archs[name]), seed) for name, seed in trained}
+    distinct = {(archs[name].id, seed) for name, seed in trained}
     assert len(distinct) < len(trained)  # drnas-1 and gdas-0 found the same
     expected = {f"retrain-{arch}-x2-seed{seed}" for arch, seed in distinct}
     expected |= {f"finetune-{name}-x2-seed{s}" for name in ("drnas-0", "drnas-1", "gdas-0") for s in (0, 1)}
     expected |= {f"inherit-{name}" for name in ("drnas-0", "drnas-1", "gdas-0")}
     expected |= {
-        f"rank-{name}-{arch_id(arch)}" for name in ("drnas-0", "drnas-1", "gdas-0") for arch in archs.values()
+        f"rank-{name}-{arch.id}" for name in ("drnas-0", "drnas-1", "gdas-0") for arch in archs.values()
     }
     smallest = load_supernet(folder / "gdas-0" / "supernet").space.smallest  # what the searches had found half-way
-    expected |= {f"rank-{name}-{arch_id(smallest)}" for name in ("drnas-0", "drnas-1", "gdas-0")}
+    expected |= {f"rank-{name}-{smallest.id}" for name in ("drnas-0", "drnas-1", "gdas-0")}
     assert set(found) == expected
     assert all(row["steps"] == 4 for row in found.values() if row["horizon"])
     assert all(net["equal cost"] == (name != "largest") for name, net in nets.items())
@@ -178,7 +178,7 @@ def test_the_table_is_made_of_the_rows(whole):
     assert column["mean"] == pytest.approx(statistics.mean(means)) and column["of"] == "nets"
     assert column["deviation"] == pytest.approx(abs(means[0] - means[1]) / 2**0.5)
     (gdas,) = (Architecture(net["architecture"]) for net in results["nets"] if net["net"] == "gdas-0")
-    values = [test_loss("retrain", arch_id(gdas), seed) for seed in (0, 1)]
+    values = [test_loss("retrain", gdas.id, seed) for seed in (0, 1)]
     assert methods["gdas"]["retrain x2"]["values"] == values and methods["gdas"]["retrain x2"]["of"] == "seeds"
     assert methods["drnas"]["search cost"] == 10.5 and methods["random"]["search cost"] is None
     assert methods["drnas"]["parameters"] < methods["largest"]["parameters"]
@@ -187,7 +187,7 @@ def test_the_table_is_made_of_the_rows(whole):
     assert predictors == {"drnas-0", "drnas-1", "gdas-0", "more parameters"}
     (curve,) = json.loads((whole / "anytime.json").read_text())["gdas"]
     assert (curve["costs"], curve["own_losses"]) == ([3.0, 7.0], [6.0, 5.0])
-    scored = [found[f"rank-gdas-0-{arch_id(Architecture(arch))}"]["validation"]["loss"] for arch in curve["archs"]]
+    scored = [found[f"rank-gdas-0-{Architecture(arch).id}"]["validation"]["loss"] for arch in curve["archs"]]
     assert curve["validation_losses"] == scored and scored[0] != scored[1]
     assert 0 < results["cka"]["gdas-0"]["inherit and retrain"]["mean"] < 1
 

@@ -137,10 +137,9 @@ def undecided_rows(
         arch: What was found.
         threshold: Entropy relative to uniform above which a row is undecided, in (0, 1].
     """
-    space, near = arch_parameters.space, {}
+    near = {}
     for name, entropies in arch_parameters.entropies(method).items():
-        value = getattr(arch, name)
-        values = value if name in space.per_layer else (value,)  # None or missing where a layer does not exist
+        values = arch.values(name)  # None or missing where a layer does not exist
         rows = [row for row, taken in enumerate(values) if taken is not None and entropies[row] > threshold]
         near |= {name: rows} if rows else {}
     return near

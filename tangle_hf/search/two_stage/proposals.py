@@ -6,7 +6,6 @@ Limits are kept by drawing from that distribution given that they hold, so a tig
 
 import random
 from collections.abc import Callable
-from itertools import product
 
 import numpy as np
 from transformers import PreTrainedModel
@@ -92,7 +91,7 @@ def mutation_mixture(space: SearchSpace, arch: Architecture, per_layer: float, w
     """
     mixture, same = uniform_mixture(space), one_hot(space, arch)
     for name, rows in mixture.items():
-        of_layers = name in space.per_layer - {space.depth_name}
+        of_layers = name in space.of_layers
         p = per_layer if of_layers else whole
         kept = [row for row in range(len(rows)) if not of_layers or arch.has_layer(row)]
         rows[kept] = (1 - p) * same[name][kept] + p * rows[kept]
@@ -103,7 +102,7 @@ def crossover_mixture(space: SearchSpace, first: Architecture, second: Architect
     """Shares under which each value is that of one of two parents, or of the one that has the layer."""
     mixture, parents = {}, [(arch, one_hot(space, arch)) for arch in (first, second)]
     for name in space.choices:
-        of_layers = name in space.per_layer - {space.depth_name}
+        of_layers = name in space.of_layers
         mixture[name] = sum(shares[name] for _, shares in parents) / 2
         for row in range(space.rows(name)):
             having = [shares[name][row] for arch, shares in parents if not of_layers or arch.has_layer(row)]
@@ -115,9 +114,7 @@ def crossover_mixture(space: SearchSpace, first: Architecture, second: Architect
 def _stock(supernet: PreTrainedModel, budgets: tuple[Budget, ...]) -> list[Architecture]:
     """All architectures with the stock form within the limits: only such with equal layers can have it."""
     space = supernet.space
-    values = product(*space.choices.values())
-    archs = (space.architecture(**dict(zip(space.choices, chosen, strict=True))) for chosen in values)
-    forms = ((arch, supernet.subnet_forms(supernet.config, arch)["stock"]) for arch in archs)
+    forms = ((arch, supernet.subnet_forms(supernet.config, arch)["stock"]) for arch in space.equal_layers())
     return [arch for arch, reason in forms if reason is None and fits(arch, budgets)]
 
 
@@ -137,6 +134,5 @@ def _equal_layers_probability(space: SearchSpace, mixture: Mixture, arch: Archit
     """Of an architecture with equal layers, whose layers are one decision, that of the first."""
     probability = 1.0
     for name, choices in space.choices.items():
-        value = getattr(arch, name)
-        probability *= mixture[name][0, choices.index(value[0] if name in space.per_layer else value)].item()
+        probability *= mixture[name][0, choices.index(arch.values(name)[0])].item()
     return probability
