@@ -6,9 +6,9 @@ from fractions import Fraction
 
 from transformers import PreTrainedConfig
 
-from ..cost.counts import parameter_entries
-from ..cost.latency_tables import NANOSECONDS, LatencyTable, latency_cost
-from ..cost.tables import CostTable, of_largest, tabulate
+from ..cost.kinds import COSTS, LIMITS, Given
+from ..cost.latency_tables import LatencyTable
+from ..cost.tables import CostTable, of_largest
 
 
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9, "t": 10**12}
@@ -19,7 +19,7 @@ class Budget:
     """The most that one kind of cost may be.
 
     Args:
-        cost: "params", "params_without_embeddings", "flops" or "latency_ms".
+        cost: Its name in `COSTS`.
         limit: The largest cost that is allowed, as the table counts it.
         table: The cost of every architecture.
         unit: What the table counts in one unit of the cost: nanoseconds in a millisecond, else 1.
@@ -70,46 +70,33 @@ def parse_amount(text: str | int | float, largest: int, unit: int = 1) -> int:
 def make_budgets(
     config: PreTrainedConfig,
     *,
-    max_params: str | int | None = None,
-    max_params_without_embeddings: str | int | None = None,
-    max_flops: str | int | None = None,
-    max_latency_ms: str | int | float | None = None,
     latency_table: LatencyTable | None = None,
     sequence_length: int | None = None,
+    **limits: str | int | float | None,
 ) -> tuple[Budget, ...]:
-    """The budgets that are given, in the order of the arguments.
+    """The budgets that are given, in the order of `COSTS`.
 
     Args:
         config: The supernet's config.
-        max_params: Most parameters, as `num_params` counts them; read by `parse_amount`, like the others.
-        max_params_without_embeddings: The same without embedding tables.
-        max_flops: Most FLOPs of a forward pass over one example, as `flops` counts them.
-        max_latency_ms: Most milliseconds of a forward pass, as a latency table predicts them.
-        latency_table: That table, measured by `tangle_hf.latency_profile.profile`.
-        sequence_length: Tokens of an example, for the FLOPs; an image model has its own if None.
+        latency_table: Measured times, by `tangle_hf.cost.latency_profiles.profile`, for `max_latency_ms`.
+        sequence_length: Tokens of an example, for the FLOPs of text; an image model has its own.
+        **limits: `max_params`, `max_flops` and so on, `max_` before a name of `COSTS` -> the most that it may be, read by
+            `parse_amount`; None: no limit.
 
     Raises:
-        ValueError: A budget cannot be read, FLOPs of text need a sequence length, or a latency needs a table.
+        ValueError: There is no such cost, a budget cannot be read, FLOPs of text need a sequence length, or a latency needs
+            a table.
     """
-    given = {"params": max_params, "params_without_embeddings": max_params_without_embeddings, "flops": max_flops,
-             "latency_ms": max_latency_ms}  # fmt: skip
-    budgets = []
-    for cost, text in given.items():
-        if text is None:
+    if unknown := limits.keys() - LIMITS.keys():
+        raise ValueError(f"{sorted(unknown)} are no budgets; there are {list(LIMITS)}")
+    budgets, given = [], Given(sequence_length, latency_table)
+    for name, cost in LIMITS.items():
+        if limits.get(name) is None:
             continue
-        if cost == "latency_ms":
-            if latency_table is None:
-                raise ValueError(
-                    "max_latency_ms needs a latency table; measure one with tangle_hf.latency_profile.profile"
-                )
-            table, unit = latency_cost(latency_table, config.space), NANOSECONDS
-        elif cost == "flops":
-            table, unit = tabulate(config.space, config.matrix_products(sequence_length)), 1
-        else:
-            table, unit = tabulate(config.space, parameter_entries(config, embeddings=cost == "params")), 1
+        table, unit = COSTS[cost].table(config, given), COSTS[cost].unit
         try:
-            limit = parse_amount(text, of_largest(table), unit)
+            limit = parse_amount(limits[name], of_largest(table), unit)
         except ValueError as error:
-            raise ValueError(f"max_{cost}: {error}") from None
+            raise ValueError(f"{name}: {error}") from None
         budgets.append(Budget(cost, limit, table, unit))
     return tuple(budgets)

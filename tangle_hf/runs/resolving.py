@@ -15,6 +15,7 @@ from transformers.utils import logging
 from ..arch_parameters import ArchParameters, one_hot
 from ..budgets.discretisation import Candidate, discretise
 from ..budgets.limits import Budget, make_budgets
+from ..cost.kinds import LIMITS
 from ..cost.latency_profiles import compare
 from ..cost.latency_tables import LatencyTable, check_latency_table, load_latency_table
 from ..cost.timing import build_nets, conditions, measure
@@ -71,8 +72,8 @@ def resolve(
     Args:
         run_dir: Folder of the run, or of a supernet that was published with its `arch_parameters.safetensors`. Of a run with
             `pareto` the distribution at the new limit of the front's cost is taken.
-        budgets: "max_params", "max_params_without_embeddings", "max_flops" or "max_latency_ms" -> amount, as in
-            `make_budgets`. FLOPs of text are those of a block of the run.
+        budgets: "max_params", "max_flops" and so on, as in `make_budgets` -> amount. FLOPs of text are those of a block of
+            the run.
         folder: Where to write the model.
         standard_only: Only architectures that have the stock form.
         count: How many candidates to rank by `loss`.
@@ -92,9 +93,8 @@ def resolve(
     run_dir, folder = Path(run_dir), Path(folder)
     _check(run_dir)
     check_replaceable(folder, *EXPORT)
-    kinds = ("max_params", "max_params_without_embeddings", "max_flops", "max_latency_ms")
-    if unknown := budgets.keys() - set(kinds):
-        raise ValueError(f"{sorted(unknown)} are not budgets; choose from {kinds}")
+    if unknown := budgets.keys() - LIMITS.keys():
+        raise ValueError(f"{sorted(unknown)} are not budgets; choose from {list(LIMITS)}")
     settings = _settings(run_dir)
     method = sampler(settings["method"])
     supernet, table = load_supernet(supernet_folder(run_dir)).eval(), None

@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 from ..analysis import format_table, plot_losses, read_metrics
 from ..arch_parameters import one_hot
 from ..cost.counts import num_params
+from ..cost.kinds import COSTS
 from ..hub.settings import command_line
 from ..search import SearchArguments
 from ..space import Architecture
@@ -93,20 +94,14 @@ def _print_report(results: dict, arch: Architecture, written: Export, task: Sear
 
 def print_budgets(used: Mapping[str, float], task: SearchTask) -> None:
     """A line for each budget: what it allows and what is used."""
-    units = {
-        "params": "parameters",
-        "params_without_embeddings": "parameters without embeddings",
-        "flops": f"FLOPs per {task.example}",
-        "latency_ms": "ms per forward pass (predicted)",
-    }
-    for cost, unit in units.items():
-        if f"max_{cost}" not in used:
+    for name, cost in COSTS.items():
+        if f"max_{name}" not in used:
             continue
-        limit, arch, expectation = (used.get(f"{kind}_{cost}") for kind in ("max", "arch", "expected"))
-        line = f"budget: {arch:,} of {limit:,} {unit} used ({arch / limit:.1%})"
+        limit, arch, expectation = (used.get(f"{kind}_{name}") for kind in ("max", "arch", "expected"))
+        words = cost.words.format(example=task.example)
+        line = f"budget: {arch:,} of {limit:,} {words} used ({arch / limit:.1%})"
         if expectation is not None:
-            digits = 3 if cost == "latency_ms" else 0
-            line += f"; expected under the shares {expectation:,.{digits}f} ({expectation / limit:.1%})"
+            line += f"; expected under the shares {expectation:,.{cost.digits}f} ({expectation / limit:.1%})"
         print(line)
 
 

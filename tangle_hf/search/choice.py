@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from ..arch_parameters import ArchParameters, uniform_mixture
 from ..budgets.discretisation import Candidate, discretise, log_probability
 from ..budgets.limits import Budget, make_budgets, parse_amount
+from ..cost.kinds import LIMITS
 from ..cost.latency_tables import check_latency_table, load_latency_table
 from ..cost.tables import exact, expected, of_smallest
 from ..cost.timing import conditions
@@ -39,10 +40,7 @@ def budgets_of(
     path = arguments.latency_table if arguments.max_latency_ms is not None else None
     return make_budgets(
         supernet.config,
-        max_params=arguments.max_params,
-        max_params_without_embeddings=arguments.max_params_without_embeddings,
-        max_flops=arguments.max_flops,
-        max_latency_ms=arguments.max_latency_ms,
+        **{name: getattr(arguments, name) for name in LIMITS},
         latency_table=None if path is None else load_latency_table(path),
         sequence_length=sequence_length,
     )

@@ -18,7 +18,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
 from ..arch_parameters import uniform_mixture
-from ..cost.tables import CostTable, exact, of_largest, tabulate
+from ..cost.kinds import COSTS, Given
+from ..cost.tables import CostTable, exact, of_largest
 from ..models.example_inputs import example_inputs
 from ..space import Architecture
 
@@ -28,9 +29,12 @@ FORWARD_PASSES = 3  # that a training step is worth
 
 def flops_table(supernet: PreTrainedModel, sequence_length: int | None = None) -> CostTable:
     """FLOPs of a forward pass over one example; of text as many tokens as the model has positions, if None is given."""
-    if sequence_length is None:
-        sequence_length = getattr(supernet.config, "max_position_embeddings", None)
-    return tabulate(supernet.space, supernet.config.matrix_products(sequence_length))
+    return COSTS["flops"].table(supernet.config, Given(example_length(supernet, sequence_length)))
+
+
+def example_length(supernet: PreTrainedModel, sequence_length: int | None) -> int | None:
+    """Tokens of an example of text: what is given, or as many as the model has positions; None of an image."""
+    return getattr(supernet.config, "max_position_embeddings", None) if sequence_length is None else sequence_length
 
 
 class SearchCost:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, fields
 from importlib.util import find_spec
 
 from ..budgets.limits import parse_amount
-from ..cost.latency_tables import NANOSECONDS
+from ..cost.kinds import COSTS, LIMITS
 from .methods import METHODS, Method
 from .two_stage.settings import TwoStageArguments
 
@@ -12,7 +12,6 @@ from .two_stage.settings import TwoStageArguments
 BUDGET_MODES = ("equal", "at_most")
 OPTIMIZERS = ("adamw", "sgd")
 BUDGET_PARTS = ("start", "project", "return")
-LIMITS = ("max_params", "max_params_without_embeddings", "max_flops", "max_latency_ms")
 
 
 @dataclass
@@ -127,10 +126,7 @@ class SearchArguments(TwoStageArguments):
     )
     pareto: str | None = field(
         default=None,
-        metadata={
-            "help": "search the whole front of loss against a cost instead of one net: "
-            f"{', '.join(name.removeprefix('max_') for name in LIMITS)}"
-        },
+        metadata={"help": f"search the whole front of loss against a cost instead of one net: {', '.join(COSTS)}"},
     )
     pareto_anchors: list[str] | None = field(
         default=None,
@@ -236,7 +232,7 @@ class SearchArguments(TwoStageArguments):
     def _check_limits(self) -> None:
         for name in self.given_limits():
             try:
-                parse_amount(getattr(self, name), largest=10**12, unit=NANOSECONDS if name == "max_latency_ms" else 1)
+                parse_amount(getattr(self, name), largest=10**12, unit=COSTS[LIMITS[name]].unit)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
         if self.budget_mode not in BUDGET_MODES:
@@ -269,9 +265,8 @@ class SearchArguments(TwoStageArguments):
             if self.pareto_anchors is not None:
                 raise ValueError("pareto_anchors would have no effect: give the cost of the front with pareto, too")
             return
-        costs = [name.removeprefix("max_") for name in LIMITS]
-        if self.pareto not in costs:
-            raise ValueError(f"pareto={self.pareto!r} is not a cost; choose one of {costs}")
+        if self.pareto not in COSTS:
+            raise ValueError(f"pareto={self.pareto!r} is not a cost; choose one of {list(COSTS)}")
         if getattr(self, f"max_{self.pareto}") is not None:
             raise ValueError(
                 f"pareto={self.pareto} and max_{self.pareto} limit the same cost; say with pareto_anchors from where to "
@@ -283,7 +278,7 @@ class SearchArguments(TwoStageArguments):
             raise ValueError(f"pareto_points={self.pareto_points} must be at least 2")
         for amount in self.pareto_anchors or ():
             try:
-                parse_amount(amount, largest=10**12, unit=NANOSECONDS if self.pareto == "latency_ms" else 1)
+                parse_amount(amount, largest=10**12, unit=COSTS[self.pareto].unit)
             except ValueError as error:
                 raise ValueError(f"pareto_anchors: {error}") from None
 

@@ -151,9 +151,7 @@ def test_every_row_is_there_and_equal_nets_are_trained_once(whole, folder):
     expected = {f"retrain-{arch}-x2-seed{seed}" for arch, seed in distinct}
     expected |= {f"finetune-{name}-x2-seed{s}" for name in ("drnas-0", "drnas-1", "gdas-0") for s in (0, 1)}
     expected |= {f"inherit-{name}" for name in ("drnas-0", "drnas-1", "gdas-0")}
-    expected |= {
-        f"rank-{name}-{arch.id}" for name in ("drnas-0", "drnas-1", "gdas-0") for arch in archs.values()
-    }
+    expected |= {f"rank-{name}-{arch.id}" for name in ("drnas-0", "drnas-1", "gdas-0") for arch in archs.values()}
     smallest = load_supernet(folder / "gdas-0" / "supernet").space.smallest  # what the searches had found half-way
     expected |= {f"rank-{name}-{smallest.id}" for name in ("drnas-0", "drnas-1", "gdas-0")}
     assert set(found) == expected

@@ -1,18 +1,17 @@
 """The second stage of two-stage methods: which candidate inherits the smallest loss from the trained supernet."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 
 from accelerate import Accelerator
 from transformers import PreTrainedModel
 
-from ...cost.counts import parameter_entries
-from ...cost.latency_tables import NANOSECONDS, latency_cost, load_latency_table
-from ...cost.tables import exact, tabulate
+from ...cost.kinds import COSTS, Given
+from ...cost.latency_tables import load_latency_table
+from ...cost.tables import CostTable, exact
 from ...space import Architecture
 from ..loop import progress_bar, stop_on_signal
-from ..search_cost import SearchCost, flops_table
+from ..search_cost import SearchCost, example_length
 from ..settings import SearchArguments
 from .candidates import CandidateLog
 from .evolution import Strategy, evolution, random_search
@@ -89,14 +88,12 @@ def _strategy(proposals: Proposals, arguments: SearchArguments, costs: Costs) ->
 
 def _costs(arguments: SearchArguments, supernet: PreTrainedModel, sequence_length: int | None) -> Costs:
     """What there is to know of a candidate without running it; milliseconds where there is a latency table."""
-    space, config = supernet.space, supernet.config
-    tables = {
-        "params": tabulate(space, parameter_entries(config)),
-        "params_without_embeddings": tabulate(space, parameter_entries(config, embeddings=False)),
-        "flops": flops_table(supernet, sequence_length),
-    }
-    costs = {name: partial(exact, table) for name, table in tables.items()}
-    if arguments.latency_table is not None:
-        table = latency_cost(load_latency_table(arguments.latency_table), space)
-        costs["latency_ms"] = lambda arch: exact(table, arch) / NANOSECONDS
-    return costs
+    path = arguments.latency_table
+    measured = None if path is None else load_latency_table(path)
+    given = Given(example_length(supernet, sequence_length), measured)
+    known = {name: cost for name, cost in COSTS.items() if measured is not None or name != "latency_ms"}
+    return {name: _cost(cost.table(supernet.config, given), cost.unit) for name, cost in known.items()}
+
+
+def _cost(table: CostTable, unit: int) -> Callable[[Architecture], int | float]:
+    return lambda arch: exact(table, arch) if unit == 1 else exact(table, arch) / unit

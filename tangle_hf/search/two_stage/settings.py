@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, field
 
+from ...cost.kinds import COSTS
+
 
 PATH_SAMPLINGS = ("uniform", "stratified", "budget")
-COSTS = ("params", "params_without_embeddings", "flops", "latency_ms")
 
 
 @dataclass
@@ -61,7 +62,7 @@ class TwoStageArguments:
         if self.path_sampling not in PATH_SAMPLINGS:
             raise ValueError(f"path_sampling={self.path_sampling!r} is unknown; choose one of {PATH_SAMPLINGS}")
         if self.nsga2_cost not in COSTS:
-            raise ValueError(f"nsga2_cost={self.nsga2_cost!r} is unknown; choose one of {COSTS}")
+            raise ValueError(f"nsga2_cost={self.nsga2_cost!r} is unknown; choose one of {list(COSTS)}")
         for name in ("candidate_batches", "population_size", "generations", "num_parents"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
