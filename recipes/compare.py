@@ -7,7 +7,7 @@
 
 Data and training settings are those of the first run. Every training is a row of its own, kept when it is finished: the same
 command goes on where it was stopped, and started several times at once it shares the rows among the processes. Runs, seeds,
-horizons and baselines may be added later. Needs the extras `vision` and `compare`.
+horizons and baselines may be added later. Needs the extra `compare`, for images `vision`, too.
 """
 
 import os

@@ -17,8 +17,8 @@ import torch
 from accelerate.utils import set_seed
 from compare_runs import Data, Run, supernet_of
 from filelock import FileLock, Timeout
-from image_transforms import use_soft_targets
 from run_folder import write_json
+from soft_targets import use_soft_targets
 from training import TrainingSettings, train, training_arguments
 from transformers import PreTrainedModel
 

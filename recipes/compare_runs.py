@@ -13,18 +13,14 @@ import evaluation
 import text_data
 import torch
 import yaml
+from augmentation_arguments import AugmentationArguments
 from image_arguments import ImageArguments
-from image_data import load_images
-from image_models import checkpoint_processor
-from image_splits import split_for_search
-from image_transforms import AugmentationArguments, evaluation_images, training_images, use_soft_targets
-from recalibrate import still_batches
 from run_folder import from_settings
+from soft_targets import use_soft_targets
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from tangle_hf.models.loading import load_supernet
-from tangle_hf.recalibrate import batch_norms, recalibrate
 from tangle_hf.space import Architecture
 
 
@@ -120,7 +116,9 @@ def load_data(run: Run) -> Data:
     if run.settings["streaming"]:
         raise ValueError(f"{run.folder} read a stream; a comparison reads its data many times and needs them at hand")
     if supernet_of(run.folder).main_input_name == "pixel_values":
-        return _images(run)
+        from compare_images import load_images_of  # needs the extra vision
+
+        return load_images_of(run)
     data = from_settings(text_data.DataArguments, run.settings)
     texts = text_data.load_texts(data)
     data.tokenizer, data.vocab_size = str(run.folder / "supernet"), 0  # the one that the search trained or was given
@@ -142,34 +140,6 @@ def data_settings(run: Run) -> dict[str, Any]:
     kinds = (ImageArguments, AugmentationArguments, text_data.DataArguments)
     names = {field.name for kind in kinds for field in fields(kind)} - FREE_IN_DATA
     return {name: value for name, value in run.settings.items() if name in names}
-
-
-def _images(run: Run) -> Data:
-    data, augmentation = (from_settings(kind, run.settings) for kind in (ImageArguments, AugmentationArguments))
-    size = supernet_of(run.folder).config.image_size
-    splits = load_images(data)
-    processor = checkpoint_processor(str(run.folder / "supernet"), data, size)
-    held_out = {name: evaluation_images(splits[name], data, processor) for name in ("validation", "test")}
-
-    def score(model, split: str, batch_size: int, max_batches: int | None = None, **chosen) -> dict[str, float]:
-        return evaluation.accuracy(model, held_out[split], batch_size, max_batches, **chosen)
-
-    def sample(count: int, batch_size: int) -> list[dict[str, Tensor]]:
-        loader = torch.utils.data.DataLoader(held_out["validation"], batch_size)
-        return [{"pixel_values": batch["pixel_values"]} for batch in islice(loader, count)]
-
-    def train_data(seed: int) -> torch.utils.data.Dataset:
-        return training_images(splits["train"], data, augmentation, processor, size, seed)
-
-    def settle(model: PreTrainedModel, batch_size: int, most: int | None = None) -> None:
-        if batch_norms(model):
-            weights, _ = split_for_search(splits["train"], run.settings["train_portion"], run.settings["seed"])
-            count = run.settings["recalibration_batches"]
-            own = evaluation_images(weights, data, processor)
-            batches = still_batches(own, batch_size, min(count, most or count), run.settings["seed"])
-            recalibrate(model, batches)
-
-    return Data("accuracy", "image", processor, train_data, score, sample, settle=settle)
 
 
 def _read_run(text: str) -> Run:

@@ -21,10 +21,10 @@ import text_data
 import torch
 from accelerate import PartialState
 from accelerate.utils import set_seed
-from finetune_tasks import Task, language_task, parse_for_kind, vision_task
+from augmentation_arguments import AugmentationArguments
+from finetune_tasks import Task, language_task, parse_for_kind
 from hub_arguments import HubArguments, command_line, hub_options
 from image_arguments import ImageArguments
-from image_transforms import AugmentationArguments
 from run_folder import begun, check_run_folder, defaults_of, settings_of, write_json
 from training import TrainingSettings, train, training_arguments
 from transformers import PreTrainedModel
@@ -32,7 +32,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from tangle_hf.analysis import format_table
 from tangle_hf.card import write_finetuned_card
-from tangle_hf.errors import readable_errors
+from tangle_hf.errors import check_extra, readable_errors
 from tangle_hf.files import replacing
 from tangle_hf.hub import check_target, folder_files, publish
 
@@ -106,6 +106,10 @@ def main(
     *augmentation: AugmentationArguments,
 ) -> None:
     """All modes and seeds, one after another, and the table."""
+    if augmentation:
+        from finetune_images import vision_task  # needs the extra vision
+    if settings.lora_rank is not None:
+        check_extra("peft", "peft")
     if data.streaming:
         raise ValueError("a downstream data set is read several times; leave out --streaming")
     # As Trainer will have it: without `cpu`, processes without a GPU would not see each other and all be the main one.

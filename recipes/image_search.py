@@ -7,12 +7,13 @@ from itertools import islice
 import torch
 from accelerate import Accelerator
 from arguments import with_default
+from augmentation_arguments import AugmentationArguments
 from datasets import Dataset, IterableDataset
 from image_arguments import ImageArguments
 from image_classes import class_names
 from image_data import load_images, resolve_image_size
 from image_models import checkpoint_processor
-from image_transforms import AugmentationArguments, image_processor
+from image_transforms import image_processor
 from transformers import BaseImageProcessor
 
 

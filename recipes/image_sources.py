@@ -11,6 +11,8 @@ from datasets.utils.logging import disable_progress_bar, enable_progress_bar, is
 from image_arguments import CUT, ImageArguments
 from PIL import Image as PILImage
 
+from tangle_hf.errors import check_extra
+
 
 USUAL_NAMES = {"validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
 
@@ -88,6 +90,7 @@ def _read_dataset(arguments: ImageArguments) -> dict[str, Dataset | IterableData
 
 
 def _digits() -> dict[str, Dataset]:
+    check_extra("vision", "sklearn")
     from sklearn.datasets import load_digits
 
     digits = load_digits()

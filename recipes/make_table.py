@@ -22,20 +22,16 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import set_seed
 from arguments import parse
+from augmentation_arguments import AugmentationArguments
 from conv_spaces import build_supernet
 from evaluation import accuracy
 from image_classes import class_names
 from image_data import load_images, resolve_image_size
-from image_transforms import (
-    AugmentationArguments,
-    evaluation_images,
-    image_processor,
-    training_images,
-    use_soft_targets,
-)
+from image_transforms import evaluation_images, image_processor, training_images
 from run_folder import check_run_folder, defaults_of, settings_of, write_config
 from search_cnn import ConvImageArguments
 from search_run import readable_errors
+from soft_targets import use_soft_targets
 from space_arguments import ConvSpaceArguments
 from tqdm.auto import tqdm
 from training import TrainingSettings, train, training_arguments

@@ -12,12 +12,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
-from finetune_tasks import Task, language_task, parse_for_kind, vision_task
-from image_transforms import AugmentationArguments
+from augmentation_arguments import AugmentationArguments
+from finetune_tasks import Task, language_task, parse_for_kind
 from run_folder import write_json
 
 from tangle_hf.analysis.tables import format_table
-from tangle_hf.errors import readable_errors
+from tangle_hf.errors import check_extra, readable_errors
 from tangle_hf.onnx import export_onnx
 
 
@@ -87,7 +87,10 @@ def in_onnxruntime(path: Path) -> Runner:
 
 def main(settings: PrecisionArguments, data, *augmentation: AugmentationArguments) -> None:
     """Exports, scores and prints the table."""
+    check_extra("onnx", "onnxruntime", "onnxscript", "onnx")
     if augmentation:
+        from finetune_images import vision_task  # needs the extra vision
+
         task = vision_task(settings.checkpoint, settings.trust_remote_code, ["inherit"], data, *augmentation)
     else:
         task = language_task(settings.checkpoint, settings.trust_remote_code, data)

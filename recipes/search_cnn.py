@@ -15,6 +15,7 @@ Continue a stopped run with the same command and --resume.
 from dataclasses import dataclass
 
 from arguments import parse, with_default
+from augmentation_arguments import AugmentationArguments
 from conv_spaces import build_supernet, check_settings, notation, trained
 from dry_run import dry_run
 from evaluation import accuracy
@@ -23,16 +24,12 @@ from image_arguments import ImageArguments, describe
 from image_models import set_classes
 from image_search import SmallAugmentationArguments, first_images, load_for_search, made_up_image, processor_for
 from image_splits import split_for_search
-from image_transforms import (
-    AugmentationArguments,
-    evaluation_images,
-    training_images,
-    use_soft_targets,
-)
+from image_transforms import evaluation_images, training_images
 from recalibrate import still_batches
 from run_folder import defaults_of, settings_of
 from search_run import readable_errors, run, start
 from search_task import SearchTask
+from soft_targets import use_soft_targets
 from space_arguments import ConvSpaceArguments
 from transformers import PreTrainedModel
 

@@ -5,10 +5,43 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
+from types import TracebackType
 
 
 MEANT_FOR_USERS = (ValueError, FloatingPointError, ConnectionError, ImportError)
+
+
+class MissingExtra(ImportError):
+    """A package of an extra is not installed."""
+
+
+def check_extra(extra: str, *packages: str) -> None:
+    """Refuses to go on without the packages of an extra.
+
+    Args:
+        extra: Its name in `pyproject.toml`.
+        *packages: What will be imported of it.
+
+    Raises:
+        MissingExtra: One of them is not installed.
+    """
+    for package in packages:
+        try:
+            import_module(package)
+        except ModuleNotFoundError:
+            sys.excepthook = _one_line  # a script's own imports come before it can catch anything
+            raise MissingExtra(
+                f"{package} is not installed; install it with: pip install 'tangle_hf[{extra}]'"
+            ) from None
+
+
+def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if isinstance(error, MissingExtra):
+        sys.stderr.write(f"error: {error}\n")
+    else:
+        sys.__excepthook__(kind, error, trace)
 
 
 @contextmanager

@@ -14,12 +14,14 @@ import pytest
 import text_data
 import torch
 from arguments import parse
+from augmentation_arguments import AugmentationArguments
 from finetune import MODES, FinetuneArguments, arguments, main
-from finetune_tasks import language_task, vision_task
+from finetune_images import vision_task
+from finetune_tasks import language_task
 from image_arguments import ImageArguments
 from image_data import load_images
 from image_models import checkpoint_processor, names_of, set_image_size
-from image_transforms import AugmentationArguments, evaluation_images, image_processor
+from image_transforms import evaluation_images, image_processor
 from lora import with_adapters
 from peft import PeftModel
 from training import last_checkpoint, training_arguments

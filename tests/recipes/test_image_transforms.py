@@ -7,21 +7,20 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from augmentation_arguments import AugmentationArguments
 from datasets import ClassLabel, Dataset, Features, Image
 from datasets.distributed import split_dataset_by_node
 from evaluation import accuracy
 from image_arguments import ImageArguments
 from image_transforms import (
-    AugmentationArguments,
     augmentation,
     evaluation_images,
     image_processor,
     own_randomness,
-    soft_cross_entropy,
     training_images,
-    use_soft_targets,
 )
 from PIL import Image as PILImage
+from soft_targets import soft_cross_entropy, use_soft_targets
 from transformers import AutoImageProcessor, ViTConfig, ViTForImageClassification, pipeline
 from transformers.utils import logging
 

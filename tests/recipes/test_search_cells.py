@@ -11,11 +11,12 @@ import pytest
 import search_cnn
 import torch
 from arguments import parse
+from augmentation_arguments import AugmentationArguments
 from compare_arguments import CompareArguments
 from conv_spaces import check_settings
 from hub_arguments import HubArguments
 from image_search import SmallAugmentationArguments
-from image_transforms import AugmentationArguments, cut_out
+from image_transforms import cut_out
 from safetensors.torch import load_file
 from search_cnn import ConvImageArguments, ConvSearchArguments
 from space_arguments import ConvSpaceArguments
