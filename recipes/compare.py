@@ -33,6 +33,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from tangle_hf.analysis.anytime import read_curve
 from tangle_hf.budgets import Budget, make_budgets
+from tangle_hf.export import read_architecture
 from tangle_hf.space import Architecture
 
 
@@ -198,7 +199,7 @@ def found_nets(settings: CompareArguments, runs: list[Run]) -> list[Net]:
         name, separator, path = text.partition("=")
         if not separator or not Path(path).is_file():
             raise ValueError(f"architectures={text} must be name=file, with the file of an architecture")
-        nets.append(Net(name, name, Architecture.from_json(Path(path).read_text())))
+        nets.append(Net(name, name, read_architecture(path)))
     for net in nets:
         space.validate(net.arch)
     return nets

@@ -26,6 +26,7 @@ from tangle_hf import extract
 from tangle_hf.extract import new_subnet
 from tangle_hf.files import replacing
 from tangle_hf.recalibrate import batch_norms
+from tangle_hf.run_files import read_results
 from tangle_hf.space import Architecture
 
 
@@ -71,7 +72,7 @@ def read_row(folder: Path, row: Row) -> dict | None:
     path = folder / "rows" / f"{row.name}.json"
     if not path.is_file():
         return None
-    stored = json.loads(path.read_text())
+    stored = read_results(path)
     if Architecture(stored["arch"]) != row.arch:
         raise ValueError(
             f"{path} is of {Architecture(stored['arch'])}, the run {row.run} has found {row.arch} by now; use another "

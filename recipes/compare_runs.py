@@ -1,7 +1,6 @@
 """What a comparison reads: finished run folders of one space and one data set, and that data set."""
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
@@ -12,7 +11,6 @@ from typing import Any
 import evaluation
 import text_data
 import torch
-import yaml
 from augmentation_arguments import AugmentationArguments
 from image_arguments import ImageArguments
 from run_folder import from_settings
@@ -20,7 +18,9 @@ from soft_targets import use_soft_targets
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from tangle_hf.export import read_architecture
 from tangle_hf.models.loading import load_supernet
+from tangle_hf.run_files import read_results, read_settings
 from tangle_hf.space import Architecture
 
 
@@ -50,7 +50,7 @@ class Run:
     @property
     def name(self) -> str:
         """Its name in rows."""
-        return self.folder.name
+        return self.folder.resolve().name
 
 
 @dataclass(frozen=True)
@@ -150,18 +150,17 @@ def _read_run(text: str) -> Run:
         raise ValueError(
             f"{folder} is not a finished run: {', '.join(missing)} missing; give a run folder, or method=folder"
         )
-    settings = yaml.safe_load((folder / "config.yaml").read_text())
-    results = json.loads((folder / "results.json").read_text())
+    settings, results = read_settings(folder), read_results(folder / "results.json")
     if not separator:
         form = settings.get("superposition", "inputs")  # convolutional nets have no other
         label = settings["method"] + ("" if form == "inputs" else f" {form}")
     file = folder / "architecture.json"
-    arch = Architecture.from_json(file.read_text()) if file.is_file() else None
+    arch = read_architecture(file) if file.is_file() else None
     return Run(label, folder, settings, results, arch)
 
 
 def _structure(run: Run) -> dict[str, Any]:
-    config = json.loads((run.folder / "supernet" / "config.json").read_text())
+    config = read_results(run.folder / "supernet" / "config.json")
     return {name: value for name, value in config.items() if name not in FREE_IN_CONFIG}
 
 

@@ -9,7 +9,6 @@
 a finished one, with the same command and --resume: what is finished is not repeated.
 """
 
-import json
 import shutil
 import statistics
 import sys
@@ -31,10 +30,11 @@ from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
 from tangle_hf.analysis import format_table
-from tangle_hf.card import write_finetuned_card
+from tangle_hf.card import write_card
 from tangle_hf.errors import check_extra, readable_errors
 from tangle_hf.files import replacing
 from tangle_hf.hub import check_target, folder_files, publish
+from tangle_hf.run_files import read_results
 
 
 MODES = ("inherit", "finetune", "retrain")
@@ -156,21 +156,12 @@ def main(
                 )
             state.wait_for_everyone()
     if state.is_main_process:
-        print("\n" + report(task.metric, settings.checkpoint, run_dir))
+        print("\n" + report(task, settings.checkpoint, run_dir))
         for name in trained:
-            write_card(run_dir, name, task, resolved, hub.license)
+            write_card(run_dir, run_dir / name, license=hub.license)
         if hub.push_to_hub:
-            files, message = folder_files(run_dir / trained[0]), f"{trained[0]} of {run_dir.name}"
+            files, message = folder_files(run_dir / trained[0]), f"{trained[0]} of {run_dir.resolve().name}"
             print(f"published: {publish(files, repo_id, commit_message=message, **options)}")
-
-
-def write_card(run_dir: Path, name: str, task: Task, resolved: dict, license: str | None) -> None:
-    """The model card of a trained net, from its row."""
-    row = json.loads((run_dir / "rows" / f"{name}.json").read_text())
-    facts = {"pipeline": task.pipeline, "data": task.data, "command": command_line()}
-    columns = {"loss": ("test loss", 1), "perplexity": ("perplexity", 1), "accuracy": ("accuracy in %", 100)}
-    scores = {columns[key][0]: columns[key][1] * value for key, value in row["test"].items()}
-    write_finetuned_card(run_dir / name, resolved, {**row, **facts}, scores, license=license)
 
 
 def finish(
@@ -190,12 +181,13 @@ def finish(
         (run_dir / "checkpoints").rmdir()
 
 
-def report(metric: str, checkpoint: str, run_dir: Path) -> str:
-    """Leaves all finished rows and their summary in `results.json`; the table, with the columns of the paper's table 5.
+def report(task: Task, checkpoint: str, run_dir: Path) -> str:
+    """Leaves all finished rows, their summary and what cards show in `results.json`; the table, as the paper's table 5.
 
     The test score of each mode, mean and sample standard deviation over seeds; accuracies in percent.
     """
-    rows = [json.loads(path.read_text()) for path in sorted((run_dir / "rows").glob("*.json"))]
+    rows = [read_results(path) for path in sorted((run_dir / "rows").glob("*.json"))]
+    metric = task.metric
     scale = 100 if metric == "accuracy" else 1
     line, summary = {"checkpoint": checkpoint}, {}
     for mode in MODES:
@@ -209,7 +201,9 @@ def report(metric: str, checkpoint: str, run_dir: Path) -> str:
     # A new head or another image size changes the count: that of the last mode is the model that will be used.
     line["parameters"] = next(row["parameters"] for mode in reversed(MODES) for row in rows if row["mode"] == mode)
     unit = "accuracy in percent" if metric == "accuracy" else "perplexity per token"
-    write_json(run_dir / "results.json", {"metric": unit, "checkpoint": checkpoint, "test": summary, "rows": rows})
+    facts = {"pipeline": task.pipeline, "data": task.data, "command": command_line()}
+    results = {"metric": unit, "checkpoint": checkpoint, "test": summary, "rows": rows}
+    write_json(run_dir / "results.json", {**results, **facts})
     return f"{format_table([line])}\ntest {unit}; all numbers are in {run_dir / 'results.json'}"
 
 

@@ -179,7 +179,10 @@ def whole_rows(path: Path) -> list[dict]:
         partial = path.with_name(f".{path.name}")
         partial.write_text(whole)
         partial.rename(path)
-    return [json.loads(line) for line in whole.splitlines()]
+    try:
+        return [json.loads(line) for line in whole.splitlines()]
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is damaged ({error}); restore it, or choose another --output_dir") from None
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import torch
 from augmentation_arguments import AugmentationArguments
 from finetune_tasks import Task, language_task, parse_for_kind
-from run_folder import write_json
+from run_folder import check_is_folder, write_json
 
 from tangle_hf.analysis.tables import format_table
 from tangle_hf.errors import check_extra, readable_errors
@@ -87,6 +87,8 @@ def in_onnxruntime(path: Path) -> Runner:
 
 def main(settings: PrecisionArguments, data, *augmentation: AugmentationArguments) -> None:
     """Exports, scores and prints the table."""
+    out = Path(settings.output_dir)
+    check_is_folder(out)
     check_extra("onnx", "onnxruntime", "onnxscript", "onnx")
     if augmentation:
         from finetune_images import vision_task  # needs the extra vision
@@ -94,7 +96,6 @@ def main(settings: PrecisionArguments, data, *augmentation: AugmentationArgument
         task = vision_task(settings.checkpoint, settings.trust_remote_code, ["inherit"], data, *augmentation)
     else:
         task = language_task(settings.checkpoint, settings.trust_remote_code, data)
-    out = Path(settings.output_dir)
     rows = list(score_all(task, out, settings.per_device_batch_size))
     for row in rows:
         row["loss difference"] = row["test loss"] - rows[0]["test loss"]
@@ -108,8 +109,12 @@ def score_all(task: Task, out: Path, batch_size: int):
     export_onnx(model, out / "onnx", task.processor)
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    plain, int8 = out / "onnx" / "model.onnx", out / "int8.onnx"
-    quantize_dynamic(plain, int8, weight_type=QuantType.QInt8)
+    plain, int8, partial = out / "onnx" / "model.onnx", out / "int8.onnx", out / ".int8.onnx"
+    try:
+        quantize_dynamic(plain, partial, weight_type=QuantType.QInt8)
+        partial.replace(int8)
+    finally:
+        partial.unlink(missing_ok=True)
 
     def row(name: str, runner: Runner, size: int) -> dict:
         scores = task.score(runner, "test", batch_size)

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-import yaml
 from arguments import parse
 from search_run import readable_errors
 from transformers import AutoImageProcessor
@@ -22,6 +21,7 @@ from tangle_hf import ArchParameters, ElasticCellsForImageClassification, sample
 from tangle_hf.files import replacing
 from tangle_hf.models.cnn.progressive_cells import grow, strongest_operations
 from tangle_hf.models.loading import load_supernet
+from tangle_hf.run_files import read_settings
 
 
 PRUNED = -10.0  # logit of an operation that is gone: reports show it without a share
@@ -56,7 +56,7 @@ def main(arguments: PruneArguments) -> None:
         raise ValueError(f"{run} searched a {type(supernet).__name__}; only operations of cells can be pruned")
     logits = ArchParameters(supernet.space)
     logits.load(run / "arch_parameters.safetensors")
-    shares = logits.probabilities(sampler(yaml.safe_load((run / "config.yaml").read_text())["method"]))
+    shares = logits.probabilities(sampler(read_settings(run)["method"]))
     kept = strongest_operations(supernet.config, shares, arguments.keep_operations)
     partial = arguments.partial_channels or supernet.config.partial_channels
     grown = grow(supernet, kept, partial, arguments.seed)

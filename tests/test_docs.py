@@ -10,7 +10,7 @@ import arguments
 import finetune_tasks
 import pytest
 
-from tangle_hf.cli import make_parser
+from tangle_hf_cli import make_parser
 
 
 ROOT = Path(__file__).resolve().parents[1]

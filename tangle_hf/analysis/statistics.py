@@ -30,7 +30,7 @@ class Welch:
 
 
 def welch(first: Sequence[float], second: Sequence[float]) -> Welch | None:
-    """Welch's t-test, as in the paper's comparisons (arXiv:2312.10440, section 4); None if a sample is below two values.
+    """Welch's t-test of the difference of two means (doi:10.1093/biomet/34.1-2.28); None if a sample is below two values.
 
     Args:
         first: Independent measurements of one method.
