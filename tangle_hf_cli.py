@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs one command; exits with 1 and one line on stderr on an error of the user, with 2 on wrong usage."""
     try:
         arguments = make_parser().parse_args(argv)
-        from tangle_hf.cli import run
+        from tangle_hf.cli.main import run
 
         run(arguments)
     finally:

@@ -15,26 +15,26 @@ import sys
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-import lora
-import text_data
 import torch
 from accelerate import PartialState
 from accelerate.utils import set_seed
-from augmentation_arguments import AugmentationArguments
-from finetune_tasks import Task, language_task, parse_for_kind
-from hub_arguments import HubArguments, command_line, hub_options
-from image_arguments import ImageArguments
-from run_folder import begun, check_run_folder, defaults_of, settings_of, write_json
-from training import TrainingSettings, train, training_arguments
 from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
 from tangle_hf.analysis import format_table
-from tangle_hf.card import write_card
+from tangle_hf.data import text as text_data
+from tangle_hf.data.images.augmentation_settings import AugmentationArguments
+from tangle_hf.data.images.settings import ImageArguments
 from tangle_hf.errors import check_extra, readable_errors
 from tangle_hf.files import replacing
-from tangle_hf.hub import check_target, folder_files, publish
+from tangle_hf.hub.cards import write_card
+from tangle_hf.hub.publishing import check_target, folder_files, publish
+from tangle_hf.hub.settings import HubArguments, command_line, hub_options
 from tangle_hf.run_files import read_results
+from tangle_hf.runs.folder import begun, check_run_folder, defaults_of, settings_of, write_json
+from tangle_hf.training import lora
+from tangle_hf.training.tasks import Task, language_task, parse_for_kind
+from tangle_hf.training.trainer import TrainingSettings, train, training_arguments
 
 
 MODES = ("inherit", "finetune", "retrain")
@@ -107,7 +107,7 @@ def main(
 ) -> None:
     """All modes and seeds, one after another, and the table."""
     if augmentation:
-        from finetune_images import vision_task  # needs the extra vision
+        from tangle_hf.training.image_tasks import vision_task  # needs the extra vision
     if settings.lora_rank is not None:
         check_extra("peft", "peft")
     if data.streaming:

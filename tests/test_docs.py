@@ -6,10 +6,10 @@ import shlex
 import sys
 from pathlib import Path
 
-import arguments
-import finetune_tasks
 import pytest
 
+from tangle_hf import settings as arguments
+from tangle_hf.training import tasks as finetune_tasks
 from tangle_hf_cli import make_parser
 
 

@@ -6,8 +6,9 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from image_arguments import ImageArguments
-from image_sources import read_splits
+
+from tangle_hf.data.images.settings import ImageArguments
+from tangle_hf.data.images.sources import read_splits
 
 
 RECIPES = Path(__file__).parents[2] / "recipes"

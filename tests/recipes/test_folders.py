@@ -6,14 +6,13 @@ import os
 from pathlib import Path
 from types import SimpleNamespace
 
-import make_table
 import onnxruntime.quantization
-import precision
 import pytest
-import recalibrate
 import torch
 import yaml
-from compare_runs import _read_run
+
+from tangle_hf.cli import make_table, precision, recalibrate
+from tangle_hf.compare.runs import _read_run
 
 
 def full(path, *_, **__):

@@ -7,24 +7,24 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from augmentation_arguments import AugmentationArguments
 from datasets import ClassLabel, Dataset, Features, Image
 from datasets.distributed import split_dataset_by_node
-from evaluation import accuracy
-from image_arguments import ImageArguments
-from image_transforms import (
+from PIL import Image as PILImage
+from transformers import AutoImageProcessor, ViTConfig, ViTForImageClassification, pipeline
+from transformers.utils import logging
+
+from tangle_hf.data.images.augmentation_settings import AugmentationArguments
+from tangle_hf.data.images.settings import ImageArguments
+from tangle_hf.data.images.soft_targets import soft_cross_entropy, use_soft_targets
+from tangle_hf.data.images.transforms import (
     augmentation,
     evaluation_images,
     image_processor,
     own_randomness,
     training_images,
 )
-from PIL import Image as PILImage
-from soft_targets import soft_cross_entropy, use_soft_targets
-from transformers import AutoImageProcessor, ViTConfig, ViTForImageClassification, pipeline
-from transformers.utils import logging
-
-from tangle_hf.search.data import Batches
+from tangle_hf.evaluation import accuracy
+from tangle_hf.search.batches import Batches
 
 
 ALL = AugmentationArguments(

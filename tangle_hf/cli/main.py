@@ -1,0 +1,167 @@
+"""`tangle-hf`: what can be done with a finished run, a supernet or a model, from the command line."""
+
+import argparse
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HFValidationError
+from safetensors import SafetensorError
+from transformers.utils.logging import disable_progress_bar, set_verbosity_error
+
+from tangle_hf_cli import BUDGETS, main, say
+
+from ..errors import readable_errors
+from ..hub.cards import write_card
+from ..hub.publishing import push
+from ..models.loading import load_model, load_processor, load_supernet
+from ..runs.info import describe, folder_kind, loading_line
+from ..runs.resolving import front_point, resolve, settle_batch_norms, supernet_folder
+from ..subnets.exports import export, read_architecture
+from ..subnets.extraction import extract, natural_form
+from ..subnets.onnx_exports import export_onnx
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Runs the command that `tangle_hf_cli.make_parser` has understood; an error of the user is one line and exit code 1."""
+    disable_progress_bar()
+    set_verbosity_error()
+    with readable_errors():
+        try:
+            COMMANDS[arguments.command](arguments)
+        except SafetensorError as error:
+            raise ValueError(
+                f"{arguments.source} holds weights that are damaged or cut off ({error}); copy or write them again"
+            ) from error
+
+
+def run_info(arguments: argparse.Namespace) -> None:
+    """`tangle-hf info`."""
+    folder = locate(arguments.source, arguments.revision)
+    # A repository goes by its name and not by the folder of the download.
+    _print({name: text.replace(str(folder), arguments.source) for name, text in describe(folder).items()})
+
+
+def run_export(arguments: argparse.Namespace) -> None:
+    """`tangle-hf export`."""
+    source, form = locate(arguments.source, arguments.revision), arguments.form
+    kind = folder_kind(source)
+    if kind == "onnx" or (kind == "model" and form != "onnx"):
+        raise ValueError(f"{source} is a model already; only export --form onnx takes one, other forms take a run")
+    if kind == "model":
+        if arguments.arch is not None or arguments.point is not None:
+            raise ValueError(f"{source} is one model; --arch and --point are for runs and supernets")
+        known = source / "architecture.json"
+        arch = read_architecture(known) if known.is_file() else None
+        output = arguments.output or _beside(arguments.source, source, kind, "onnx")
+        return _report_onnx(export_onnx(load_model(source), output, load_processor(source), arch))
+    folder = supernet_folder(source)
+    if arguments.point is not None:
+        arch, stem = front_point(source, arguments.point), f"{arguments.point}-"
+    else:
+        arch = read_architecture(arguments.arch or source / "architecture.json")
+        stem = "" if arguments.arch is None else f"{Path(arguments.arch).stem}-"
+    supernet, processor = load_supernet(folder).eval(), load_processor(folder)
+    supernet.space.validate(arch)
+    known = source / "architecture.json"
+    if (
+        not known.is_file() or read_architecture(known) != arch
+    ):  # a supernet is saved with the statistics of what was found
+        settle_batch_norms(supernet, arch, None)
+    form = natural_form(supernet, arch) if form == "auto" else form
+    output = arguments.output or _beside(arguments.source, source, kind, stem + form)
+    if form == "onnx":
+        return _report_onnx(export_onnx(extract(supernet, arch), output, processor, arch))
+    _report(export(supernet, arch, output, form=form, processor=processor), arch)
+
+
+def run_resolve(arguments: argparse.Namespace) -> None:
+    """`tangle-hf resolve`."""
+    source = locate(arguments.source, arguments.revision)
+    budgets = {name: getattr(arguments, name) for name in BUDGETS if getattr(arguments, name) is not None}
+    if not budgets:
+        raise ValueError(f"resolve needs a budget: {', '.join(f'--{name}' for name in BUDGETS)}")
+    name = "-".join(f"{name}-{amount}" for name, amount in budgets.items()).replace("%", "percent")
+    output = arguments.output or _beside(arguments.source, source, folder_kind(source), name)
+    if arguments.latency_table is not None and "max_latency_ms" not in budgets:
+        raise ValueError("--latency_table has no effect without --max_latency_ms")
+    names = ("standard_only", "form", "latency_table", "allow_other_latency_table")
+    done = resolve(source, budgets, output, **{name: getattr(arguments, name) for name in names})
+    _report(done.export, done.candidate.arch)
+    _print({cost: f"{done.candidate.costs[cost]:,} of {limit:,}" for cost, limit in done.limits.items()})
+    if done.latency is not None:
+        predicted, measured = done.latency["predicted_ms"], done.latency["measured_ms"]
+        _print({"latency": f"predicted {predicted:.4g} ms, measured {measured:.4g} ms ({done.latency['error']:+.1%})"})
+
+
+def run_card(arguments: argparse.Namespace) -> None:
+    """`tangle-hf card`."""
+    folder = Path(arguments.source) / "supernet" if arguments.supernet else arguments.folder
+    say(str(write_card(arguments.source, folder, license=arguments.license)))
+
+
+def run_push(arguments: argparse.Namespace) -> None:
+    """`tangle-hf push`."""
+    options = {
+        name: getattr(arguments, name) for name in ("folder", "supernet", "private", "revision", "commit_message")
+    }
+    say(push(arguments.source, arguments.repository, **options))
+
+
+def locate(source: str, revision: str | None = None) -> Path:
+    """A folder as it is, or a repository of the Hub, downloaded.
+
+    Raises:
+        ValueError: It is neither, or a revision is given for a folder.
+    """
+    if Path(source).exists():
+        if revision is not None:
+            raise ValueError(f"{source} is a folder; --revision={revision} is for a repository on the Hub")
+        return Path(source)
+    try:
+        return Path(snapshot_download(source, revision=revision))
+    except (HFValidationError, OSError) as error:  # what the Hub says is a kind of OSError
+        reason = str(error).strip().split("\n")[0]
+        raise ValueError(f"{source} is no folder, and no repository of the Hub that can be read: {reason}") from None
+
+
+def _beside(given: str, source: Path, kind: str, suffix: str) -> Path:
+    """Where to write when nothing is said: in a run beside `subnet`, else beside the folder; a repository's: here."""
+    if not Path(given).exists():
+        return Path(f"{given.split('/')[-1]}-{suffix}")
+    if kind == "run":
+        return source / f"subnet-{suffix}"
+    named = source.resolve() if source.name in ("", "..") else source  # "." has no name
+    return named.with_name(f"{named.name}-{suffix}")
+
+
+def _report(written, arch) -> None:
+    _print(
+        {
+            "wrote": f"{written.folder} ({written.form})",
+            "architecture": str(arch),
+            "difference": f"{written.difference:.1e} of logits up to {written.scale:.1e}, reloaded against the supernet",
+            "loads with": loading_line(written.folder),
+        }
+    )
+
+
+def _report_onnx(written) -> None:
+    shapes = ", ".join("x".join(map(str, shape)) for shape in written.shapes)
+    _print(
+        {
+            "wrote": f"{written.folder} (ONNX)",
+            "difference": f"{written.difference:.1e} of logits up to {written.scale:.1e}, onnxruntime against torch",
+            "inputs": f"{shapes} were compared",
+        }
+    )
+
+
+def _print(lines: dict[str, str]) -> None:
+    width = max(map(len, lines))
+    say(*(f"{name.ljust(width)}  {text}" for name, text in lines.items()))
+
+
+COMMANDS = {"info": run_info, "export": run_export, "resolve": run_resolve, "card": run_card, "push": run_push}
+
+if __name__ == "__main__":
+    main()
