@@ -7,7 +7,7 @@
 
 Data and training settings are those of the first run. Every training is a row of its own, kept when it is finished: the same
 command goes on where it was stopped, and started several times at once it shares the rows among the processes. Runs, seeds,
-horizons and baselines may be added later. Needs the extras `vision` and `compare`.
+horizons and baselines may be added later. Needs the extra `compare`, for images `vision`, too.
 """
 
 import os
@@ -33,6 +33,7 @@ from tangle_hf.runs.folder import check_is_folder, check_run_folder, defaults_of
 from tangle_hf.runs.search_run import readable_errors
 from tangle_hf.settings import parse
 from tangle_hf.space import Architecture
+from tangle_hf.subnets.exports import read_architecture
 from tangle_hf.training.trainer import TrainingSettings
 
 
@@ -198,7 +199,7 @@ def found_nets(settings: CompareArguments, runs: list[Run]) -> list[Net]:
         name, separator, path = text.partition("=")
         if not separator or not Path(path).is_file():
             raise ValueError(f"architectures={text} must be name=file, with the file of an architecture")
-        nets.append(Net(name, name, Architecture.from_json(Path(path).read_text())))
+        nets.append(Net(name, name, read_architecture(path)))
     for net in nets:
         space.validate(net.arch)
     return nets

@@ -9,7 +9,6 @@
 a finished one, with the same command and --resume: what is finished is not repeated.
 """
 
-import json
 import shutil
 import statistics
 import sys
@@ -24,16 +23,17 @@ from transformers.utils.logging import disable_progress_bar
 
 from tangle_hf.analysis import format_table
 from tangle_hf.data import text as text_data
+from tangle_hf.data.images.augmentation_settings import AugmentationArguments
 from tangle_hf.data.images.settings import ImageArguments
-from tangle_hf.data.images.transforms import AugmentationArguments
-from tangle_hf.errors import readable_errors
+from tangle_hf.errors import check_extra, readable_errors
 from tangle_hf.files import replacing
-from tangle_hf.hub.cards import write_finetuned_card
+from tangle_hf.hub.cards import write_card
 from tangle_hf.hub.publishing import check_target, folder_files, publish
 from tangle_hf.hub.settings import HubArguments, command_line, hub_options
+from tangle_hf.run_files import read_results
 from tangle_hf.runs.folder import begun, check_run_folder, defaults_of, settings_of, write_json
 from tangle_hf.training import lora
-from tangle_hf.training.tasks import Task, language_task, parse_for_kind, vision_task
+from tangle_hf.training.tasks import Task, language_task, parse_for_kind
 from tangle_hf.training.trainer import TrainingSettings, train, training_arguments
 
 
@@ -106,6 +106,10 @@ def main(
     *augmentation: AugmentationArguments,
 ) -> None:
     """All modes and seeds, one after another, and the table."""
+    if augmentation:
+        from tangle_hf.training.image_tasks import vision_task  # needs the extra vision
+    if settings.lora_rank is not None:
+        check_extra("peft", "peft")
     if data.streaming:
         raise ValueError("a downstream data set is read several times; leave out --streaming")
     # As Trainer will have it: without `cpu`, processes without a GPU would not see each other and all be the main one.
@@ -152,21 +156,12 @@ def main(
                 )
             state.wait_for_everyone()
     if state.is_main_process:
-        print("\n" + report(task.metric, settings.checkpoint, run_dir))
+        print("\n" + report(task, settings.checkpoint, run_dir))
         for name in trained:
-            write_card(run_dir, name, task, resolved, hub.license)
+            write_card(run_dir, run_dir / name, license=hub.license)
         if hub.push_to_hub:
-            files, message = folder_files(run_dir / trained[0]), f"{trained[0]} of {run_dir.name}"
+            files, message = folder_files(run_dir / trained[0]), f"{trained[0]} of {run_dir.resolve().name}"
             print(f"published: {publish(files, repo_id, commit_message=message, **options)}")
-
-
-def write_card(run_dir: Path, name: str, task: Task, resolved: dict, license: str | None) -> None:
-    """The model card of a trained net, from its row."""
-    row = json.loads((run_dir / "rows" / f"{name}.json").read_text())
-    facts = {"pipeline": task.pipeline, "data": task.data, "command": command_line()}
-    columns = {"loss": ("test loss", 1), "perplexity": ("perplexity", 1), "accuracy": ("accuracy in %", 100)}
-    scores = {columns[key][0]: columns[key][1] * value for key, value in row["test"].items()}
-    write_finetuned_card(run_dir / name, resolved, {**row, **facts}, scores, license=license)
 
 
 def finish(
@@ -186,12 +181,13 @@ def finish(
         (run_dir / "checkpoints").rmdir()
 
 
-def report(metric: str, checkpoint: str, run_dir: Path) -> str:
-    """Leaves all finished rows and their summary in `results.json`; the table, with the columns of the paper's table 5.
+def report(task: Task, checkpoint: str, run_dir: Path) -> str:
+    """Leaves all finished rows, their summary and what cards show in `results.json`; the table, as the paper's table 5.
 
     The test score of each mode, mean and sample standard deviation over seeds; accuracies in percent.
     """
-    rows = [json.loads(path.read_text()) for path in sorted((run_dir / "rows").glob("*.json"))]
+    rows = [read_results(path) for path in sorted((run_dir / "rows").glob("*.json"))]
+    metric = task.metric
     scale = 100 if metric == "accuracy" else 1
     line, summary = {"checkpoint": checkpoint}, {}
     for mode in MODES:
@@ -205,7 +201,9 @@ def report(metric: str, checkpoint: str, run_dir: Path) -> str:
     # A new head or another image size changes the count: that of the last mode is the model that will be used.
     line["parameters"] = next(row["parameters"] for mode in reversed(MODES) for row in rows if row["mode"] == mode)
     unit = "accuracy in percent" if metric == "accuracy" else "perplexity per token"
-    write_json(run_dir / "results.json", {"metric": unit, "checkpoint": checkpoint, "test": summary, "rows": rows})
+    facts = {"pipeline": task.pipeline, "data": task.data, "command": command_line()}
+    results = {"metric": unit, "checkpoint": checkpoint, "test": summary, "rows": rows}
+    write_json(run_dir / "results.json", {**results, **facts})
     return f"{format_table([line])}\ntest {unit}; all numbers are in {run_dir / 'results.json'}"
 
 

@@ -17,14 +17,11 @@ from dataclasses import dataclass
 from transformers import PreTrainedModel
 
 from tangle_hf import extract, flops, one_hot
+from tangle_hf.data.images.augmentation_settings import AugmentationArguments
 from tangle_hf.data.images.settings import ImageArguments, describe
+from tangle_hf.data.images.soft_targets import use_soft_targets
 from tangle_hf.data.images.splits import split_for_search
-from tangle_hf.data.images.transforms import (
-    AugmentationArguments,
-    evaluation_images,
-    training_images,
-    use_soft_targets,
-)
+from tangle_hf.data.images.transforms import evaluation_images, training_images
 from tangle_hf.data.trained_tables import look_up
 from tangle_hf.evaluation import accuracy
 from tangle_hf.hub.settings import SearchHubArguments

@@ -15,14 +15,11 @@ processor makes them. Continue a stopped run with the same command and --resume.
 from dataclasses import dataclass
 
 from tangle_hf import ElasticViTConfig, ElasticViTForImageClassification, flops
+from tangle_hf.data.images.augmentation_settings import AugmentationArguments
 from tangle_hf.data.images.settings import ImageArguments, describe
+from tangle_hf.data.images.soft_targets import use_soft_targets
 from tangle_hf.data.images.splits import split_for_search
-from tangle_hf.data.images.transforms import (
-    AugmentationArguments,
-    evaluation_images,
-    training_images,
-    use_soft_targets,
-)
+from tangle_hf.data.images.transforms import evaluation_images, training_images
 from tangle_hf.evaluation import accuracy
 from tangle_hf.hub.settings import SearchHubArguments
 from tangle_hf.models.checkpoint_errors import reading_checkpoint

@@ -15,11 +15,12 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForImageClassification
 
 from tangle_hf import Architecture, ArchParameters, extract, num_params
-from tangle_hf.cli.main import main
+from tangle_hf.cli.main import _beside, main
 from tangle_hf.cost import timing as latency
 from tangle_hf.cost.latency_profiles import profile
 from tangle_hf.cost.latency_tables import save_latency_table
 from tangle_hf.runs.resolving import resolve
+from tangle_hf.version import __version__
 
 
 LAYERS_DIFFER = {
@@ -185,10 +186,63 @@ def test_usage_is_two_and_an_error_is_one_line(tmp_path):
         with pytest.raises(SystemExit) as stopped:
             main(argv)
         assert stopped.value.code == 2
-    command = [sys.executable, "-m", "tangle_hf.cli", "info", str(tmp_path)]
+    command = [sys.executable, "-m", "tangle_hf_cli", "info", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1 and done.stdout == "" and done.stderr.count("\n") == 1
     assert done.stderr.startswith(f"error: {tmp_path} is no run, supernet or model")
+
+
+HELP = """
+import sys, tangle_hf_cli
+for argv in ([], ["--version"], ["export"], *([name, "--help"] for name in ("info", "export", "resolve", "card", "push"))):
+    try:
+        tangle_hf_cli.main([*argv] or ["--help"])
+    except SystemExit as stopped:
+        print("code", stopped.code)
+slow = {"tangle_hf", "torch", "transformers", "huggingface_hub", "numpy"} & set(sys.modules)
+assert not slow, slow
+"""
+GONE = """
+import os, sys, tangle_hf_cli
+read, write = os.pipe()
+os.dup2(write, 1)
+os.close(read)
+tangle_hf_cli.say("line " * 100_000, "another")
+tangle_hf_cli.say("more")
+os.dup2(write, 1)
+tangle_hf_cli.main(["--help"])
+"""
+
+
+def test_help_and_wrong_usage_wait_for_nothing():
+    done = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    codes = re.findall(r"^code (.*)$", done.stdout, flags=re.MULTILINE)
+    assert codes == ["0", "0", "2", "0", "0", "0", "0", "0"]
+    assert "COMMAND" in done.stdout and "--standard_only" in done.stdout and f"\n{__version__}\n" in done.stdout
+
+
+def test_a_reader_that_has_enough_is_no_error():
+    done = subprocess.run([sys.executable, "-c", GONE], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_folders_without_a_name_of_their_own(tmp_path, monkeypatch):
+    (tmp_path / "net" / "inside").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "net")
+    assert _beside(".", Path("."), "run", "stock") == Path("subnet-stock")
+    for given, inside in ((".", "net"), ("..", "net/inside"), ("inside/..", "net")):
+        monkeypatch.chdir(tmp_path / inside)
+        for kind in ("supernet", "model"):
+            assert _beside(given, Path(given), kind, "onnx") == tmp_path / "net-onnx"
+
+
+def test_weights_that_are_cut_off_are_one_line(run):
+    folder, _, _ = run
+    weights = folder / "supernet" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    said = error_of("export", "run")
+    assert said.startswith("error: run holds weights that are damaged or cut off") and "\n" not in said
 
 
 def test_errors_that_nobody_has_thought_of_keep_their_traceback(run, monkeypatch):
@@ -202,4 +256,4 @@ def test_errors_that_nobody_has_thought_of_keep_their_traceback(run, monkeypatch
 
 def test_the_script_is_installed_under_its_name():
     text = (Path(__file__).parents[1] / "pyproject.toml").read_text()
-    assert re.search(r'^\[project.scripts\]\ntangle-hf = "tangle_hf.cli:main"$', text, flags=re.MULTILINE)
+    assert re.search(r'^\[project.scripts\]\ntangle-hf = "tangle_hf_cli:main"$', text, flags=re.MULTILINE)

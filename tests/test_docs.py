@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tangle_hf import settings as arguments
-from tangle_hf.cli.main import make_parser
 from tangle_hf.training import tasks as finetune_tasks
+from tangle_hf_cli import make_parser
 
 
 ROOT = Path(__file__).resolve().parents[1]

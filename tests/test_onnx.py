@@ -83,6 +83,8 @@ def test_a_compact_image_classifier_and_nothing_half_written(tmp_path, monkeypat
     with pytest.raises(ValueError, match="holds no earlier export with model.onnx"):
         export_onnx(subnet, tmp_path / "mine")
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(ImportError, match=r"onnxscript; install it with pip install 'tangle_hf\[onnx\]'"):
+    with pytest.raises(
+        ImportError, match=r"onnxscript is not installed; install it with: pip install 'tangle_hf\[onnx\]'"
+    ):
         export_onnx(subnet, tmp_path / "without")
     assert {path.name for path in tmp_path.iterdir()} == {"onnx", "int8.onnx", "mine"}

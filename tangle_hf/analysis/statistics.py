@@ -5,7 +5,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import matplotlib.figure
-from scipy import stats
+
+from ..errors import check_extra
+
+
+check_extra("compare", "scipy")
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class Welch:
 
 
 def welch(first: Sequence[float], second: Sequence[float]) -> Welch | None:
-    """Welch's t-test, as in the paper's comparisons (arXiv:2312.10440, section 4); None if a sample is below two values.
+    """Welch's t-test of the difference of two means (doi:10.1093/biomet/34.1-2.28); None if a sample is below two values.
 
     Args:
         first: Independent measurements of one method.
@@ -34,6 +38,8 @@ def welch(first: Sequence[float], second: Sequence[float]) -> Welch | None:
     """
     if min(len(first), len(second)) < 2:
         return None
+    from scipy import stats
+
     difference = sum(first) / len(first) - sum(second) / len(second)
     if len(set(first)) == 1 and len(set(second)) == 1:
         return Welch(difference, None, None, None)
@@ -68,6 +74,8 @@ def rank_correlation(predicted: Sequence[float], actual: Sequence[float]) -> Ran
         return None
     if min(len(set(predicted)), len(set(actual))) == 1:
         return RankCorrelation(len(predicted), None, None, None, None)
+    from scipy import stats
+
     kendall, spearman = stats.kendalltau(predicted, actual), stats.spearmanr(predicted, actual)
     return RankCorrelation(
         len(predicted),

@@ -10,7 +10,10 @@ import matplotlib.figure
 
 def read_metrics(path: str | Path) -> list[dict]:
     """The lines of a `metrics.jsonl`, oldest first."""
-    return [json.loads(line) for line in Path(path).read_text().splitlines()]
+    try:
+        return [json.loads(line) for line in Path(path).read_text().splitlines()]
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); restore it") from None
 
 
 def plot_losses(metrics: Sequence[Mapping], path: str | Path) -> None:

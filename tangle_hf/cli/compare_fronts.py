@@ -7,13 +7,11 @@ of their range. The steps of both sides are printed: equal totals make it a fair
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
-import yaml
-
 from ..analysis import format_table
+from ..run_files import read_results, read_settings
 from ..runs.search_run import readable_errors
 from ..search.gradient.front import hypervolume
 
@@ -29,7 +27,7 @@ def main(front_dir: Path, separate_dirs: list[Path]) -> None:
             raise ValueError(f"{folder} has no --max_{cost}, the cost of the front in {front_dir}")
         budgets = results["budgets"]
         separate[budgets[f"max_{cost}"]] = (budgets[f"arch_{cost}"] / largest, results["table"][0]["test loss"])
-        steps += yaml.safe_load((folder / "config.yaml").read_text())["max_steps"]
+        steps += read_settings(folder)["max_steps"]
     points = {point["limit"]: (point["share"], point["test loss"]) for point in front["points"]}
     losses = [loss for _, loss in (*separate.values(), *points.values())]
     reference = (1.0, max(losses) + 0.1 * (max(losses) - min(losses)))
@@ -67,7 +65,7 @@ def main(front_dir: Path, separate_dirs: list[Path]) -> None:
 def _read(path: Path, what: str) -> dict:
     if not path.exists():
         raise ValueError(f"{path.parent} is not {what}: {path.name} is missing")
-    return json.loads(path.read_text())
+    return read_results(path)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """`tangle-hf`: what can be done with a finished run, a supernet or a model, from the command line."""
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError
+from safetensors import SafetensorError
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
+
+from tangle_hf_cli import BUDGETS, main, say
 
 from ..errors import readable_errors
 from ..hub.cards import write_card
@@ -17,103 +19,19 @@ from ..runs.resolving import front_point, resolve, settle_batch_norms, supernet_
 from ..subnets.exports import export, read_architecture
 from ..subnets.extraction import extract, natural_form
 from ..subnets.onnx_exports import export_onnx
-from ..version import __version__
 
 
-BUDGETS = ("max_params", "max_params_without_embeddings", "max_flops", "max_latency_ms")
-AMOUNT = "as 5M, 1.5G, 300000, or 50%% of the largest net"
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Runs one command; exits with 1 and one line on stderr on an error of the user, with 2 on wrong usage."""
-    arguments = make_parser().parse_args(argv)
+def run(arguments: argparse.Namespace) -> None:
+    """Runs the command that `tangle_hf_cli.make_parser` has understood; an error of the user is one line and exit code 1."""
     disable_progress_bar()
     set_verbosity_error()
     with readable_errors():
-        arguments.command(arguments)
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """The commands and their options."""
-    parser = argparse.ArgumentParser(
-        prog="tangle-hf",
-        description="Folders of tangle_hf: look at them, cut models out of them, publish them.",
-        epilog="Exit code: 0 done, 1 an error, told in one line, 2 wrong usage. `tangle-hf COMMAND --help` says more.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-
-    def command(name: str, run, summary: str, source: str, **metavar: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
-        added.add_argument("source", help=source, **metavar)
-        added.set_defaults(command=run)
-        return added
-
-    anything = "folder of a run, a supernet or a model, or the name of a repository on the Hub"
-    searched = "folder of a finished run or of a supernet, or the name of a supernet's repository on the Hub"
-
-    added = command("info", run_info, "Say what a folder is, what it has, and what loads it.", anything)
-    _add_revision(added)
-
-    added = command("export", run_export, "Write the net that was found, or another, in one of its forms.", anything)
-    added.add_argument(
-        "--form",
-        choices=("auto", "stock", "padded", "compact", "onnx"),
-        default="auto",
-        help="stock: a plain transformers class; compact: layers of their own sizes, remote code; padded: a plain class "
-        "filled up with zeros; onnx: needs the extra onnx, takes a model's folder too; auto: stock, else compact",
-    )
-    which = added.add_mutually_exclusive_group()
-    which.add_argument("--arch", metavar="FILE", help="architecture.json to cut out; default: the one that was found")
-    which.add_argument("--point", type=int, metavar="N", help="point of the front of a run with --pareto, from 0")
-    added.add_argument("--output", help="folder to write; default: beside the net, with the form in its name")
-    _add_revision(added)
-
-    added = command("resolve", run_resolve, "Write the best net within other budgets, without training.", searched)
-    added.add_argument("--max_params", help=f"most parameters, {AMOUNT}")
-    added.add_argument("--max_params_without_embeddings", help="the same without embedding tables")
-    added.add_argument("--max_flops", help="most FLOPs of one forward pass over a block of text or an image")
-    added.add_argument(
-        "--max_latency_ms", help="most milliseconds of a forward pass, as 12 or 60%% of the largest net"
-    )
-    added.add_argument(
-        "--latency_table",
-        metavar="FILE",
-        help="measured times for max_latency_ms; default: latency_table.json of the run",
-    )
-    added.add_argument(
-        "--allow_other_latency_table", action="store_true", help="take it even if it was measured on another machine"
-    )
-    added.add_argument("--standard_only", action="store_true", help="only nets with equal layers, which are stock")
-    added.add_argument("--form", choices=("auto", "stock", "padded", "compact"), default="auto", help="as in export")
-    added.add_argument("--output", help="folder to write; default: beside the net, with the budgets in its name")
-    _add_revision(added)
-
-    run_only = "folder of a finished run"
-    added = command("card", run_card, "Write the model card of a run's net.", run_only, metavar="run")
-    _add_target(added, "for which to write it")
-    added.add_argument("--license", help="licence of the weights as the Hub names it, e.g. apache-2.0")
-
-    added = command("push", run_push, "Publish a run's net on the Hub, with its card.", run_only, metavar="run")
-    added.add_argument("repository", help="owner/name, or a name in your own account; created if it does not exist")
-    _add_target(added, "to publish")
-    visibility = added.add_mutually_exclusive_group()
-    visibility.add_argument("--private", action="store_const", const=True, help="a new repository is private")
-    visibility.add_argument("--public", dest="private", action="store_const", const=False, help="it is public")
-    added.add_argument("--revision", help="branch, created if it does not exist; default: main")
-    added.add_argument("--commit_message", help="first line of the commit")
-    return parser
-
-
-def _add_revision(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--revision", help="branch, tag or commit of a repository; default: main")
-
-
-def _add_target(parser: argparse.ArgumentParser, purpose: str) -> None:
-    target = parser.add_mutually_exclusive_group()
-    target.add_argument("--folder", help=f"export {purpose}; default: RUN/subnet")
-    target.add_argument("--supernet", action="store_true", help="the supernet instead")
+        try:
+            COMMANDS[arguments.command](arguments)
+        except SafetensorError as error:
+            raise ValueError(
+                f"{arguments.source} holds weights that are damaged or cut off ({error}); copy or write them again"
+            ) from error
 
 
 def run_info(arguments: argparse.Namespace) -> None:
@@ -178,7 +96,7 @@ def run_resolve(arguments: argparse.Namespace) -> None:
 def run_card(arguments: argparse.Namespace) -> None:
     """`tangle-hf card`."""
     folder = Path(arguments.source) / "supernet" if arguments.supernet else arguments.folder
-    print(write_card(arguments.source, folder, license=arguments.license))
+    say(str(write_card(arguments.source, folder, license=arguments.license)))
 
 
 def run_push(arguments: argparse.Namespace) -> None:
@@ -186,7 +104,7 @@ def run_push(arguments: argparse.Namespace) -> None:
     options = {
         name: getattr(arguments, name) for name in ("folder", "supernet", "private", "revision", "commit_message")
     }
-    print(push(arguments.source, arguments.repository, **options))
+    say(push(arguments.source, arguments.repository, **options))
 
 
 def locate(source: str, revision: str | None = None) -> Path:
@@ -210,7 +128,10 @@ def _beside(given: str, source: Path, kind: str, suffix: str) -> Path:
     """Where to write when nothing is said: in a run beside `subnet`, else beside the folder; a repository's: here."""
     if not Path(given).exists():
         return Path(f"{given.split('/')[-1]}-{suffix}")
-    return source / f"subnet-{suffix}" if kind == "run" else source.with_name(f"{source.name}-{suffix}")
+    if kind == "run":
+        return source / f"subnet-{suffix}"
+    named = source.resolve() if source.name in ("", "..") else source  # "." has no name
+    return named.with_name(f"{named.name}-{suffix}")
 
 
 def _report(written, arch) -> None:
@@ -237,8 +158,10 @@ def _report_onnx(written) -> None:
 
 def _print(lines: dict[str, str]) -> None:
     width = max(map(len, lines))
-    print("\n".join(f"{name.ljust(width)}  {text}" for name, text in lines.items()))
+    say(*(f"{name.ljust(width)}  {text}" for name, text in lines.items()))
 
+
+COMMANDS = {"info": run_info, "export": run_export, "resolve": run_resolve, "card": run_card, "push": run_push}
 
 if __name__ == "__main__":
     main()

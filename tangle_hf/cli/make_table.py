@@ -25,15 +25,11 @@ from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
 from ..cost.counts import flops
+from ..data.images.augmentation_settings import AugmentationArguments
 from ..data.images.classes import class_names
 from ..data.images.loading import load_images, resolve_image_size
-from ..data.images.transforms import (
-    AugmentationArguments,
-    evaluation_images,
-    image_processor,
-    training_images,
-    use_soft_targets,
-)
+from ..data.images.soft_targets import use_soft_targets
+from ..data.images.transforms import evaluation_images, image_processor, training_images
 from ..evaluation import accuracy
 from ..models.space_settings import ConvSpaceArguments
 from ..runs.conv_spaces import build_supernet
@@ -177,7 +173,10 @@ def whole_rows(path: Path) -> list[dict]:
         partial = path.with_name(f".{path.name}")
         partial.write_text(whole)
         partial.rename(path)
-    return [json.loads(line) for line in whole.splitlines()]
+    try:
+        return [json.loads(line) for line in whole.splitlines()]
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is damaged ({error}); restore it, or choose another --output_dir") from None
 
 
 if __name__ == "__main__":

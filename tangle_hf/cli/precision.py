@@ -14,11 +14,11 @@ from types import SimpleNamespace
 import torch
 
 from ..analysis.tables import format_table
-from ..data.images.transforms import AugmentationArguments
-from ..errors import readable_errors
-from ..runs.folder import write_json
+from ..data.images.augmentation_settings import AugmentationArguments
+from ..errors import check_extra, readable_errors
+from ..runs.folder import check_is_folder, write_json
 from ..subnets.onnx_exports import export_onnx
-from ..training.tasks import Task, language_task, parse_for_kind, vision_task
+from ..training.tasks import Task, language_task, parse_for_kind
 
 
 @dataclass
@@ -87,11 +87,15 @@ def in_onnxruntime(path: Path) -> Runner:
 
 def main(settings: PrecisionArguments, data, *augmentation: AugmentationArguments) -> None:
     """Exports, scores and prints the table."""
+    out = Path(settings.output_dir)
+    check_is_folder(out)
+    check_extra("onnx", "onnxruntime", "onnxscript", "onnx")
     if augmentation:
+        from ..training.image_tasks import vision_task  # needs the extra vision
+
         task = vision_task(settings.checkpoint, settings.trust_remote_code, ["inherit"], data, *augmentation)
     else:
         task = language_task(settings.checkpoint, settings.trust_remote_code, data)
-    out = Path(settings.output_dir)
     rows = list(score_all(task, out, settings.per_device_batch_size))
     for row in rows:
         row["loss difference"] = row["test loss"] - rows[0]["test loss"]
@@ -105,8 +109,12 @@ def score_all(task: Task, out: Path, batch_size: int):
     export_onnx(model, out / "onnx", task.processor)
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    plain, int8 = out / "onnx" / "model.onnx", out / "int8.onnx"
-    quantize_dynamic(plain, int8, weight_type=QuantType.QInt8)
+    plain, int8, partial = out / "onnx" / "model.onnx", out / "int8.onnx", out / ".int8.onnx"
+    try:
+        quantize_dynamic(plain, partial, weight_type=QuantType.QInt8)
+        partial.replace(int8)
+    finally:
+        partial.unlink(missing_ok=True)
 
     def row(name: str, runner: Runner, size: int) -> dict:
         scores = task.score(runner, "test", batch_size)

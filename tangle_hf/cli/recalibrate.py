@@ -11,8 +11,10 @@ and after are printed.
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
-import yaml
+from transformers import BaseImageProcessor, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
 from ..analysis import format_table
@@ -22,6 +24,7 @@ from ..data.images.splits import split_for_search
 from ..data.images.transforms import evaluation_images
 from ..evaluation import accuracy
 from ..models.loading import load_model, load_processor
+from ..run_files import read_settings
 from ..runs.folder import from_settings
 from ..runs.search_run import readable_errors
 from ..settings import parse
@@ -54,9 +57,7 @@ def main(arguments: RecalibrateArguments) -> None:
     """Replaces the statistics of the checkpoint."""
     run, folder = Path(arguments.run), Path(arguments.checkpoint)
     disable_progress_bar()
-    if not (run / "config.yaml").is_file():
-        raise ValueError(f"{run} has no config.yaml; give the folder of a search")
-    settings = yaml.safe_load((run / "config.yaml").read_text())
+    settings = read_settings(run)
     if "recalibration_batches" not in settings:
         raise ValueError(f"{run} is no search of search_cnn.py; other nets have no batch norms")
     if not (folder / WEIGHTS).is_file():
@@ -64,21 +65,26 @@ def main(arguments: RecalibrateArguments) -> None:
     model = load_model(folder)
     if not batch_norms(model):
         raise ValueError(f"{folder} has no batch norms, and needs no statistics")
+    # First, so that a folder that cannot be written is refused before images are read.
+    with TemporaryDirectory(prefix=".recalibrated-", dir=folder) as partial:
+        rows, count = _replace_statistics(model, settings, arguments.batches, load_processor(folder))
+        model.save_pretrained(partial)
+        (Path(partial) / WEIGHTS).replace(folder / WEIGHTS)
+    print(f"{format_table(rows)}\ntest data; the statistics of up to {count} batches are in {folder}")
+
+
+def _replace_statistics(
+    model: PreTrainedModel, settings: dict[str, Any], batches: int | None, processor: BaseImageProcessor
+) -> tuple[list[dict[str, Any]], int]:
+    """Test scores before and after, and how many batches there were at most."""
     data = from_settings(ImageArguments, settings)
-    splits, processor = load_images(data), load_processor(folder)
+    splits = load_images(data)
     weights, _ = split_for_search(splits["train"], settings["train_portion"], settings["seed"])
     own, tested = (evaluation_images(images, data, processor) for images in (weights, splits["test"]))
-    batch_size, count = settings["per_device_batch_size"], arguments.batches or settings["recalibration_batches"]
+    batch_size, count = settings["per_device_batch_size"], batches or settings["recalibration_batches"]
     rows = [{"statistics": "before", **accuracy(model, tested, batch_size)}]
     recalibrate(model, still_batches(own, batch_size, count, settings["seed"]))
-    rows.append({"statistics": "its own", **accuracy(model, tested, batch_size)})
-    partial = folder / ".recalibrated"
-    model.save_pretrained(partial)
-    (partial / WEIGHTS).replace(folder / WEIGHTS)
-    for file in partial.iterdir():
-        file.unlink()
-    partial.rmdir()
-    print(f"{format_table(rows)}\ntest data; the statistics of up to {count} batches are in {folder}")
+    return [*rows, {"statistics": "its own", **accuracy(model, tested, batch_size)}], count
 
 
 if __name__ == "__main__":

@@ -17,8 +17,9 @@ from accelerate.utils import set_seed
 from filelock import FileLock, Timeout
 from transformers import PreTrainedModel
 
-from ..data.images.transforms import use_soft_targets
+from ..data.images.soft_targets import use_soft_targets
 from ..files import replacing
+from ..run_files import read_results
 from ..runs.folder import write_json
 from ..space import Architecture
 from ..subnets.extraction import extract, new_subnet
@@ -63,7 +64,7 @@ def read_row(folder: Path, row: Row) -> dict | None:
     path = folder / "rows" / f"{row.name}.json"
     if not path.is_file():
         return None
-    stored = json.loads(path.read_text())
+    stored = read_results(path)
     if Architecture(stored["arch"]) != row.arch:
         raise ValueError(
             f"{path} is of {Architecture(stored['arch'])}, the run {row.run} has found {row.arch} by now; use another "

@@ -1,7 +1,6 @@
 """What a comparison reads: finished run folders of one space and one data set, and that data set."""
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
@@ -10,21 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from .. import evaluation
 from ..data import text as text_data
-from ..data.images.loading import load_images
+from ..data.images.augmentation_settings import AugmentationArguments
 from ..data.images.settings import ImageArguments
-from ..data.images.splits import split_for_search
-from ..data.images.transforms import AugmentationArguments, evaluation_images, training_images, use_soft_targets
-from ..models.image_classifiers import checkpoint_processor
+from ..data.images.soft_targets import use_soft_targets
 from ..models.loading import load_supernet
+from ..run_files import read_results, read_settings
 from ..runs.folder import from_settings
 from ..space import Architecture
-from ..subnets.recalibration import batch_norms, recalibrate, still_batches
+from ..subnets.exports import read_architecture
 
 
 # What supernets of a comparison may differ in: it changes neither their subnets nor how those are trained.
@@ -53,7 +50,7 @@ class Run:
     @property
     def name(self) -> str:
         """Its name in rows."""
-        return self.folder.name
+        return self.folder.resolve().name
 
 
 @dataclass(frozen=True)
@@ -119,7 +116,9 @@ def load_data(run: Run) -> Data:
     if run.settings["streaming"]:
         raise ValueError(f"{run.folder} read a stream; a comparison reads its data many times and needs them at hand")
     if supernet_of(run.folder).main_input_name == "pixel_values":
-        return _images(run)
+        from .images import load_images_of  # needs the extra vision
+
+        return load_images_of(run)
     data = from_settings(text_data.DataArguments, run.settings)
     texts = text_data.load_texts(data)
     data.tokenizer, data.vocab_size = str(run.folder / "supernet"), 0  # the one that the search trained or was given
@@ -143,34 +142,6 @@ def data_settings(run: Run) -> dict[str, Any]:
     return {name: value for name, value in run.settings.items() if name in names}
 
 
-def _images(run: Run) -> Data:
-    data, augmentation = (from_settings(kind, run.settings) for kind in (ImageArguments, AugmentationArguments))
-    size = supernet_of(run.folder).config.image_size
-    splits = load_images(data)
-    processor = checkpoint_processor(str(run.folder / "supernet"), data, size)
-    held_out = {name: evaluation_images(splits[name], data, processor) for name in ("validation", "test")}
-
-    def score(model, split: str, batch_size: int, max_batches: int | None = None, **chosen) -> dict[str, float]:
-        return evaluation.accuracy(model, held_out[split], batch_size, max_batches, **chosen)
-
-    def sample(count: int, batch_size: int) -> list[dict[str, Tensor]]:
-        loader = torch.utils.data.DataLoader(held_out["validation"], batch_size)
-        return [{"pixel_values": batch["pixel_values"]} for batch in islice(loader, count)]
-
-    def train_data(seed: int) -> torch.utils.data.Dataset:
-        return training_images(splits["train"], data, augmentation, processor, size, seed)
-
-    def settle(model: PreTrainedModel, batch_size: int, most: int | None = None) -> None:
-        if batch_norms(model):
-            weights, _ = split_for_search(splits["train"], run.settings["train_portion"], run.settings["seed"])
-            count = run.settings["recalibration_batches"]
-            own = evaluation_images(weights, data, processor)
-            batches = still_batches(own, batch_size, min(count, most or count), run.settings["seed"])
-            recalibrate(model, batches)
-
-    return Data("accuracy", "image", processor, train_data, score, sample, settle=settle)
-
-
 def _read_run(text: str) -> Run:
     label, separator, path = ("", "", text) if Path(text).is_dir() else text.partition("=")
     folder = Path(path or text)
@@ -179,18 +150,17 @@ def _read_run(text: str) -> Run:
         raise ValueError(
             f"{folder} is not a finished run: {', '.join(missing)} missing; give a run folder, or method=folder"
         )
-    settings = yaml.safe_load((folder / "config.yaml").read_text())
-    results = json.loads((folder / "results.json").read_text())
+    settings, results = read_settings(folder), read_results(folder / "results.json")
     if not separator:
         form = settings.get("superposition", "inputs")  # convolutional nets have no other
         label = settings["method"] + ("" if form == "inputs" else f" {form}")
     file = folder / "architecture.json"
-    arch = Architecture.from_json(file.read_text()) if file.is_file() else None
+    arch = read_architecture(file) if file.is_file() else None
     return Run(label, folder, settings, results, arch)
 
 
 def _structure(run: Run) -> dict[str, Any]:
-    config = json.loads((run.folder / "supernet" / "config.json").read_text())
+    config = read_results(run.folder / "supernet" / "config.json")
     return {name: value for name, value in config.items() if name not in FREE_IN_CONFIG}
 
 

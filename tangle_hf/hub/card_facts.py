@@ -1,6 +1,5 @@
 """What a run's files say, in the words and rows that a model card shows."""
 
-import json
 import re
 from collections.abc import Mapping
 from datetime import timedelta
@@ -12,6 +11,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from ..analysis import format_cell
 from ..cost.counts import num_params
+from ..run_files import read_results
 from ..search.methods import METHODS
 from ..search.settings import settings_not_read
 from ..space import Architecture, SearchSpace
@@ -153,7 +153,7 @@ def form_of(folder: str | Path, reasons: Mapping[str, str | None]) -> str:
 
 def has_remote_code(folder: str | Path) -> bool:
     """Whether a saved model brings the code that builds it."""
-    return "auto_map" in json.loads((Path(folder) / "config.json").read_text())
+    return "auto_map" in read_results(Path(folder) / "config.json")
 
 
 def _latency_rows(latency: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -1,12 +1,10 @@
 """Model cards of a run: what was found, how to load it, what it cost and what was not measured."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import transformers
-import yaml
 from huggingface_hub import ModelCard
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -14,8 +12,11 @@ from ..analysis import format_cell, plot_architecture, plot_losses, plot_shares,
 from ..cost.counts import parameter_entries
 from ..cost.tables import of_largest, tabulate
 from ..models.loading import supernet_class
+from ..run_files import read_results, read_settings
 from ..space import Architecture
-from .card_facts import has_remote_code, public, search_facts, settings_text, space_facts, subnet_facts
+from ..subnets.exports import read_architecture
+from .card_facts import search_facts, space_facts, subnet_facts
+from .finetuned_cards import finetuned_facts, is_finetuning, trained_net
 from .front_matter import front_matter, hub_name
 
 
@@ -24,14 +25,14 @@ LOCAL_NAME = "path/to/this/folder"
 
 
 def write_card(run_dir: str | Path, folder: str | Path | None = None, *, license: str | None = None) -> Path:
-    """Writes `README.md` and its pictures into an exported net or the supernet of a finished run.
+    """Writes `README.md` and its pictures into an exported net or the supernet of a finished search, or into a trained net.
 
     An earlier card there is replaced.
 
     Args:
-        run_dir: Folder of the run, with `config.yaml`, `metrics.jsonl`, `results.json` and `supernet/`.
+        run_dir: Folder of the search, with `config.yaml`, `metrics.jsonl`, `results.json` and `supernet/`, or of a fine-tuning.
         folder: `run_dir/supernet`, or an export of this run; default: `run_dir/subnet`. Test results are shown where its
-            architecture is the one that the run found.
+            architecture is the one that the run found. Of a fine-tuning: a net in it; default: the only one.
         license: Licence of the weights as the Hub names it, e.g. "apache-2.0"; None states none.
 
     Returns:
@@ -41,16 +42,18 @@ def write_card(run_dir: str | Path, folder: str | Path | None = None, *, license
         ValueError: The run is not finished, or the folder holds no model of it.
     """
     run_dir = Path(run_dir)
-    folder = run_dir / "subnet" if folder is None else Path(folder)
+    folder = card_folder(run_dir) if folder is None else Path(folder)
+    if is_finetuning(run_dir):
+        return _write(folder, "finetuned", {"repo": LOCAL_NAME, **finetuned_facts(run_dir, folder, license)})
+    run_name = run_dir.resolve().name
     is_supernet = folder.resolve() == (run_dir / "supernet").resolve()
     _check(run_dir, folder, ("config.json",) if is_supernet else ("config.json", "architecture.json"))
-    settings = yaml.safe_load((run_dir / "config.yaml").read_text())
-    results = json.loads((run_dir / "results.json").read_text())
+    settings, results = read_settings(run_dir), read_results(run_dir / "results.json")
     family = supernet_class(run_dir / "supernet")
     config = family.config_class.from_pretrained(run_dir / "supernet")
     arch = Architecture(results["found"]) if "found" in results else None
     if not is_supernet:
-        arch = Architecture.from_json((folder / "architecture.json").read_text())
+        arch = read_architecture(folder / "architecture.json")
         config.space.validate(arch)
     facts = {
         **search_facts(settings, results),
@@ -63,17 +66,20 @@ def write_card(run_dir: str | Path, folder: str | Path | None = None, *, license
         "license": license,
     }
     if is_supernet:
-        kind, title = "supernet", f"{run_dir.name}: supernet"
+        kind, title = "supernet", f"{run_name}: supernet"
         largest = of_largest(tabulate(config.space, parameter_entries(config)))
         facts |= {"parameters": format_cell(largest), "ordered": config.space.ordered, "results": results["table"]}
         facts |= {"in_transformers": hasattr(transformers, config.architectures[0])}
         tested = [row for row in results["table"] if row["net"].startswith("largest")]
     else:
-        kind, title = "subnet", f"{run_dir.name}: {'found net' if folder.name == 'subnet' else folder.name}"
+        kind, title = (
+            "subnet",
+            f"{run_name}: {'found net' if folder.resolve().name == 'subnet' else folder.resolve().name}",
+        )
         facts |= subnet_facts(family, config, arch, folder, results)
         tested = [row for row in facts["results"] if row["net"].startswith("found, exported")]
     base = hub_name(settings.get("start_from"))
-    header = front_matter(kind, run_dir.name, settings, results, base, license, tested)
+    header = front_matter(kind, run_name, settings, results, base, license, tested)
     metrics = read_metrics(run_dir / "metrics.jsonl")
     plot_losses(metrics, folder / "losses.png")
     if facts["shares_picture"]:
@@ -83,46 +89,19 @@ def write_card(run_dir: str | Path, folder: str | Path | None = None, *, license
     return _write(folder, kind, {"front_matter": header, "title": title, **facts})
 
 
-def write_finetuned_card(
-    folder: str | Path,
-    settings: Mapping[str, Any],
-    results: Mapping[str, Any],
-    scores: Mapping[str, float],
-    *,
-    license: str | None = None,
-) -> Path:
-    """Writes `README.md` for a net that was trained after its search.
+def card_folder(run_dir: str | Path) -> Path:
+    """The net of a run that has a card where none is named: `subnet/` of a search, the only one of a fine-tuning.
 
-    Args:
-        folder: The model, as `save_pretrained` left it.
-        settings: All settings of the training, "checkpoint" and "dataset" among them.
-        results: "pipeline", "data" and "command" as in a search's `results.json`; "mode", "seed" and "parameters".
-        scores: Test scores, by the names of `card_front_matter.METRICS`.
-        license: As in `write_card`.
-
-    Returns:
-        The card's path.
+    Raises:
+        ValueError: The folder is no run, or there are several nets.
     """
-    folder = Path(folder)
-    row = {"net": folder.name, "parameters": results["parameters"], **scores}
-    base = hub_name(settings["checkpoint"])
-    facts = {
-        "front_matter": front_matter("finetuned", folder.name, settings, results, base, license, [row]),
-        "title": folder.name,
-        "pipeline": results["pipeline"],
-        "parameters": format_cell(results["parameters"]),
-        "mode": results["mode"],
-        "seed": results["seed"],
-        "data": results["data"],
-        "checkpoint": base or public(str(Path(settings["checkpoint"]).resolve())),
-        "repo": LOCAL_NAME,
-        "remote_code": has_remote_code(folder),
-        "results": [row],
-        "command": public(results["command"]),
-        "settings": settings_text(settings),
-        "license": license,
-    }
-    return _write(folder, "finetuned", facts)
+    run_dir = Path(run_dir)
+    if not run_dir.is_dir():
+        raise ValueError(f"there is no folder {run_dir}")
+    if not (run_dir / "config.yaml").is_file():
+        what = "a model" if (run_dir / "config.json").is_file() else "no run: it has no config.yaml"
+        raise ValueError(f"{run_dir} is {what}; give the folder of the run, and this or another net of it as --folder")
+    return trained_net(run_dir) if is_finetuning(run_dir) else run_dir / "subnet"
 
 
 def _write(folder: Path, kind: str, facts: Mapping[str, Any]) -> Path:
@@ -137,7 +116,7 @@ def _write(folder: Path, kind: str, facts: Mapping[str, Any]) -> Path:
 
 
 def _check(run_dir: Path, folder: Path, exported: Sequence[str]) -> None:
-    needed = ("config.yaml", "metrics.jsonl", "results.json", "supernet/config.json")
+    needed = ("metrics.jsonl", "results.json", "supernet/config.json")
     if missing := [name for name in needed if not (run_dir / name).is_file()]:
         raise ValueError(f"{run_dir} is not a finished run: {', '.join(missing)} missing; finish it with --resume")
     if missing := [name for name in exported if not (folder / name).is_file()]:

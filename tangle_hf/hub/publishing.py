@@ -17,7 +17,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import validate_repo_id
 
-from .cards import LOCAL_NAME, write_card
+from .cards import LOCAL_NAME, card_folder, write_card
 
 
 KINDS = ("subnet", "supernet", "finetuned")
@@ -38,14 +38,14 @@ def push(
     revision: str | None = None,
     commit_message: str | None = None,
 ) -> str:
-    """Publishes what a run found, with its card, as one commit.
+    """Publishes what a run found or trained, with its card, as one commit.
 
     The card is the `README.md` of the folder, written first if there is none.
 
     Args:
-        run_dir: Folder of a finished run.
+        run_dir: Folder of a finished run, of a search or of a fine-tuning.
         repo_id: `owner/name`, or a name in the token's own account. It is created if it does not exist.
-        folder: An export of the run; default: `run_dir/subnet`.
+        folder: An export of the run, or a net of a fine-tuning; default: `run_dir/subnet`, or its only net.
         supernet: Publish `run_dir/supernet` instead, with the architecture parameters and the trajectory of the search.
         token: Access token; default: the one of `hf auth login` or `HF_TOKEN`.
         private: Whether a new repository is private; None: as the account's settings say.
@@ -62,14 +62,21 @@ def push(
     run_dir = Path(run_dir)
     if folder is not None and supernet:
         raise ValueError(f"folder={folder} and supernet=True are both given; choose one")
-    folder = Path(folder) if folder is not None else run_dir / ("supernet" if supernet else "subnet")
+    if folder is None:
+        folder = run_dir / "supernet" if supernet else card_folder(run_dir)
+    folder = Path(folder)
     if not (folder / "README.md").is_file():
         write_card(run_dir, folder)
     files = folder_files(folder)
     if supernet:
         files |= {name: run_dir / name for name in SEARCH_FILES if (run_dir / name).is_file()}
     options = {"token": token, "private": private, "revision": revision}
-    return publish(files, repo_id, commit_message=commit_message or f"{folder.name} of {run_dir.name}", **options)
+    return publish(
+        files,
+        repo_id,
+        commit_message=commit_message or f"{folder.resolve().name} of {run_dir.resolve().name}",
+        **options,
+    )
 
 
 def folder_files(folder: Path) -> dict[str, Path]:

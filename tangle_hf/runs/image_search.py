@@ -9,10 +9,11 @@ from accelerate import Accelerator
 from datasets import Dataset, IterableDataset
 from transformers import BaseImageProcessor
 
+from ..data.images.augmentation_settings import AugmentationArguments
 from ..data.images.classes import class_names
 from ..data.images.loading import load_images, resolve_image_size
 from ..data.images.settings import ImageArguments
-from ..data.images.transforms import AugmentationArguments, image_processor
+from ..data.images.transforms import image_processor
 from ..models.image_classifiers import checkpoint_processor
 from ..settings import with_default
 

@@ -4,13 +4,13 @@ import math
 from pathlib import Path
 
 import transformers
-import yaml
 from safetensors import safe_open
 from transformers import PreTrainedConfig
 
 from ..cost.counts import num_params, parameter_entries
 from ..cost.tables import of_largest, tabulate
 from ..models.loading import model_class, read_config, supernet_class
+from ..run_files import read_settings
 from ..space import SearchSpace
 from ..subnets.exports import read_architecture
 from ..subnets.onnx_exports import MODEL as ONNX_MODEL
@@ -56,7 +56,9 @@ def loading_line(folder: str | Path) -> str:
 
 
 def _run(folder: Path) -> dict[str, str]:
-    settings = yaml.safe_load((folder / "config.yaml").read_text())
+    settings = read_settings(folder)
+    if "method" not in settings and "checkpoint" not in settings:
+        return {"kind": "a comparison of nets" if (folder / "rows").is_dir() else "a table of trained nets"}
     if "method" not in settings:
         models = [path.parent.name for path in sorted(folder.glob("*/config.json"))]
         return {

@@ -1,12 +1,10 @@
 """Another budget for a finished search: its trained distribution is discretised again, nothing is trained."""
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
-import yaml
 from safetensors import safe_open
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -22,6 +20,7 @@ from ..cost.timing import build_nets, conditions, measure
 from ..files import check_replaceable
 from ..models.example_inputs import example_inputs
 from ..models.loading import load_processor, load_supernet
+from ..run_files import read_results, read_settings
 from ..samplers import SAMPLERS, sampler
 from ..search.choice import BAND
 from ..search.gradient.arch_front import arch_front
@@ -192,7 +191,7 @@ def front_point(run_dir: str | Path, number: int) -> Architecture:
     path = run_dir / "pareto.json"
     if not path.exists():
         raise ValueError(f"the run in {run_dir} has no front: {path.name} is missing; search with --pareto")
-    points = json.loads(path.read_text())["points"]
+    points = read_results(path)["points"]
     if not 0 <= number < len(points):
         raise ValueError(f"the front in {run_dir} has no point {number}; choose from 0 to {len(points) - 1}")
     return Architecture(points[number]["arch"])
@@ -238,7 +237,7 @@ def _settings(run_dir: Path) -> dict:
     with safe_open(run_dir / ARCH_PARAMETERS, "pt") as file:
         settings = file.metadata() or {}
     if (run_dir / "config.yaml").is_file():
-        settings |= yaml.safe_load((run_dir / "config.yaml").read_text())
+        settings |= read_settings(run_dir)
     if "method" not in settings:
         raise ValueError(f"{run_dir / ARCH_PARAMETERS} does not say which method trained it; resolve the run itself")
     if settings["method"] not in SAMPLERS:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from ..errors import check_extra
 from ..files import replacing
 from ..models.example_inputs import example_inputs
 from ..space import Architecture
@@ -71,7 +72,7 @@ def export_onnx(
         ValueError: The weights are not float32, onnxruntime's logits differ by more than 1e-3 of their scale, or the
             folder holds something else than an earlier ONNX export.
     """
-    _check_installed()
+    check_extra("onnx", "onnxruntime", "onnxscript")
     if model.dtype != torch.float32:
         raise ValueError(f"the model is {model.dtype}; load it with dtype=torch.float32 for ONNX")
     folder = Path(folder)
@@ -93,16 +94,6 @@ def export_onnx(
     finally:
         model.train(training)
     return OnnxExport(folder, shapes, difference, scale)
-
-
-def _check_installed() -> None:
-    try:
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            f"ONNX needs the package {error.name}; install it with pip install 'tangle_hf[onnx]'"
-        ) from None
 
 
 def _write(graph: Logits, path: Path) -> None:

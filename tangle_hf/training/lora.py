@@ -6,6 +6,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from ..errors import check_extra
 from ..hub.card_facts import public
 
 
@@ -18,10 +19,9 @@ def with_adapters(model: PreTrainedModel, rank: int):
         ImportError: The extra `peft` is not installed.
         ValueError: The model has no linear layers, as one of cells.
     """
-    try:
-        from peft import LoraConfig, get_peft_model
-    except ImportError:
-        raise ImportError("--lora_rank needs the package peft; install it with pip install -e '.[peft]'") from None
+    check_extra("peft", "peft")
+    from peft import LoraConfig, get_peft_model
+
     # Which classes the layers have: GPT-2's keep their weights as (inputs, outputs).
     transposed = any(isinstance(module, Conv1D) for module in model.modules())
     linear = [name for name, module in model.named_modules() if isinstance(module, (nn.Linear, Conv1D))]

@@ -11,8 +11,9 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from tangle_hf import Architecture, PerLayer, SearchSpace
 from tangle_hf.analysis import plot_architecture
+from tangle_hf.cli.main import main
 from tangle_hf.hub.card_facts import layer_rows, public
-from tangle_hf.hub.cards import LOCAL_NAME, write_card
+from tangle_hf.hub.cards import LOCAL_NAME, card_folder, write_card
 from tangle_hf.hub.front_matter import hub_name
 from tangle_hf.models.example_inputs import example_inputs
 from tangle_hf.models.loading import load_supernet
@@ -150,6 +151,72 @@ def test_stages_and_named_choices_have_tables_and_pictures(tmp_path):
 def test_folders_of_this_machine_are_left_out():
     text = "--output_dir /home/me/runs/x --train_file='/data/a.txt' ~/b/c.txt url: https://x.org/a/b org/name runs/y"
     assert public(text) == "--output_dir x --train_file='a.txt' c.txt url: https://x.org/a/b org/name runs/y"
+
+
+@pytest.fixture
+def tuned(tmp_path):
+    """A run of fine-tuning with one net, as `recipes/finetune.py` leaves it."""
+    run = tmp_path / "tuned"
+    (run / "rows").mkdir(parents=True)
+    settings = {
+        "checkpoint": str(tmp_path / "subnet"),
+        "mode": ["inherit", "finetune"],
+        "seeds": [0],
+        "dataset": "me/texts",
+    }
+    (run / "config.yaml").write_text(yaml.safe_dump(settings))
+    facts = {"pipeline": "text-generation", "data": "a few words", "command": "accelerate launch recipes/finetune.py"}
+    (run / "results.json").write_text(json.dumps(facts))
+    for name in ("inherit", "finetune-0"):
+        row = {"mode": name.split("-")[0], "seed": 0, "parameters": 1234, "test": {"loss": 2.0, "perplexity": 7.5}}
+        (run / "rows" / f"{name}.json").write_text(json.dumps(row))
+    (run / "finetune-0").mkdir()
+    (run / "finetune-0" / "config.json").write_text("{}")
+    return run
+
+
+def test_a_fine_tuned_net_has_a_card(tuned, capsys, monkeypatch):
+    monkeypatch.chdir(tuned)
+    main(["card", ".", "--license", "mit"])
+    assert capsys.readouterr().out == "finetune-0/README.md\n"
+    card = ModelCard.load(tuned / "finetune-0" / "README.md")
+    assert {"tangle_hf", "finetuned"} <= {*card.data.tags} and card.data.license == "mit"
+    assert card.data.datasets == ["me/texts"] and card.data.eval_results[0].metric_value == 2.0
+    assert "1,234 parameters, fine-tuned from\nsubnet on a few words" in card.text
+    assert card_folder(tuned) == tuned / "finetune-0"
+    shutil.copytree("finetune-0", "retrain-0")
+    shutil.copy("rows/finetune-0.json", "rows/retrain-0.json")
+    with pytest.raises(ValueError, match="has 2 nets; choose one with --folder: .*finetune-0, .*retrain-0"):
+        write_card(tuned)
+    assert write_card(tuned, "retrain-0").parent.name == "retrain-0"
+
+
+def test_what_has_no_card_is_told_what_it_is(tuned, tmp_path):
+    with pytest.raises(ValueError, match="is a model; give the folder of the run, and this or another net of it as"):
+        write_card(tuned / "finetune-0")
+    with pytest.raises(ValueError, match="is no net that the fine-tuning"):
+        write_card(tuned, tuned / "supernet")
+    with pytest.raises(ValueError, match="there is no folder"):
+        write_card(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="is no run: it has no config.yaml"):
+        write_card(tmp_path)
+    (tuned / "rows" / "finetune-0.json").unlink()
+    with pytest.raises(ValueError, match="no net that fine-tuning has finished"):
+        write_card(tuned)
+    (tmp_path / "config.yaml").write_text("max_steps: 3\n")
+    with pytest.raises(ValueError, match="is neither a search nor a fine-tuning"):
+        write_card(tmp_path)
+
+
+def test_a_fine_tuning_of_before_is_told_how_to_get_a_card(tuned):
+    (tuned / "results.json").write_text("{}")
+    with pytest.raises(ValueError, match="run the same command with --resume"):
+        write_card(tuned)
+
+
+def test_a_run_is_called_by_its_name_in_its_own_folder(gpt2_run, monkeypatch):
+    monkeypatch.chdir(gpt2_run)
+    assert "# gpt2: found net" in write_card(".").read_text()
 
 
 def test_unfinished_runs_and_foreign_folders_are_refused(gpt2_run, tmp_path):

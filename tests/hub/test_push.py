@@ -280,4 +280,8 @@ def test_a_fine_tuned_net_is_published_with_its_card(hub, gpt2_run, text_files, 
     results = json.loads((tmp_path / "tuned" / "results.json").read_text())
     measured = {e.metric_type: e.metric_value for e in card.data.eval_results}
     assert measured == pytest.approx({k: results["rows"][0]["test"][k] for k in ("loss", "perplexity")}, rel=1e-5)
+    (tmp_path / "tuned" / "finetune-0" / "README.md").unlink()
+    push(tmp_path / "tuned", "me/again")  # afterwards, as of a search
+    again = ModelCard(readme(hub, "me/again")).text.replace("me/again", "me/tuned")
+    assert again.replace("- No licence was stated by whoever made it.\n", "") == card.text
     assert ("trust_remote_code" in card.text) == ("auto_map" in (gpt2_run / "subnet" / "config.json").read_text())

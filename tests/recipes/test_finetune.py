@@ -34,15 +34,17 @@ from tangle_hf import (
     evaluation,
 )
 from tangle_hf.data import text as text_data
+from tangle_hf.data.images.augmentation_settings import AugmentationArguments
 from tangle_hf.data.images.loading import load_images
 from tangle_hf.data.images.settings import ImageArguments
-from tangle_hf.data.images.transforms import AugmentationArguments, evaluation_images, image_processor
+from tangle_hf.data.images.transforms import evaluation_images, image_processor
 from tangle_hf.models.image_classifiers import checkpoint_processor, names_of, set_image_size
 from tangle_hf.settings import parse
 from tangle_hf.space import Architecture
 from tangle_hf.subnets.exports import export
+from tangle_hf.training.image_tasks import vision_task
 from tangle_hf.training.lora import with_adapters
-from tangle_hf.training.tasks import language_task, vision_task
+from tangle_hf.training.tasks import language_task
 from tangle_hf.training.trainer import last_checkpoint, training_arguments
 
 

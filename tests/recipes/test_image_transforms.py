@@ -13,16 +13,15 @@ from PIL import Image as PILImage
 from transformers import AutoImageProcessor, ViTConfig, ViTForImageClassification, pipeline
 from transformers.utils import logging
 
+from tangle_hf.data.images.augmentation_settings import AugmentationArguments
 from tangle_hf.data.images.settings import ImageArguments
+from tangle_hf.data.images.soft_targets import soft_cross_entropy, use_soft_targets
 from tangle_hf.data.images.transforms import (
-    AugmentationArguments,
     augmentation,
     evaluation_images,
     image_processor,
     own_randomness,
-    soft_cross_entropy,
     training_images,
-    use_soft_targets,
 )
 from tangle_hf.evaluation import accuracy
 from tangle_hf.search.batches import Batches

@@ -15,7 +15,8 @@ from tangle_hf import ElasticCellsForImageClassification, num_params
 from tangle_hf.cli import build_cells, make_table, prune_cells
 from tangle_hf.cli.main import main
 from tangle_hf.compare.settings import CompareArguments
-from tangle_hf.data.images.transforms import AugmentationArguments, cut_out
+from tangle_hf.data.images.augmentation_settings import AugmentationArguments
+from tangle_hf.data.images.transforms import cut_out
 from tangle_hf.hub.settings import HubArguments
 from tangle_hf.models.cells.subnets_cells import architecture_of
 from tangle_hf.models.loading import load_supernet

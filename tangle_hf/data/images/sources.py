@@ -10,6 +10,7 @@ from datasets.exceptions import DatasetGenerationError
 from datasets.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 from PIL import Image as PILImage
 
+from ...errors import check_extra
 from .settings import CUT, ImageArguments
 
 
@@ -89,6 +90,7 @@ def _read_dataset(arguments: ImageArguments) -> dict[str, Dataset | IterableData
 
 
 def _digits() -> dict[str, Dataset]:
+    check_extra("vision", "sklearn")
     from sklearn.datasets import load_digits
 
     digits = load_digits()

@@ -1,4 +1,4 @@
-"""Images as tensors: augmentation for training, the image processor for everything else, soft labels and their loss.
+"""Images as tensors: augmentation for training, the image processor for everything else, soft labels.
 
 All randomness of an example is a function of (seed, epoch, example), or of (seed, position, example) in a stream. So a
 resumed run sees the same tensors, on any number of processes and worker processes.
@@ -7,76 +7,22 @@ resumed run sees the same tensors, on any number of processes and worker process
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import torch
 from datasets import Dataset, IterableDataset
 from PIL.Image import Image
 from torch import Tensor
 from torchvision.transforms import v2
-from transformers import PreTrainedModel, ViTImageProcessor
+from transformers import ViTImageProcessor
 from transformers.image_utils import PILImageResampling
 
+from . import extra as vision_extra
+from .augmentation_settings import AugmentationArguments
 from .files import open_image, to_channels
 from .settings import ImageArguments
 
 
 BICUBIC, BILINEAR = v2.InterpolationMode.BICUBIC, v2.InterpolationMode.BILINEAR
-
-
-@dataclass
-class AugmentationArguments:
-    """Augmentation of the training images. The defaults are mild; the help gives the values of DeiT, which the paper uses.
-
-    Raises:
-        ValueError: A value is out of its range.
-    """
-
-    _argument_group_name = "augmentation"
-
-    crop_min_scale: float = field(
-        default=0.6, metadata={"help": "smallest share of the area in a random crop; 1 for no crop, DeiT 0.08"}
-    )
-    crop_padding: int = field(
-        default=0,
-        metadata={"help": "zeros around the image, in pixels, of which a random crop of its size is taken; CIFAR 4 (with "
-                          "crop_min_scale 1)"},
-    )  # fmt: skip
-    flip: float | None = field(
-        default=None,
-        metadata={"help": "probability of a horizontal flip; default: 0.5, and 0 for the embedded digits, which it would "
-                          "turn into something else; use 0 for your own digits and letters, too"},
-    )  # fmt: skip
-    randaugment_magnitude: int = field(
-        default=0,
-        metadata={"help": "strength of RandAugment's two operations, 0 (off) to 30; DeiT's 9 of 10 is 27 of 30"},
-    )
-    random_erasing: float = field(
-        default=0.0, metadata={"help": "probability that a rectangle is replaced by noise; DeiT 0.25"}
-    )
-    cutout: int = field(
-        default=0,
-        metadata={"help": "side of a square somewhere in the image that is set to the mean, in pixels; DARTS 16"},
-    )
-    mixup: float = field(default=0.0, metadata={"help": "alpha of mixup, 0 for none; DeiT 0.8"})
-    cutmix: float = field(default=0.0, metadata={"help": "alpha of cutmix, 0 for none; DeiT 1.0. With both: either"})
-    label_smoothing: float = field(
-        default=0.0, metadata={"help": "share of the label that is spread over all classes, in [0, 1); DeiT 0.1"}
-    )
-
-    def __post_init__(self):
-        if not 0 < self.crop_min_scale <= 1:
-            raise ValueError(f"crop_min_scale={self.crop_min_scale} must be above 0 and at most 1")
-        for name in ("flip", "random_erasing"):
-            if getattr(self, name) is not None and not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}={getattr(self, name)} is a probability and must be from 0 to 1")
-        if not 0 <= self.randaugment_magnitude <= 30:
-            raise ValueError(f"randaugment_magnitude={self.randaugment_magnitude} must be from 0 to 30")
-        for name in ("mixup", "cutmix", "crop_padding", "cutout"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}={getattr(self, name)} must not be negative; 0 switches it off")
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"label_smoothing={self.label_smoothing} must be at least 0 and below 1")
 
 
 def image_processor(arguments: ImageArguments, image_size: int) -> ViTImageProcessor:
@@ -263,28 +209,6 @@ def evaluation_images(
         with_indices=True,
         remove_columns=["image", "label"],
     )
-
-
-def soft_cross_entropy(labels: Tensor, logits: Tensor, config=None, **unused) -> Tensor:
-    """Cross-entropy -sum_c labels_c log softmax(logits)_c, mean over examples; the signature is that of transformers.
-
-    Args:
-        labels: Distributions (examples, classes), or class numbers (examples,).
-        logits: (examples, classes).
-        config: Not used, nor is anything else that a forward pass hands on.
-    """
-    return torch.nn.functional.cross_entropy(logits.float(), labels.to(logits.device))
-
-
-def use_soft_targets(model: PreTrainedModel) -> None:
-    """Makes the model's own loss take distributions as labels, in place; class numbers still work.
-
-    Without it transformers takes float labels for those of a multi-label problem: it would train with a binary loss and
-    write that problem type into the checkpoint, whose pipeline would then use a sigmoid.
-    """
-    model.config.problem_type = "single_label_classification"
-    model.loss_function = soft_cross_entropy
-    model.accepts_loss_kwargs = False  # a mean over examples: Trainer has to divide it by the accumulated batches
 
 
 @contextmanager

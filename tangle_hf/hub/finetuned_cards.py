@@ -1,0 +1,94 @@
+"""Model cards of nets that were trained after their search, from what `recipes/finetune.py` has left."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..analysis import format_cell
+from ..run_files import read_results, read_settings
+from .card_facts import has_remote_code, public, settings_text
+from .front_matter import front_matter, hub_name
+
+
+# Key of a score in a row -> column of the card (`card_front_matter.METRICS`), and how many of it one is.
+COLUMNS = {"loss": ("test loss", 1), "perplexity": ("perplexity", 1), "accuracy": ("accuracy in %", 100)}
+
+
+def is_finetuning(run_dir: str | Path) -> bool:
+    """Whether a folder is a run of fine-tuning and not of a search.
+
+    Raises:
+        ValueError: As `read_settings`, or it is neither: a comparison, a table.
+    """
+    settings = read_settings(run_dir)
+    if "method" not in settings and not {"checkpoint", "mode"} <= settings.keys():
+        raise ValueError(f"{run_dir} is neither a search nor a fine-tuning, whose nets have cards; give one of these")
+    return "method" not in settings
+
+
+def trained_net(run_dir: str | Path) -> Path:
+    """The folder of the only net that a run of fine-tuning has trained.
+
+    Raises:
+        ValueError: There is none, or there are several.
+    """
+    run_dir = Path(run_dir)
+    found = [folder for folder in sorted(run_dir.glob("*")) if _row_file(run_dir, folder).is_file()]
+    found = [folder for folder in found if (folder / "config.json").is_file()]
+    if not found:
+        raise ValueError(
+            f"{run_dir} has no net that fine-tuning has finished; finish it with --resume, in another mode than inherit"
+        )
+    if len(found) > 1:
+        folders = ", ".join(str(folder) for folder in found)
+        raise ValueError(f"{run_dir} has {len(found)} nets; choose one with --folder: {folders}")
+    return found[0]
+
+
+def finetuned_facts(run_dir: Path, folder: Path, license: str | None) -> dict[str, Any]:
+    """What the template `finetuned.md.jinja` shows of a net.
+
+    Args:
+        run_dir: The run.
+        folder: The net, in it.
+        license: As in `card.write_card`.
+
+    Raises:
+        ValueError: The folder is no finished net of the run, or the run is older than its cards.
+    """
+    if not (folder / "config.json").is_file() or not _row_file(run_dir, folder).is_file():
+        raise ValueError(f"{folder} is no net that the fine-tuning in {run_dir} has finished; finish it with --resume")
+    settings, results = read_settings(run_dir), read_results(run_dir / "results.json")
+    if "pipeline" not in results:
+        raise ValueError(
+            f"{run_dir}/results.json is older than cards of fine-tuned nets; run the same command with --resume, which "
+            "trains nothing again"
+        )
+    return _facts(folder, settings, results, read_results(_row_file(run_dir, folder)), license)
+
+
+def _facts(
+    folder: Path, settings: Mapping[str, Any], results: Mapping[str, Any], row: Mapping[str, Any], license: str | None
+) -> dict[str, Any]:
+    scores = {COLUMNS[key][0]: COLUMNS[key][1] * value for key, value in row["test"].items()}
+    tested = {"net": folder.name, "parameters": row["parameters"], **scores}
+    base = hub_name(settings["checkpoint"])
+    return {
+        "front_matter": front_matter("finetuned", folder.name, settings, results, base, license, [tested]),
+        "title": folder.name,
+        "pipeline": results["pipeline"],
+        "parameters": format_cell(row["parameters"]),
+        "mode": row["mode"],
+        "seed": row["seed"],
+        "data": results["data"],
+        "checkpoint": base or public(str(Path(settings["checkpoint"]).resolve())),
+        "remote_code": has_remote_code(folder),
+        "results": [tested],
+        "command": public(results["command"]),
+        "settings": settings_text(settings),
+        "license": license,
+    }
+
+
+def _row_file(run_dir: Path, folder: Path) -> Path:
+    return run_dir / "rows" / f"{folder.resolve().name}.json"

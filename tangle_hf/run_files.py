@@ -1,0 +1,38 @@
+"""What a run has left in its folder, read with errors that name the file."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+def read_settings(run_dir: str | Path) -> dict[str, Any]:
+    """The settings of a run, from its `config.yaml`.
+
+    Raises:
+        ValueError: It has none, or not one that a run has written.
+    """
+    path = Path(run_dir) / "config.yaml"
+    return _read(path, yaml.safe_load, yaml.YAMLError)
+
+
+def read_results(path: str | Path) -> dict[str, Any]:
+    """What a run has left as JSON, `results.json` and the like.
+
+    Raises:
+        ValueError: There is no such file, or not one that a run has written.
+    """
+    return _read(Path(path), json.loads, json.JSONDecodeError)
+
+
+def _read(path: Path, parse, damaged: type[Exception]) -> dict[str, Any]:
+    if not path.is_file():
+        raise ValueError(f"{path.parent} has no {path.name}; give the folder of a run")
+    try:
+        found = parse(path.read_text(encoding="utf-8"))
+    except (damaged, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is damaged ({' '.join(str(error).split())}); restore it") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is empty or cut off, and has no settings or results of a run; restore it")
+    return found

@@ -1,0 +1,136 @@
+"""The door of `tangle-hf`: its options, and nothing that is slow to import before they are understood.
+
+It stands beside the package, since importing that loads torch and transformers, which takes seconds.
+"""
+
+import argparse
+import os
+import runpy
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+
+BUDGETS = ("max_params", "max_params_without_embeddings", "max_flops", "max_latency_ms")
+AMOUNT = "as 5M, 1.5G, 300000, or 50%% of the largest net"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs one command; exits with 1 and one line on stderr on an error of the user, with 2 on wrong usage."""
+    try:
+        arguments = make_parser().parse_args(argv)
+        from tangle_hf.cli.main import run
+
+        run(arguments)
+    finally:
+        say()  # of --help and --version, too
+
+
+def say(*lines: str) -> None:
+    """Prints lines; where the reader of a pipe has gone, as of `| head`, it had enough, which is no error."""
+    try:
+        for line in lines:
+            print(line)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The commands and their options."""
+    parser = argparse.ArgumentParser(
+        prog="tangle-hf",
+        description="Folders of tangle_hf: look at them, cut models out of them, publish them.",
+        epilog="Exit code: 0 done, 1 an error, told in one line, 2 wrong usage. `tangle-hf COMMAND --help` says more.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action=Version)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(name: str, summary: str, source: str, **metavar: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+        added.add_argument("source", help=source, **metavar)
+        added.set_defaults(command=name)
+        return added
+
+    anything = "folder of a run, a supernet or a model, or the name of a repository on the Hub"
+    searched = "folder of a finished run or of a supernet, or the name of a supernet's repository on the Hub"
+
+    added = command("info", "Say what a folder is, what it has, and what loads it.", anything)
+    _add_revision(added)
+
+    added = command("export", "Write the net that was found, or another, in one of its forms.", anything)
+    added.add_argument(
+        "--form",
+        choices=("auto", "stock", "padded", "compact", "onnx"),
+        default="auto",
+        help="stock: a plain transformers class; compact: layers of their own sizes, remote code; padded: a plain class "
+        "filled up with zeros; onnx: needs the extra onnx, takes a model's folder too; auto: stock, else compact",
+    )
+    which = added.add_mutually_exclusive_group()
+    which.add_argument("--arch", metavar="FILE", help="architecture.json to cut out; default: the one that was found")
+    which.add_argument("--point", type=int, metavar="N", help="point of the front of a run with --pareto, from 0")
+    added.add_argument("--output", help="folder to write; default: beside the net, with the form in its name")
+    _add_revision(added)
+
+    added = command("resolve", "Write the best net within other budgets, without training.", searched)
+    added.add_argument("--max_params", help=f"most parameters, {AMOUNT}")
+    added.add_argument("--max_params_without_embeddings", help="the same without embedding tables")
+    added.add_argument("--max_flops", help="most FLOPs of one forward pass over a block of text or an image")
+    added.add_argument(
+        "--max_latency_ms", help="most milliseconds of a forward pass, as 12 or 60%% of the largest net"
+    )
+    added.add_argument(
+        "--latency_table",
+        metavar="FILE",
+        help="measured times for max_latency_ms; default: latency_table.json of the run",
+    )
+    added.add_argument(
+        "--allow_other_latency_table", action="store_true", help="take it even if it was measured on another machine"
+    )
+    added.add_argument("--standard_only", action="store_true", help="only nets with equal layers, which are stock")
+    added.add_argument("--form", choices=("auto", "stock", "padded", "compact"), default="auto", help="as in export")
+    added.add_argument("--output", help="folder to write; default: beside the net, with the budgets in its name")
+    _add_revision(added)
+
+    run_only = "folder of a finished run"
+    added = command("card", "Write the model card of a run's net, found or fine-tuned.", run_only, metavar="run")
+    _add_target(added, "for which to write it")
+    added.add_argument("--license", help="licence of the weights as the Hub names it, e.g. apache-2.0")
+
+    added = command("push", "Publish a run's net on the Hub, with its card.", run_only, metavar="run")
+    added.add_argument("repository", help="owner/name, or a name in your own account; created if it does not exist")
+    _add_target(added, "to publish")
+    visibility = added.add_mutually_exclusive_group()
+    visibility.add_argument("--private", action="store_const", const=True, help="a new repository is private")
+    visibility.add_argument("--public", dest="private", action="store_const", const=False, help="it is public")
+    added.add_argument("--revision", help="branch, created if it does not exist; default: main")
+    added.add_argument("--commit_message", help="first line of the commit")
+    return parser
+
+
+def _add_revision(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--revision", help="branch, tag or commit of a repository; default: main")
+
+
+def _add_target(parser: argparse.ArgumentParser, purpose: str) -> None:
+    target = parser.add_mutually_exclusive_group()
+    target.add_argument("--folder", help=f"net {purpose}; default: RUN/subnet, or the only net of a fine-tuning")
+    target.add_argument("--supernet", action="store_true", help="the supernet instead")
+
+
+class Version(argparse.Action):
+    """Prints the version, which is read from its file."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str):
+        super().__init__(option_strings, dest, nargs=0, help="print the version and exit")
+
+    def __call__(self, parser: argparse.ArgumentParser, *unused) -> None:
+        (package,) = find_spec("tangle_hf").submodule_search_locations
+        print(runpy.run_path(str(Path(package) / "version.py"))["__version__"])
+        parser.exit()
+
+
+if __name__ == "__main__":
+    main()
