@@ -13,12 +13,32 @@ from pathlib import Path
 
 
 BUDGETS = ("max_params", "max_params_without_embeddings", "max_flops", "max_latency_ms")
+# Commands that pass all their options on to a script, and what they do.
+RECIPES = {
+    "search": ("{gpt2,vit,cnn}", "Search an architecture and export what is found."),
+    "finetune": ("{language,vision}", "Inherit, fine-tune or retrain what was found."),
+    "compare": ("", "Train what searches found beside baselines of equal cost, and test the differences."),
+}
+TOOLS = {
+    "compare_fronts": "Set a search for a front beside searches for single budgets.",
+    "recalibrate": "Give a net that was cut out batch-norm statistics of its own.",
+    "precision": "Measure what bfloat16, ONNX and int8 weights cost a checkpoint.",
+    "make_table": "Train architectures of a small space, one after another, as a table.",
+    "prune_cells": "Keep the strongest operations of a search of cells, and widen its edges.",
+    "build_cells": "Build the network that found cells are trained as.",
+}
 AMOUNT = "as 5M, 1.5G, 300000, or 50%% of the largest net"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs one command; exits with 1 and one line on stderr on an error of the user, with 2 on wrong usage."""
+    argv = sys.argv[1:] if argv is None else list(argv)
     try:
+        helps = argv[1:] in (["-h"], ["--help"])
+        if argv and (argv[0] in TOOLS or argv[0] in RECIPES and not (helps and RECIPES[argv[0]][0])):
+            from tangle_hf.cli.main import run_script
+
+            return run_script(argv[0], argv[1:])
         arguments = make_parser().parse_args(argv)
         from tangle_hf.cli.main import run
 
@@ -93,6 +113,22 @@ def make_parser() -> argparse.ArgumentParser:
     added.add_argument("--form", choices=("auto", "stock", "padded", "compact"), default="auto", help="as in export")
     added.add_argument("--output", help="folder to write; default: beside the net, with the budgets in its name")
     _add_revision(added)
+
+    for name, (kinds, summary) in RECIPES.items():
+        usage = f"tangle-hf {name} {kinds} [options of the recipe]".replace("  ", " ")
+        if kinds:
+            summary += " What stands before the word is for accelerate launch, e.g. --num_processes 2."
+        more = f"tangle-hf {name} {kinds.strip('{}').split(',')[0]} --help".replace("  ", " ")
+        commands.add_parser(name, help=summary.split(". ")[0], description=summary, usage=usage,
+                            epilog=f"All options: {more}").set_defaults(command=None)  # fmt: skip
+    for name, summary in TOOLS.items():
+        commands.add_parser(name, help=summary, description=summary, add_help=False).set_defaults(command=None)
+
+    added = commands.add_parser("fork", help="Write a copy of a recipe, to change.", allow_abbrev=False,
+                                description="Write a copy of a recipe, to change. It runs as it is.")  # fmt: skip
+    added.add_argument("recipe", help="search_gpt, search_vit, search_cnn, finetune or compare")
+    added.add_argument("file", help="the copy; must not exist")
+    added.set_defaults(command="fork")
 
     run_only = "folder of a finished run"
     added = command("card", "Write the model card of a run's net, found or fine-tuned.", run_only, metavar="run")

@@ -29,8 +29,8 @@ from tangle_hf.compare.report import report
 from tangle_hf.compare.rows import Row, claim, read_row, work
 from tangle_hf.compare.runs import Run, data_settings, load_data, read_runs, supernet_of
 from tangle_hf.compare.settings import CompareArguments
+from tangle_hf.errors import readable_errors
 from tangle_hf.runs.folder import check_is_folder, check_run_folder, defaults_of, write_config
-from tangle_hf.runs.search_run import readable_errors
 from tangle_hf.settings import parse
 from tangle_hf.space import Architecture
 from tangle_hf.subnets.exports import read_architecture

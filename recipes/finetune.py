@@ -213,5 +213,5 @@ def arguments(argv: list[str]) -> tuple:
 
 
 if __name__ == "__main__":
-    with readable_errors(Path(__file__).parent):
+    with readable_errors():
         main(*arguments(sys.argv[1:]))

@@ -23,6 +23,7 @@ from tangle_hf.data.images.soft_targets import use_soft_targets
 from tangle_hf.data.images.splits import split_for_search
 from tangle_hf.data.images.transforms import evaluation_images, training_images
 from tangle_hf.data.trained_tables import look_up
+from tangle_hf.errors import readable_errors
 from tangle_hf.evaluation import accuracy
 from tangle_hf.hub.settings import SearchHubArguments
 from tangle_hf.models.image_classifiers import set_classes
@@ -38,7 +39,7 @@ from tangle_hf.runs.image_search import (
     made_up_image,
     processor_for,
 )
-from tangle_hf.runs.search_run import readable_errors, run, start
+from tangle_hf.runs.search_run import run, start
 from tangle_hf.runs.task import SearchTask
 from tangle_hf.search import SearchArguments
 from tangle_hf.settings import parse, with_default

@@ -49,17 +49,15 @@ def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackT
 
 
 @contextmanager
-def readable_errors(*folders: str | Path) -> Iterator[None]:
-    """Ends the script with one line and exit code 1 where a file of this project raises an error meant for the user.
+def readable_errors() -> Iterator[None]:
+    """Ends the script with one line and exit code 1 where this library or the script itself raises an error meant for the user.
 
     One from elsewhere is an error that nobody has thought of, and keeps its traceback. One of a worker process of torch's
     data loaders counts as raised where the worker raised it. A file or folder that cannot be read or written is the user's,
     whoever met it.
-
-    Args:
-        *folders: Whose errors are meant for the user, besides those of the library.
     """
-    own = (Path(__file__).resolve().parent, *(Path(folder).resolve() for folder in folders))
+    script = getattr(sys.modules["__main__"], "__file__", None) or __file__
+    own = (Path(__file__).resolve().parent, Path(script).resolve())
     try:
         yield
     except MEANT_FOR_USERS as error:

@@ -64,9 +64,7 @@ def test_commands_are_accepted(words, read_only, monkeypatch):
 
 def test_every_recipe_and_command_of_the_tutorial_is_seen():
     first = [words[0] for words in commands(TUTORIAL)]
-    assert {"recipes/search_gpt.py", "recipes/search_vit.py", "recipes/finetune.py", "recipes/precision.py"} <= {
-        *first
-    }
+    assert {"recipes/search_gpt.py", "recipes/search_vit.py", "recipes/finetune.py", "tangle-hf precision"} <= {*first}
     assert len(first) == len(
         re.findall(r"^(?:accelerate launch|python recipes|tangle-hf)", shell(TUTORIAL), flags=re.M)
     )

@@ -1,7 +1,7 @@
 """Write the network that a genotype is trained as, with new weights: a checkpoint for `finetune.py vision --mode retrain`.
 
-    python recipes/build_cells.py --architecture runs/darts/architecture.json --output_dir runs/darts/network
-    python recipes/build_cells.py --cell nas_bench_201 --genotype "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|..."
+    tangle-hf build_cells --architecture runs/darts/architecture.json --output_dir runs/darts/network
+    tangle-hf build_cells --cell nas_bench_201 --genotype "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|..."
     accelerate launch recipes/finetune.py vision --mode retrain --checkpoint runs/darts/network \\
         --config recipes/configs/finetune/darts_cifar10.yaml
 
@@ -13,11 +13,11 @@ from pathlib import Path
 
 from transformers.utils.logging import disable_progress_bar
 
+from ..errors import readable_errors
 from ..files import replacing
 from ..models.cells import TangleCellsConfig, TangleCellsForImageClassification
 from ..models.cells.configuration_tangle_cells import darts_cifar, darts_imagenet
 from ..models.cells.subnets_cells import operations_of
-from ..runs.search_run import readable_errors
 from ..settings import parse
 from ..subnets.exports import read_architecture
 

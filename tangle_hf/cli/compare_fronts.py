@@ -1,6 +1,6 @@
 """One search with --pareto beside separate searches with budgets, by hypervolume.
 
-    python recipes/compare_fronts.py --front runs/front --separate runs/30 runs/50 runs/70
+    tangle-hf compare_fronts --front runs/front --separate runs/30 runs/50 runs/70
 
 Compares inherited test losses. The reference is all of the largest net's cost and a loss worse than that of all nets by a tenth
 of their range. The steps of both sides are printed: equal totals make it a fair comparison.
@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 from ..analysis import format_table
+from ..errors import readable_errors
 from ..run_files import read_results, read_settings
-from ..runs.search_run import readable_errors
 from ..search.gradient.front import hypervolume
 
 

@@ -1,6 +1,9 @@
 """`tangle-hf`: what can be done with a finished run, a supernet or a model, from the command line."""
 
 import argparse
+import runpy
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
@@ -8,7 +11,7 @@ from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
-from tangle_hf_cli import BUDGETS, main, say
+from tangle_hf_cli import BUDGETS, TOOLS, main, say
 
 from ..errors import readable_errors
 from ..hub.cards import write_card
@@ -19,6 +22,7 @@ from ..runs.resolving import front_point, resolve, settle_batch_norms, supernet_
 from ..subnets.exports import export, read_architecture
 from ..subnets.extraction import extract, natural_form
 from ..subnets.onnx_exports import export_onnx
+from .recipes import fork, run_recipe
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -32,6 +36,21 @@ def run(arguments: argparse.Namespace) -> None:
             raise ValueError(
                 f"{arguments.source} holds weights that are damaged or cut off ({error}); copy or write them again"
             ) from error
+
+
+def run_script(command: str, words: Sequence[str]) -> None:
+    """Runs a recipe, or a tool of this folder, with the words behind its command."""
+    if command in TOOLS:
+        sys.argv = [f"tangle-hf {command}", *words]
+        runpy.run_module(f"tangle_hf.cli.{command}", run_name="__main__")
+    else:
+        with readable_errors():
+            run_recipe(command, words)
+
+
+def run_fork(arguments: argparse.Namespace) -> None:
+    """`tangle-hf fork`."""
+    fork(arguments.recipe, arguments.file)
 
 
 def run_info(arguments: argparse.Namespace) -> None:
@@ -161,7 +180,14 @@ def _print(lines: dict[str, str]) -> None:
     say(*(f"{name.ljust(width)}  {text}" for name, text in lines.items()))
 
 
-COMMANDS = {"info": run_info, "export": run_export, "resolve": run_resolve, "card": run_card, "push": run_push}
+COMMANDS = {
+    "fork": run_fork,
+    "info": run_info,
+    "export": run_export,
+    "resolve": run_resolve,
+    "card": run_card,
+    "push": run_push,
+}
 
 if __name__ == "__main__":
     main()

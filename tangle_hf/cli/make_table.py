@@ -1,8 +1,8 @@
 """Train every architecture of a small space, or a random part of it, and write a table of what they reach.
 
-    accelerate launch recipes/make_table.py --space toy_cell --dataset zalando-datasets/fashion_mnist --num_channels 1 \\
+    tangle-hf make_table --space toy_cell --dataset zalando-datasets/fashion_mnist --num_channels 1 \\
         --num_train_epochs 1 --output_dir runs/toy_table
-    accelerate launch recipes/make_table.py --space conv_macro --architectures 100 --seeds 0 1 --output_dir runs/macro_table
+    tangle-hf make_table --space conv_macro --architectures 100 --seeds 0 1 --output_dir runs/macro_table
     accelerate launch recipes/search_cnn.py --space toy_cell --table runs/toy_table/table.jsonl
 
 A line of `table.jsonl` is an architecture, a seed, its parameters and FLOPs, and validation and test scores: the format that
@@ -30,12 +30,12 @@ from ..data.images.classes import class_names
 from ..data.images.loading import load_images, resolve_image_size
 from ..data.images.soft_targets import use_soft_targets
 from ..data.images.transforms import evaluation_images, image_processor, training_images
+from ..errors import readable_errors
 from ..evaluation import accuracy
 from ..models.space_settings import ConvSpaceArguments
 from ..runs.conv_spaces import build_supernet
 from ..runs.folder import check_run_folder, defaults_of, settings_of, write_config
 from ..runs.image_search import ConvImageArguments
-from ..runs.search_run import readable_errors
 from ..settings import parse
 from ..space import Architecture, SearchSpace
 from ..training.trainer import TrainingSettings, train, training_arguments

@@ -1,7 +1,7 @@
 """What fewer bits cost a checkpoint: its test score in float32 and bfloat16, in ONNX, and in ONNX with int8 weights.
 
-    python recipes/precision.py language --checkpoint runs/search_gpt/subnet
-    python recipes/precision.py vision --checkpoint runs/search_vit/subnet --output_dir runs/precision_vit
+    tangle-hf precision language --checkpoint runs/search_gpt/subnet
+    tangle-hf precision vision --checkpoint runs/search_vit/subnet --output_dir runs/precision_vit
 
 Needs the extra onnx. `vision` and `language` have options of their own; put --help after them.
 """
@@ -131,5 +131,5 @@ def score_all(task: Task, out: Path, batch_size: int):
 
 
 if __name__ == "__main__":
-    with readable_errors(Path(__file__).parent):
+    with readable_errors():
         main(*parse_for_kind(sys.argv[1:], "precision.py", __doc__, PrecisionArguments))

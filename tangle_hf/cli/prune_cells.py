@@ -1,7 +1,7 @@
 """Between two stages of DrNAS (arXiv:2006.10355, section 3.4): keep the strongest operations of each edge, then widen edges.
 
     accelerate launch recipes/search_cnn.py --config recipes/configs/darts_cifar10.yaml
-    python recipes/prune_cells.py --run runs/darts --keep_operations 4 --partial_channels 4 --output_dir runs/darts-pruned
+    tangle-hf prune_cells --run runs/darts --keep_operations 4 --partial_channels 4 --output_dir runs/darts-pruned
     accelerate launch recipes/search_cnn.py --config recipes/configs/darts_cifar10_stage2.yaml
 
 The folder has a supernet for `--start_from` and logits for `--arch_start_from` of the next search. That search has optimizers
@@ -16,12 +16,12 @@ from transformers import AutoImageProcessor
 from transformers.utils.logging import disable_progress_bar
 
 from ..arch_parameters import ArchParameters
+from ..errors import readable_errors
 from ..files import replacing
 from ..models.cells import ElasticCellsForImageClassification
 from ..models.cells.progressive_cells import grow, strongest_operations
 from ..models.loading import load_supernet
 from ..run_files import read_settings
-from ..runs.search_run import readable_errors
 from ..samplers import sampler
 from ..settings import parse
 

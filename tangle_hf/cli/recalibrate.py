@@ -1,8 +1,8 @@
 """Give a net that was cut out of a run's supernet batch-norm statistics of its own, from the run's training images.
 
     tangle-hf export runs/front --point 2
-    python recipes/recalibrate.py --run runs/front --checkpoint runs/front/subnet-2-compact
-    python recipes/recalibrate.py --run runs/mobilenetv3 --checkpoint runs/mobilenetv3/subnet-max_params-40percent
+    tangle-hf recalibrate --run runs/front --checkpoint runs/front/subnet-2-compact
+    tangle-hf recalibrate --run runs/mobilenetv3 --checkpoint runs/mobilenetv3/subnet-max_params-40percent
 
 A search does this for what it finds. `tangle-hf export` and `tangle-hf resolve` have no images: what they cut out keeps the
 statistics of the saved supernet, which belong to the net that was found. The folder's weights are replaced; test scores before
@@ -22,11 +22,11 @@ from ..data.images.loading import load_images
 from ..data.images.settings import ImageArguments
 from ..data.images.splits import split_for_search
 from ..data.images.transforms import evaluation_images
+from ..errors import readable_errors
 from ..evaluation import accuracy
 from ..models.loading import load_model, load_processor
 from ..run_files import read_settings
 from ..runs.folder import from_settings
-from ..runs.search_run import readable_errors
 from ..settings import parse
 from ..subnets.recalibration import batch_norms, recalibrate, still_batches
 

@@ -4,7 +4,6 @@ A finished row is a JSON file that appears when it is whole. A process that work
 takes from it when it dies, however it dies. So several processes can share one folder, and nothing is ever stale.
 """
 
-import json
 import shutil
 import time
 from collections.abc import Iterator, Mapping

@@ -1,9 +1,13 @@
 """Arguments of publishing a result on the Hub, named as in transformers' `TrainingArguments`."""
 
+import os
 import shlex
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+
+
+CALLED_AS = "TANGLE_HF_COMMAND"  # variable of the environment: the command of tangle-hf that runs a recipe
 
 
 @dataclass
@@ -69,6 +73,10 @@ def hub_options(hub: HubArguments) -> dict[str, bool | str | None]:
 
 
 def command_line() -> str:
-    """How this script was called, for the model card."""
+    """How this script was called, for the model card: with its path below the working directory, else with its name alone."""
     options = [option for option in sys.argv[1:] if option != "--resume"]
-    return shlex.join(["accelerate", "launch", f"recipes/{Path(sys.argv[0]).name}", *options])
+    if CALLED_AS in os.environ:
+        return f"{os.environ[CALLED_AS]} {shlex.join(options)}".rstrip()
+    script, here = Path(sys.argv[0]).resolve(), Path.cwd()
+    name = script.relative_to(here) if script.is_relative_to(here) else script.name
+    return shlex.join(["accelerate", "launch", str(name), *options])

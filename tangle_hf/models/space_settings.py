@@ -160,7 +160,7 @@ class ConvSpaceArguments:
     table: str | None = field(
         default=None,
         metadata={"help": "table of architectures that are trained already (.jsonl, .json, .csv); its metrics of the best "
-                          "architecture are written along the search, see recipes/make_table.py"},
+                          "architecture are written along the search, see tangle-hf make_table"},
     )  # fmt: skip
     recalibration_batches: int = field(
         default=200,

@@ -135,7 +135,7 @@ def settle_batch_norms(supernet: PreTrainedModel, arch: Architecture, batches: I
     elif batch_norms(supernet):
         logger.warning(
             "the batch norms keep the statistics of the saved supernet, which are not those of this net; pass batches of "
-            "training images, or run recipes/recalibrate.py on the exported folder"
+            "training images, or run tangle-hf recalibrate on the exported folder"
         )
 
 

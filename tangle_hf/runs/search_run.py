@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import fields
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,7 +10,6 @@ from accelerate.utils import set_seed
 from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
-from ..errors import readable_errors
 from ..hub.cards import write_card
 from ..hub.publishing import check_target, push
 from ..hub.settings import SearchHubArguments, hub_options
@@ -30,7 +28,6 @@ FREE_ON_RESUME = {
     "dataloader_num_workers", "allow_other_latency_table", "early_stop_evals", "undecided_entropy", "generations",
     *(item.name for item in fields(SearchHubArguments)),
 }  # fmt: skip
-readable_errors = partial(readable_errors, Path(__file__).parent)
 
 
 def start(settings: SearchArguments, hub: SearchHubArguments, resolved: dict, defaults: dict) -> Accelerator:

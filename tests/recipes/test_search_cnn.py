@@ -102,7 +102,7 @@ def test_what_the_command_line_cuts_out_gets_statistics_by_a_recipe(finished, tm
         cli(["export", str(finished), "--output", str(tmp_path / "found")])
         assert warning.call_count == 0
         cli(["export", str(finished), "--arch", str(tmp_path / "small.json"), "--output", str(tmp_path / "small")])
-        assert warning.call_count == 1 and "recipes/recalibrate.py" in warning.call_args[0][0]
+        assert warning.call_count == 1 and "tangle-hf recalibrate" in warning.call_args[0][0]
     nets = [
         AutoModelForImageClassification.from_pretrained(folder) for folder in (finished / "subnet", tmp_path / "found")
     ]

@@ -18,12 +18,12 @@ from tangle_hf.data.images.files import open_image
 from tangle_hf.data.images.loading import load_images
 from tangle_hf.data.images.settings import ImageArguments
 from tangle_hf.data.images.transforms import EvaluationImages, TrainingImages, evaluation_images, image_processor
+from tangle_hf.errors import readable_errors
 from tangle_hf.hub.settings import SearchHubArguments
 from tangle_hf.models.space_settings import ViTSpaceArguments
 from tangle_hf.runs import search_run
 from tangle_hf.runs.folder import begun, check_run_folder, defaults_of, from_settings, settings_of, write_config
 from tangle_hf.runs.image_search import SmallAugmentationArguments
-from tangle_hf.runs.search_run import readable_errors
 from tangle_hf.settings import parse
 from tangle_hf.space import Architecture
 

@@ -16,7 +16,6 @@ from torchvision.transforms import v2
 from transformers import ViTImageProcessor
 from transformers.image_utils import PILImageResampling
 
-from . import extra as vision_extra
 from .augmentation_settings import AugmentationArguments
 from .files import open_image, to_channels
 from .settings import ImageArguments

@@ -1,0 +1,113 @@
+"""The recipes for people without the repository: found, copied, and run under accelerate."""
+
+import os
+import runpy
+import shlex
+import shutil
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from subprocess import CalledProcessError
+
+import tangle_hf
+
+from ..hub.settings import CALLED_AS
+
+
+# Command -> word that stands before the recipe's options -> the recipe.
+RECIPES = {
+    "search": {"gpt2": "search_gpt", "vit": "search_vit", "cnn": "search_cnn"},
+    "finetune": {"language": "finetune", "vision": "finetune"},
+}
+ALONE = ("compare",)  # shares its work among processes by itself
+
+
+def recipe(name: str) -> Path:
+    """The file of a recipe: in the package once it is installed, else beside it.
+
+    Raises:
+        ValueError: There is no such recipe.
+    """
+    package = Path(tangle_hf.__file__).resolve().parent
+    folders = [folder for folder in (package / "recipes", package.parent / "recipes") if folder.is_dir()]
+    for folder in folders:
+        if (folder / f"{name}.py").is_file():
+            return folder / f"{name}.py"
+    known = sorted({path.stem for folder in folders for path in folder.glob("*.py")})
+    raise ValueError(f"there is no recipe {name!r}; choose one of {known}")
+
+
+def fork(name: str, target: str | Path) -> None:
+    """Writes a copy of a recipe that runs as it is.
+
+    Raises:
+        ValueError: There is no such recipe, or the target exists.
+    """
+    source, target = recipe(name), Path(target)
+    if target.exists():
+        raise ValueError(f"{target} exists; choose another name")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+    print(f"run it: accelerate launch {shlex.quote(str(target))} --help")
+
+
+def run_recipe(command: str, words: Sequence[str]) -> None:
+    """Runs a recipe with the options that follow it, and ends with its exit code.
+
+    Args:
+        command: A key of `RECIPES`, or a recipe that runs in one process.
+        words: What comes behind the command. Options before the word that chooses the recipe are for `accelerate launch`.
+
+    Raises:
+        ValueError: The word that chooses the recipe is missing.
+    """
+    if command in ALONE:
+        os.environ[CALLED_AS] = f"tangle-hf {command}"
+        return _run_here(recipe(command), words)
+    kinds = RECIPES[command]
+    at = next((n for n, word in enumerate(words) if word in kinds), None)
+    if at is None:
+        raise ValueError(
+            f"tangle-hf {command} needs one of {list(kinds)}, and then the recipe's options, such as --help"
+        )
+    launcher, kind, options = list(words[:at]), words[at], list(words[at + 1 :])
+    if kinds[kind] == command:  # finetune.py reads the word itself
+        options, shown = [kind, *options], [command]
+    else:
+        shown = [command, kind]
+    os.environ[CALLED_AS] = shlex.join(["tangle-hf", *shown])
+    path = recipe(kinds[kind])
+    if {"-h", "--help"} & set(options):
+        return _run_here(path, options)
+    _launch(launcher, path, options)
+
+
+def _run_here(path: Path, options: Sequence[str]) -> None:
+    sys.argv = [str(path), *options]
+    runpy.run_path(str(path), run_name="__main__")
+
+
+def _launch(launcher: list[str], path: Path, options: Sequence[str]) -> None:
+    """As `accelerate launch` does it, without the traceback of its own that it adds to a script's error."""
+    from accelerate.commands.config.config_args import default_config_file
+    from accelerate.commands.launch import launch_command, launch_command_parser
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    if not launcher and not Path(default_config_file).is_file():  # what accelerate would take, without its warning
+        launcher = ["--num_processes", str(_devices()), "--num_machines", "1", "--mixed_precision", "no",
+                    "--dynamo_backend", "no"]  # fmt: skip
+    # Ctrl-C is for the recipe, which leaves a checkpoint; this process waits for it.
+    signal.signal(signal.SIGINT, lambda number, frame: None)
+    try:
+        launch_command(launch_command_parser().parse_args([*launcher, str(path), *options]))
+    except CalledProcessError as error:
+        sys.exit(error.returncode if error.returncode > 0 else 128 - error.returncode)
+    except ChildFailedError:
+        sys.exit(1)
+
+
+def _devices() -> int:
+    import torch
+
+    return max(1, torch.accelerator.device_count() if torch.accelerator.is_available() else 1)
