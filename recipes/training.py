@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 
+from tangle_hf.values import check_learning_rates, check_values, share_of_peak
+
 
 @dataclass
 class TrainingSettings:
@@ -28,8 +30,13 @@ class TrainingSettings:
     )
     adam_beta1: float = field(default=0.9, metadata={"help": "AdamW beta1"})
     adam_beta2: float = field(default=0.999, metadata={"help": "AdamW beta2"})
-    min_learning_rate: float = field(default=1e-5, metadata={"help": "learning rate at the end"})
-    warmup_learning_rate: float = field(default=1e-6, metadata={"help": "learning rate at the start of the warm-up"})
+    min_learning_rate: float | None = field(
+        default=None, metadata={"help": "learning rate at the end, at most the peak; default: a hundredth of it"}
+    )
+    warmup_learning_rate: float | None = field(
+        default=None,
+        metadata={"help": "learning rate at the start of the warm-up, at most the peak; default: a thousandth of it"},
+    )
     warmup_ratio: float = field(
         default=0.05, metadata={"help": "share of the steps in which the learning rate rises linearly"}
     )
@@ -41,6 +48,7 @@ class TrainingSettings:
     dataloader_num_workers: int = field(default=0, metadata={"help": "worker processes that load and augment"})
 
     def __post_init__(self):
+        check_values(self, infinite=("max_grad_norm",))
         for name in (
             "per_device_batch_size",
             "gradient_accumulation_steps",
@@ -49,10 +57,15 @@ class TrainingSettings:
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
-        for name in ("learning_rate", "retrain_learning_rate"):
-            if getattr(self, name) is not None and getattr(self, name) <= 0:
-                raise ValueError(f"{name}={getattr(self, name)} must be above 0")
-        for name in ("min_learning_rate", "warmup_learning_rate", "weight_decay", "max_grad_norm"):
+        peaks = {name: getattr(self, name) for name in ("learning_rate", "retrain_learning_rate")}
+        ends = {name: getattr(self, name) for name in ("min_learning_rate", "warmup_learning_rate")}
+        check_learning_rates(peaks, ends)
+        peak = min(value for value in peaks.values() if value is not None)
+        if self.min_learning_rate is None:
+            self.min_learning_rate = share_of_peak(peak, 100)
+        if self.warmup_learning_rate is None:
+            self.warmup_learning_rate = share_of_peak(peak, 1000)
+        for name in ("weight_decay", "max_grad_norm", "dataloader_num_workers"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)} must not be negative")
         for name in ("adam_beta1", "adam_beta2"):

@@ -335,7 +335,9 @@ def test_a_checkpoint_without_readable_weights_is_named(vit, tmp_path, content):
     ("name", "value"),
     [("mode", ["train"]), ("mode", []), ("seeds", []), ("seeds", [1, 1]), ("max_steps", 0), ("save_steps", 0),
      ("learning_rate", 0.0), ("weight_decay", -1.0), ("warmup_ratio", 1.0), ("optimizer", "adam"),
-     ("mixed_precision", "fp16")],
+     ("mixed_precision", "fp16"), ("learning_rate", float("nan")), ("retrain_learning_rate", float("inf")),
+     ("num_train_epochs", float("nan")), ("max_grad_norm", float("nan")), ("max_grad_norm", -1.0),
+     ("adam_beta2", float("nan")), ("seeds", [0, -1]), ("min_learning_rate", 0.1), ("warmup_learning_rate", 0.1)],
 )  # fmt: skip
 def test_settings_out_of_range_are_named(name, value):
     with pytest.raises(ValueError, match=name):
