@@ -82,12 +82,15 @@ def vision_task(
     processor = checkpoint_processor(checkpoint, data, size)
     held_out = {name: evaluation_images(splits[name], data, processor) for name in ("validation", "test")}
 
+    # Precision is a matter of the training, not of the type that a checkpoint was saved in.
+    how = {"trust_remote_code": remote_code, "dtype": torch.float32}
+
     def build(mode: str) -> PreTrainedModel:
         if mode == "retrain":
             model = from_scratch(config, names, size, remote_code)
         else:
             with reading_checkpoint("checkpoint", checkpoint):
-                model = AutoModelForImageClassification.from_pretrained(checkpoint, trust_remote_code=remote_code)
+                model = AutoModelForImageClassification.from_pretrained(checkpoint, **how)
             set_image_size(model, size)
             set_classes(model, names)
         use_soft_targets(model)
@@ -121,11 +124,14 @@ def language_task(checkpoint: str, remote_code: bool, data: text_data.DataArgume
     tokenizer = text_data.load_tokenizer(data, texts)
     blocks = {name: text_data.pack(text, tokenizer, data, name) for name, text in texts.items()}
 
+    # Precision is a matter of the training, not of the type that a checkpoint was saved in.
+    how = {"trust_remote_code": remote_code, "dtype": torch.float32}
+
     def build(mode: str) -> PreTrainedModel:
         if mode == "retrain":
-            return AutoModelForCausalLM.from_config(config, trust_remote_code=remote_code)
+            return AutoModelForCausalLM.from_config(config, **how)
         with reading_checkpoint("checkpoint", checkpoint):
-            return AutoModelForCausalLM.from_pretrained(checkpoint, trust_remote_code=remote_code)
+            return AutoModelForCausalLM.from_pretrained(checkpoint, **how)
 
     return Task(
         "text-generation",

@@ -43,6 +43,7 @@ from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
 from tangle_hf import flops
+from tangle_hf.files import to_json
 from tangle_hf.space import Architecture, SearchSpace
 
 
@@ -130,8 +131,9 @@ def main(
             for split, examples in held_out.items():
                 scores = accuracy(model, examples, settings.per_device_batch_size)
                 row |= {f"{split}_{name}": value for name, value in scores.items()}
+            line = to_json(row) + "\n"
             with table.open("a") as file:
-                file.write(json.dumps(row) + "\n")
+                file.write(line)
             shutil.rmtree(folder)
             bar.set_postfix_str(f"test accuracy {row['test_accuracy']:.4f}")
         state.wait_for_everyone()

@@ -1,6 +1,5 @@
 """The folder of a run: one run per folder, resumed with the settings it was started with, no half-written files."""
 
-import json
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -9,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from tangle_hf.files import to_json
 
 
 # What a run can go on from, or whose loss would hurt.
@@ -116,7 +117,7 @@ def write_config(run_dir: Path, resolved: dict[str, Any]) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Leaves a value as JSON; the file appears when it is whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    _write(path, json.dumps(value, indent=2) + "\n")
+    _write(path, to_json(value, indent=2) + "\n")
 
 
 def _write(path: Path, text: str) -> None:

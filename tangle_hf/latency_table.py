@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from .cost_table import CostTable, Term, exact
+from .files import to_json
 from .space import Architecture, SearchSpace
 
 
@@ -129,7 +130,7 @@ def save_latency_table(table: LatencyTable, path: str | Path) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}")
-    partial.write_text(json.dumps(data, indent=1) + "\n")
+    partial.write_text(to_json(data, indent=1) + "\n")
     partial.rename(path)
 
 
