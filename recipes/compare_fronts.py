@@ -11,7 +11,7 @@ import json
 import sys
 from pathlib import Path
 
-import yaml
+from run_folder import read_settings
 from search_run import readable_errors
 
 from tangle_hf.analysis import format_table
@@ -29,7 +29,7 @@ def main(front_dir: Path, separate_dirs: list[Path]) -> None:
             raise ValueError(f"{folder} has no --max_{cost}, the cost of the front in {front_dir}")
         budgets = results["budgets"]
         separate[budgets[f"max_{cost}"]] = (budgets[f"arch_{cost}"] / largest, results["table"][0]["test loss"])
-        steps += yaml.safe_load((folder / "config.yaml").read_text())["max_steps"]
+        steps += read_settings(folder)["max_steps"]
     points = {point["limit"]: (point["share"], point["test loss"]) for point in front["points"]}
     losses = [loss for _, loss in (*separate.values(), *points.values())]
     reference = (1.0, max(losses) + 0.1 * (max(losses) - min(losses)))

@@ -12,14 +12,13 @@ from typing import Any
 import evaluation
 import text_data
 import torch
-import yaml
 from image_arguments import ImageArguments
 from image_data import load_images
 from image_models import checkpoint_processor
 from image_splits import split_for_search
 from image_transforms import AugmentationArguments, evaluation_images, training_images, use_soft_targets
 from recalibrate import still_batches
-from run_folder import from_settings
+from run_folder import from_settings, read_settings
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -180,8 +179,11 @@ def _read_run(text: str) -> Run:
         raise ValueError(
             f"{folder} is not a finished run: {', '.join(missing)} missing; give a run folder, or method=folder"
         )
-    settings = yaml.safe_load((folder / "config.yaml").read_text())
-    results = json.loads((folder / "results.json").read_text())
+    settings = read_settings(folder)
+    try:
+        results = json.loads((folder / "results.json").read_text())
+    except ValueError as error:
+        raise ValueError(f"results of {folder} cannot be read ({error}); finish the run again with --resume") from None
     if not separator:
         form = settings.get("superposition", "inputs")  # convolutional nets have no other
         label = settings["method"] + ("" if form == "inputs" else f" {form}")

@@ -32,7 +32,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from tangle_hf.analysis import format_table
 from tangle_hf.card import write_finetuned_card
-from tangle_hf.errors import readable_errors
+from tangle_hf.errors import readable_errors, writing
 from tangle_hf.files import replacing
 from tangle_hf.hub import check_target, folder_files, publish
 
@@ -130,7 +130,7 @@ def main(
             task = vision_task(settings.checkpoint, settings.trust_remote_code, settings.mode, data, *augmentation)
         else:
             task = language_task(settings.checkpoint, settings.trust_remote_code, data)
-    with begun(run_dir, resolved, state.is_main_process):
+    with writing(run_dir), begun(run_dir, resolved, state.is_main_process):
         state.wait_for_everyone()
         for (mode, seed), name in names.items():
             if (run_dir / "rows" / f"{name}.json").is_file():

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-import yaml
 from arguments import parse
+from run_folder import read_settings
 from search_run import readable_errors
 from transformers import AutoImageProcessor
 from transformers.utils.logging import disable_progress_bar
@@ -56,7 +56,7 @@ def main(arguments: PruneArguments) -> None:
         raise ValueError(f"{run} searched a {type(supernet).__name__}; only operations of cells can be pruned")
     logits = ArchParameters(supernet.space)
     logits.load(run / "arch_parameters.safetensors")
-    shares = logits.probabilities(sampler(yaml.safe_load((run / "config.yaml").read_text())["method"]))
+    shares = logits.probabilities(sampler(read_settings(run)["method"]))
     kept = strongest_operations(supernet.config, shares, arguments.keep_operations)
     partial = arguments.partial_channels or supernet.config.partial_channels
     grown = grow(supernet, kept, partial, arguments.seed)

@@ -15,7 +15,6 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-import yaml
 from arguments import parse
 from datasets import IterableDataset
 from evaluation import accuracy
@@ -23,7 +22,7 @@ from image_arguments import ImageArguments
 from image_data import load_images
 from image_splits import split_for_search
 from image_transforms import evaluation_images
-from run_folder import from_settings
+from run_folder import from_settings, read_settings
 from search_run import readable_errors
 from torch import Tensor
 from transformers.utils.logging import disable_progress_bar
@@ -61,7 +60,7 @@ def main(arguments: RecalibrateArguments) -> None:
     disable_progress_bar()
     if not (run / "config.yaml").is_file():
         raise ValueError(f"{run} has no config.yaml; give the folder of a search")
-    settings = yaml.safe_load((run / "config.yaml").read_text())
+    settings = read_settings(run)
     if "recalibration_batches" not in settings:
         raise ValueError(f"{run} is no search of search_cnn.py; other nets have no batch norms")
     if not (folder / WEIGHTS).is_file():

@@ -2,12 +2,14 @@
 
 import json
 import logging
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 
+from tangle_hf.errors import WriteError, writing
 from tangle_hf.search.checkpoints import unreadable
 from tangle_hf.values import check_learning_rates, check_values, share_of_peak
 
@@ -144,6 +146,20 @@ class ResumingTrainer(Trainer):
         if not torch.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss.item()} at step {self.state.global_step}; {ADVICE}")
         return loss
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial=None) -> None:
+        """As in transformers; where the disk is full, the half of a checkpoint that was written makes room again.
+
+        Raises:
+            WriteError: The disk is full, or the folder cannot be written.
+        """
+        folder = Path(self.args.output_dir)
+        try:
+            with writing(folder):
+                super()._save_checkpoint(model, trial)
+        except WriteError:
+            shutil.rmtree(folder / f"checkpoint-{self.state.global_step}", ignore_errors=True)
+            raise
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: PreTrainedModel | None = None) -> None:
         if self.is_fsdp_enabled or self.is_deepspeed_enabled or hasattr(self.model, "peft_config"):

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from .errors import writing
+
 
 def check_replaceable(folder: str | Path, *marks: str) -> None:
     """Refuses to replace a folder that is not an earlier one of the same kind.
@@ -38,16 +40,18 @@ def replacing(folder: str | Path, *marks: str) -> Iterator[Path]:
 
     Raises:
         ValueError: As `check_replaceable`.
+        WriteError: The disk is full, or the folder cannot be written.
     """
     check_replaceable(folder, *marks)
     final = Path(folder).resolve()
     partial = final.with_name(f".partial-{final.name}")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     try:
-        yield partial
-        shutil.rmtree(final, ignore_errors=True)
-        partial.rename(final)
+        with writing(final.parent):
+            partial.mkdir(parents=True)
+            yield partial
+            shutil.rmtree(final, ignore_errors=True)
+            partial.rename(final)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

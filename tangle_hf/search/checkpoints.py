@@ -17,6 +17,8 @@ from accelerate.logging import get_logger
 from accelerate.utils import load
 from safetensors import SafetensorError, safe_open
 
+from ..errors import WriteError, writing
+
 
 logger = get_logger(__name__)
 
@@ -25,7 +27,11 @@ PICKLES = (".bin", ".pkl", ".pt", ".pth")
 
 
 def save_checkpoint(accelerator: Accelerator, run_dir: Path, step: int, keep: int = 2) -> None:
-    """Saves everything `accelerator` knows as `checkpoints/step-N`, and drops all but the last `keep` of them."""
+    """Saves everything `accelerator` knows as `checkpoints/step-N`, and drops all but the last `keep` of them.
+
+    Raises:
+        WriteError: The disk is full, or the folder cannot be written; the checkpoints before are as they were.
+    """
     folder = run_dir / "checkpoints"
     final, partial = folder / f"step-{step:08d}", folder / f".partial-step-{step:08d}"
     if accelerator.is_main_process:
@@ -33,18 +39,29 @@ def save_checkpoint(accelerator: Accelerator, run_dir: Path, step: int, keep: in
     accelerator.wait_for_everyone()
     # accelerate warns that a tied weight is stored once, which is what a tied weight is for.
     logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
-    accelerator.save_state(str(partial))
-    accelerator.wait_for_everyone()
+    try:
+        with writing(folder):
+            accelerator.save_state(str(partial))
+            accelerator.wait_for_everyone()
+            if accelerator.is_main_process:
+                _finish(partial, final, step)
+    except WriteError:
+        shutil.rmtree(partial, ignore_errors=True)  # room for whoever else writes there
+        raise
     if accelerator.is_main_process:
-        files = {str(f.relative_to(partial)): f for f in sorted(partial.rglob("*")) if f.is_file()}
-        sizes = {name: file.stat().st_size for name, file in files.items()}
-        sums = {name: checksum(file) for name, file in files.items()}
-        (partial / MANIFEST).write_text(json.dumps({"step": step, "files": sizes, "sha256": sums}))
-        shutil.rmtree(final, ignore_errors=True)
-        partial.rename(final)
         for old in sorted(folder.glob("step-*"))[:-keep]:
             shutil.rmtree(old)
     accelerator.wait_for_everyone()
+
+
+def _finish(partial: Path, final: Path, step: int) -> None:
+    """Says what the checkpoint holds, and gives it its name."""
+    files = {str(f.relative_to(partial)): f for f in sorted(partial.rglob("*")) if f.is_file()}
+    sizes = {name: file.stat().st_size for name, file in files.items()}
+    sums = {name: checksum(file) for name, file in files.items()}
+    (partial / MANIFEST).write_text(json.dumps({"step": step, "files": sizes, "sha256": sums}))
+    shutil.rmtree(final, ignore_errors=True)
+    partial.rename(final)
 
 
 def latest_checkpoint(run_dir: Path) -> tuple[Path, int] | None:

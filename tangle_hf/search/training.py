@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, get_scheduler
 
+from ..errors import writing
 from ..files import to_json
 from .arguments import SearchArguments
 from .checkpoints import latest_checkpoint, load_checkpoint, save_checkpoint
@@ -241,7 +242,7 @@ class Metrics:
 def append_record(path: Path, record: Mapping) -> None:
     """Adds a line of JSON."""
     line = to_json(record) + "\n"
-    with path.open("a") as file:
+    with writing(path.parent), path.open("a") as file:
         file.write(line)
 
 
@@ -251,8 +252,9 @@ def keep_records(path: Path, wanted: Callable[[dict], bool]) -> list[dict]:
     kept = [(line, json.loads(line)) for line in lines if line]
     kept = [(line, record) for line, record in kept if wanted(record)]
     partial = path.with_suffix(".partial")
-    partial.write_text("".join(line + "\n" for line, _ in kept))
-    partial.rename(path)
+    with writing(path.parent):
+        partial.write_text("".join(line + "\n" for line, _ in kept))
+        partial.rename(path)
     return [record for _, record in kept]
 
 
