@@ -10,7 +10,7 @@ import tangle_hf
 
 
 PACKAGE = Path(tangle_hf.__file__).parent
-FLOORS = {"space": 0, "version": 0, "files": 0, "errors": 0, "samplers": 1, "axes": 1, "entangle": 1, "arch": 1.5,
+FLOORS = {"space": 0, "version": 0, "errors": 0, "values": 0, "files": 0.5, "samplers": 1, "axes": 1, "entangle": 1, "arch": 1.5,
           "models": 2, "extract": 3, "cost_table": 3, "cost": 3.1, "example_inputs": 3, "latency_table": 3.1,
           "latency": 3.2, "latency_profile": 3.3, "budgets": 3.2, "discretise": 3.3, "constrained_sampling": 3.4,
           "metrics": 3, "recalibrate": 3, "table": 3, "search": 4, "export": 5, "analysis": 5, "onnx": 5.1, "resolve": 5.1,

@@ -95,7 +95,9 @@ def test_infinite_norms_still_mean_no_clipping_and_the_largest_seed_is_one():
     assert (settings.max_grad_norm, settings.seed) == (float("inf"), 2**32 - 1)
 
 
-@pytest.mark.parametrize(("peak", "steps", "least", "warmup"), [(3e-3, 400, 3e-4, 20), (1e-4, 60, 1e-5, 6), (1e-4, 3, 1e-5, 0)])
+@pytest.mark.parametrize(
+    ("peak", "steps", "least", "warmup"), [(3e-3, 400, 3e-4, 20), (1e-4, 60, 1e-5, 6), (1e-4, 3, 1e-5, 0)]
+)
 def test_the_ends_of_a_schedule_are_shares_of_it(peak, steps, least, warmup):
     """A peak below some fixed minimum would make it rise, and a fixed warm-up longer than a short search never ends."""
     settings = SearchArguments(learning_rate=peak, max_steps=steps)

@@ -46,6 +46,7 @@ def test_a_full_disk_at_the_start_leaves_no_run(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(WriteError, match="no space is left on the disk of .*run"), begun(tmp_path / "run", {"a": 1}, True):
-        pass
+    with pytest.raises(WriteError, match="no space is left on the disk of .*run"):
+        with begun(tmp_path / "run", {"a": 1}, True):
+            pass
     assert not (tmp_path / "run" / "config.yaml").exists()
