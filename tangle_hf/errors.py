@@ -94,7 +94,10 @@ def _folder_of(path: str | bytes | os.PathLike) -> Path:
 def _full_folders() -> str:
     """The folders, of those that are written without being asked for, whose disks are full."""
     cache = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
-    caches = [Path(os.environ.get("HF_DATASETS_CACHE", cache / "datasets")), Path(os.environ.get("HF_HUB_CACHE", cache / "hub"))]
+    caches = [
+        Path(os.environ.get("HF_DATASETS_CACHE", cache / "datasets")),
+        Path(os.environ.get("HF_HUB_CACHE", cache / "hub")),
+    ]
     known = [path for path in (*caches, Path(tempfile.gettempdir()), Path.cwd()) if path.is_dir()]
     full = [str(path) for path in known if shutil.disk_usage(path).free < 2**26]
     return " or ".join(full) or "a folder that is written to (the caches HF_HOME and HF_DATASETS_CACHE, or the run's)"

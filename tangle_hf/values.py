@@ -25,7 +25,9 @@ def check_values(settings: Any, infinite: tuple[str, ...] = ()) -> None:
                 if math.isnan(number) or field.name not in infinite:
                     raise ValueError(f"{field.name}={number} must be a finite number")
             if field.name.endswith(("seed", "seeds")) and isinstance(number, int) and not 0 <= number < SEEDS:
-                raise ValueError(f"{field.name}={number} must be from 0 to {SEEDS - 1}, the seeds that generators take")
+                raise ValueError(
+                    f"{field.name}={number} must be from 0 to {SEEDS - 1}, the seeds that generators take"
+                )
 
 
 def share_of_peak(peak: float, divisor: int) -> float:

@@ -11,9 +11,9 @@ from models.families import gpt2
 from safetensors import SafetensorError
 
 from tangle_hf.errors import WriteError, readable_errors, writing
-from tangle_hf.export import export
 from tangle_hf.files import replacing
 from tangle_hf.search.checkpoints import latest_checkpoint, save_checkpoint
+from tangle_hf.subnets.exports import export
 
 
 FULL = [
@@ -86,7 +86,7 @@ def test_a_checkpoint_on_a_full_disk_leaves_the_one_before(tmp_path, monkeypatch
 
 def test_an_export_on_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
     supernet = gpt2()
-    monkeypatch.setattr("tangle_hf.export.compare", raising(FULL[2]))
+    monkeypatch.setattr("tangle_hf.subnets.exports.compare", raising(FULL[2]))
     with pytest.raises(WriteError, match=str(tmp_path)):
         export(supernet, supernet.space.smallest, tmp_path / "subnet")
     assert not list(tmp_path.iterdir())

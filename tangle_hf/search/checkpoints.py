@@ -120,7 +120,10 @@ def checksum(path: Path) -> str:
 
 @contextmanager
 def _tensors_only() -> Iterator[None]:
-    names = ("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD")  # both together are an error of torch's
+    names = (
+        "TORCH_FORCE_WEIGHTS_ONLY_LOAD",
+        "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD",
+    )  # both together are an error of torch's
     before = {name: os.environ.pop(name, None) for name in names}
     os.environ[names[0]] = "1"
     try:

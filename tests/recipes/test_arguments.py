@@ -8,15 +8,15 @@ import search_cnn
 import search_gpt
 import search_vit
 import torch
-from arguments import parse, read_config
-from image_arguments import ImageArguments
-from image_search import SmallAugmentationArguments
-from space_arguments import ConvSpaceArguments, SpaceArguments, ViTSpaceArguments
-from text_data import DataArguments
 
+from tangle_hf.data.images.settings import ImageArguments
+from tangle_hf.data.text import DataArguments
+from tangle_hf.models.space_settings import ConvSpaceArguments, SpaceArguments, ViTSpaceArguments
 from tangle_hf.models.vit.spaces_vit import AUTOFORMER_B, AUTOFORMER_HEAD_DIM, AUTOFORMER_S, AUTOFORMER_T
+from tangle_hf.runs.image_search import SmallAugmentationArguments
 from tangle_hf.search import SearchArguments
-from tangle_hf.search.training import weight_scheduler
+from tangle_hf.search.loop import weight_scheduler
+from tangle_hf.settings import parse, read_config
 
 
 KINDS = (SpaceArguments, DataArguments, SearchArguments)
@@ -75,9 +75,15 @@ def test_unknown_flags_and_missing_files_are_refused():
     [
         *(["--" + name, value] for name in ("learning_rate", "arch_learning_rate") for value in ("nan", "inf")),
         *(["--" + name, "nan"] for name in ("weight_decay", "max_grad_norm", "arch_max_grad_norm", "arch_kl_scale")),
-        *(["--" + name, "nan"] for name in ("adam_beta1", "adam_beta2", "arch_adam_beta1", "arch_adam_beta2", "dropout")),
+        *(
+            ["--" + name, "nan"]
+            for name in ("adam_beta1", "adam_beta2", "arch_adam_beta1", "arch_adam_beta2", "dropout")
+        ),
         *(["--" + name, "1"] for name in ("adam_beta1", "adam_beta2", "arch_adam_beta1", "arch_adam_beta2")),
-        *(["--" + name, "-1"] for name in ("max_grad_norm", "arch_max_grad_norm", "arch_learning_rate", "warmup_steps")),
+        *(
+            ["--" + name, "-1"]
+            for name in ("max_grad_norm", "arch_max_grad_norm", "arch_learning_rate", "warmup_steps")
+        ),
         *(["--seed", seed] for seed in ("-1", "4294967296")),
         ["--min_learning_rate", "0.1"],
         ["--warmup_steps", "400"],

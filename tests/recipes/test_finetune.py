@@ -10,20 +10,10 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import evaluation
 import pytest
-import text_data
 import torch
-from arguments import parse
 from finetune import MODES, FinetuneArguments, arguments, main
-from finetune_tasks import language_task, vision_task
-from image_arguments import ImageArguments
-from image_data import load_images
-from image_models import checkpoint_processor, names_of, set_image_size
-from image_transforms import AugmentationArguments, evaluation_images, image_processor
-from lora import with_adapters
 from peft import PeftModel
-from training import StopUnlessFinite, last_checkpoint, training_arguments
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageClassification,
@@ -43,9 +33,19 @@ from tangle_hf import (
     ElasticGPT2LMHeadModel,
     PerLayer,
     SearchSpace,
+    evaluation,
 )
-from tangle_hf.export import export
+from tangle_hf.data import text as text_data
+from tangle_hf.data.images.loading import load_images
+from tangle_hf.data.images.settings import ImageArguments
+from tangle_hf.data.images.transforms import AugmentationArguments, evaluation_images, image_processor
+from tangle_hf.models.image_classifiers import checkpoint_processor, names_of, set_image_size
+from tangle_hf.settings import parse
 from tangle_hf.space import Architecture
+from tangle_hf.subnets.exports import export
+from tangle_hf.training.lora import with_adapters
+from tangle_hf.training.tasks import language_task, vision_task
+from tangle_hf.training.trainer import StopUnlessFinite, last_checkpoint, training_arguments
 
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "finetune.py"
@@ -373,7 +373,9 @@ def test_a_training_that_diverges_keeps_the_last_finite_checkpoint(vit, tmp_path
         run("vision", "--checkpoint", vit, *SHORT, *long, "--max_grad_norm", 0, "--output_dir", tmp_path / "run")
     folder = tmp_path / "run" / "checkpoints" / "finetune-0"
     for found in folder.glob("checkpoint-*"):
-        assert all(torch.isfinite(p).all() for p in AutoModelForImageClassification.from_pretrained(found).parameters())
+        assert all(
+            torch.isfinite(p).all() for p in AutoModelForImageClassification.from_pretrained(found).parameters()
+        )
     assert not (tmp_path / "run" / "results.json").exists()
 
 

@@ -4,13 +4,15 @@ import errno
 from pathlib import Path
 
 import pytest
-from compare_runs import read_runs
-from run_folder import begun, check_run_folder, read_settings, write_json
 
+from tangle_hf.compare.runs import read_runs
 from tangle_hf.errors import WriteError
+from tangle_hf.runs.folder import begun, check_run_folder, read_settings, write_json
 
 
-@pytest.mark.parametrize("content", [b"", b"# nothing\n", b"- a\n- b\n", b"max_steps: [1, 2", b"text", b"\x80\x04\x95"])
+@pytest.mark.parametrize(
+    "content", [b"", b"# nothing\n", b"- a\n- b\n", b"max_steps: [1, 2", b"text", b"\x80\x04\x95"]
+)
 def test_settings_of_a_run_that_are_none_are_named(tmp_path, content):
     (tmp_path / "config.yaml").write_bytes(content)
     for read in (lambda: read_settings(tmp_path), lambda: check_run_folder(tmp_path, {"seed": 1}, True, set(), {})):

@@ -16,8 +16,8 @@ from worker import SPACE, Blocks
 from tangle_hf import ArchParameters, ElasticGPT2Config, ElasticGPT2LMHeadModel, one_hot
 from tangle_hf.search import SearchArguments, checkpoints, search, train_single_paths
 from tangle_hf.search.checkpoints import latest_checkpoint
-from tangle_hf.search.pareto import ArchFront
-from tangle_hf.search.training import append_record
+from tangle_hf.search.gradient.arch_front import ArchFront
+from tangle_hf.search.loop import append_record
 
 
 WORKER = Path(__file__).with_name("worker.py")
@@ -204,7 +204,9 @@ def test_reading_a_checkpoint_takes_tensors_only_whatever_was_looked_at_before(f
 
 
 @pytest.mark.parametrize("old", [False, True], ids=["with checksums", "of an older version"])
-@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.bin", "custom_checkpoint_0.pkl", "random_states_0.pkl"])
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "optimizer.bin", "custom_checkpoint_0.pkl", "random_states_0.pkl"]
+)
 @pytest.mark.parametrize("empty", [True, False])
 def test_files_of_the_right_size_and_wrong_content_are_damage(finished, tmp_path, caplog, name, empty, old):
     """What a full disk or a lost write leaves: the manifest may name that very size."""
@@ -212,7 +214,9 @@ def test_files_of_the_right_size_and_wrong_content_are_damage(finished, tmp_path
     newest = run / "checkpoints" / "step-00000004"
     change(newest, name, b"" if empty else bytes((newest / name).stat().st_size), old)
     assert latest_checkpoint(run)[1] == 2
-    assert f"{newest} is damaged ({name}" in caplog.text and "step-00000002, the one before it, is tried" in caplog.text
+    assert (
+        f"{newest} is damaged ({name}" in caplog.text and "step-00000002, the one before it, is tried" in caplog.text
+    )
 
 
 def test_a_checkpoint_of_an_older_version_is_taken(finished, tmp_path):

@@ -1,0 +1,152 @@
+"""The folder of a run: one run per folder, resumed with the settings it was started with, no half-written files."""
+
+import os
+import shutil
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import MISSING, asdict, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..errors import WriteError, writing
+from ..files import to_json
+
+
+# What a run can go on from, or whose loss would hurt.
+BROKEN_SETTINGS = "it should hold the settings of the run as they were: restore it, or begin again in another folder"
+KEPT = ("checkpoints", "rows", "table.jsonl")
+
+
+def settings_of(*parts: Any) -> dict[str, Any]:
+    """The settings of several dataclasses, name -> value."""
+    return {name: value for part in parts for name, value in asdict(part).items()}
+
+
+def defaults_of(*parts: Any) -> dict[str, Any]:
+    """The defaults of several dataclasses, name -> value; those without one are left out."""
+    defaults = {}
+    for item in (item for part in parts for item in fields(part)):
+        if item.default is not MISSING:
+            defaults[item.name] = item.default
+        elif item.default_factory is not MISSING:
+            defaults[item.name] = item.default_factory()
+    return defaults
+
+
+def from_settings(kind: type, settings: Mapping[str, Any]) -> Any:
+    """A dataclass of the settings of a run; a field that came with an update since then has its default."""
+    return kind(**{item.name: settings[item.name] for item in fields(kind) if item.init and item.name in settings})
+
+
+def check_run_folder(
+    run_dir: Path, resolved: dict[str, Any], resume: bool, free: Collection[str], defaults: Mapping[str, Any]
+) -> None:
+    """Refuses to write into another run, and to resume with other settings.
+
+    Args:
+        run_dir: The folder, which need not exist.
+        resolved: All settings of this run.
+        resume: Whether a run is to be continued.
+        free: Settings that may change when it is.
+        defaults: Of the settings: what a run has of those that came with an update since it was started.
+
+    Raises:
+        ValueError: It is no folder; it holds a run and `resume` is not given, or the other way round, or settings differ.
+    """
+    check_is_folder(run_dir)
+    stored_path = run_dir / "config.yaml"
+    if not stored_path.exists():
+        if resume:
+            raise ValueError(f"{run_dir} holds no run to resume; start without --resume")
+        return
+    if not resume:
+        raise ValueError(f"{run_dir} holds a run already; continue it with --resume or choose another --output_dir")
+    stored = {**defaults, **read_settings(run_dir)}
+    changed = [k for k, v in resolved.items() if k not in free and stored.get(k) != v]
+    if changed:
+        was = ", ".join(f"{k}={stored.get(k)!r} (now {resolved[k]!r})" for k in changed)
+        raise ValueError(f"the run in {run_dir} was started with {was}; resume it with the same settings")
+
+
+def read_settings(run_dir: Path) -> dict[str, Any]:
+    """The settings of a run, from its `config.yaml`.
+
+    Raises:
+        ValueError: The file cannot be read, or holds no settings: a full disk or an editor may have left half of it.
+    """
+    path = run_dir / "config.yaml"
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{path} cannot be read ({' '.join(str(error).split())}); {BROKEN_SETTINGS}") from None
+    if not isinstance(settings, dict) or not settings:
+        raise ValueError(f"{path} holds no `name: value` lines; {BROKEN_SETTINGS}")
+    return settings
+
+
+def check_is_folder(run_dir: Path) -> None:
+    """Refuses a name that a file has, a folder inside a file, and one that cannot be written.
+
+    Raises:
+        ValueError: So.
+    """
+    for path in (run_dir, *run_dir.parents):
+        if path.is_file():
+            raise ValueError(f"output_dir={run_dir}: {path} is a file; choose another --output_dir")
+    existing = next(path for path in (run_dir.absolute(), *run_dir.absolute().parents) if path.exists())
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ValueError(f"output_dir={run_dir}: {existing} cannot be written; choose another --output_dir")
+
+
+@contextmanager
+def begun(run_dir: Path, resolved: dict[str, Any], main_process: bool) -> Iterator[None]:
+    """Leaves the settings in `config.yaml`, and takes them back where the user's error ends a run that has kept nothing yet.
+
+    Otherwise the corrected command would be refused: the folder holds a run, and its settings are others.
+
+    Args:
+        run_dir: The folder of the run.
+        resolved: All settings of the run.
+        main_process: Whether this process writes.
+    """
+    new = not (run_dir / "config.yaml").exists()
+    if main_process:
+        write_config(run_dir, resolved)
+    try:
+        yield
+    except (ValueError, FloatingPointError, WriteError):
+        if main_process and new and not any(_holds_files(run_dir / name) for name in KEPT):
+            for name in ("config.yaml", "metrics.jsonl"):
+                (run_dir / name).unlink(missing_ok=True)
+            shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)  # empty folders
+            with suppress(OSError):  # of a folder that holds something else
+                run_dir.rmdir()
+        raise
+
+
+def _holds_files(path: Path) -> bool:
+    return path.is_file() or any(inside.is_file() for inside in path.rglob("*"))
+
+
+def write_config(run_dir: Path, resolved: dict[str, Any]) -> None:
+    """Leaves the settings in `config.yaml`."""
+    _write(run_dir / "config.yaml", yaml.safe_dump(resolved, sort_keys=False))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Leaves a value as JSON; the file appears when it is whole."""
+    _write(path, to_json(value, indent=2) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}")
+    try:
+        with writing(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_text(text)
+            partial.rename(path)
+    except WriteError:
+        partial.unlink(missing_ok=True)
+        raise

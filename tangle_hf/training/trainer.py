@@ -1,0 +1,262 @@
+"""Training with `transformers.Trainer`: the settings that recipes share, exact resume, models that are saved whole."""
+
+import json
+import logging
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+
+from ..errors import WriteError, writing
+from ..search.checkpoints import unreadable
+from ..values import check_learning_rates, check_values, share_of_peak
+
+
+logger = logging.getLogger(__name__)
+ADVICE = (
+    "the last good checkpoint is kept. Try a smaller --learning_rate, a larger --warmup_ratio, a smaller --max_grad_norm, or "
+    "--mixed_precision no"
+)
+
+
+@dataclass
+class TrainingSettings:
+    """How to train a plain model.
+
+    Raises:
+        ValueError: A value is out of its range.
+    """
+
+    _argument_group_name = "training"
+
+    per_device_batch_size: int = field(default=32, metadata={"help": "examples per process and micro-batch"})
+    gradient_accumulation_steps: int = field(default=1, metadata={"help": "micro-batches per step"})
+    optimizer: str = field(default="adamw", metadata={"help": "adamw, or sgd with momentum 0.9"})
+    nesterov: bool = field(default=False, metadata={"help": "Nesterov's form of the momentum of sgd"})
+    learning_rate: float = field(default=1e-3, metadata={"help": "peak learning rate, followed by a cosine"})
+    retrain_learning_rate: float | None = field(
+        default=None, metadata={"help": "the same for retrain; default: learning_rate"}
+    )
+    adam_beta1: float = field(default=0.9, metadata={"help": "AdamW beta1"})
+    adam_beta2: float = field(default=0.999, metadata={"help": "AdamW beta2"})
+    min_learning_rate: float | None = field(
+        default=None, metadata={"help": "learning rate at the end, at most the peak; default: a hundredth of it"}
+    )
+    warmup_learning_rate: float | None = field(
+        default=None,
+        metadata={"help": "learning rate at the start of the warm-up, at most the peak; default: a thousandth of it"},
+    )
+    warmup_ratio: float = field(
+        default=0.05, metadata={"help": "share of the steps in which the learning rate rises linearly"}
+    )
+    weight_decay: float = field(default=0.05, metadata={"help": "weight decay, not of biases and norms"})
+    max_grad_norm: float = field(default=1.0, metadata={"help": "gradient clipping; 0 for none"})
+    mixed_precision: str = field(default="no", metadata={"help": "no or bf16"})
+    logging_steps: int = field(default=50, metadata={"help": "steps between printed losses"})
+    save_steps: int = field(default=500, metadata={"help": "steps between checkpoints; the last two are kept"})
+    dataloader_num_workers: int = field(default=0, metadata={"help": "worker processes that load and augment"})
+
+    def __post_init__(self):
+        check_values(self, infinite=("max_grad_norm",))
+        for name in (
+            "per_device_batch_size",
+            "gradient_accumulation_steps",
+            "logging_steps",
+            "save_steps",
+        ):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        peaks = {name: getattr(self, name) for name in ("learning_rate", "retrain_learning_rate")}
+        ends = {name: getattr(self, name) for name in ("min_learning_rate", "warmup_learning_rate")}
+        check_learning_rates(peaks, ends)
+        peak = min(value for value in peaks.values() if value is not None)
+        if self.min_learning_rate is None:
+            self.min_learning_rate = share_of_peak(peak, 100)
+        if self.warmup_learning_rate is None:
+            self.warmup_learning_rate = share_of_peak(peak, 1000)
+        for name in ("weight_decay", "max_grad_norm", "dataloader_num_workers"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)} must not be negative")
+        for name in ("adam_beta1", "adam_beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 0 and below 1")
+        if not 0 <= self.warmup_ratio < 1:
+            raise ValueError(f"warmup_ratio={self.warmup_ratio} must be at least 0 and below 1")
+        if self.optimizer not in ("adamw", "sgd"):
+            raise ValueError(f"optimizer={self.optimizer!r} is unknown; choose adamw or sgd")
+        if self.mixed_precision not in ("no", "bf16"):
+            raise ValueError(f"mixed_precision={self.mixed_precision!r} is not supported; choose no or bf16")
+
+
+class TellEpoch(TrainerCallback):
+    """Tells examples with a `set_epoch` which epoch it is; accelerate's loader does not after a resume, or on two processes."""
+
+    def __init__(self, examples: torch.utils.data.Dataset):
+        self.examples = examples
+
+    def on_epoch_begin(self, args, state, control, **unused):
+        if hasattr(self.examples, "set_epoch"):
+            self.examples.set_epoch(int(state.epoch + 1e-6))  # a resumed epoch begins with a fraction
+
+
+class StopUnlessFinite(TrainerCallback):
+    """Ends a training whose gradients or weights are not finite: before the step, and before a checkpoint of them.
+
+    Raises:
+        FloatingPointError: They are not.
+    """
+
+    def on_pre_optimizer_step(self, args, state, control, model=None, **unused):
+        self._check([p.grad for p in model.parameters() if p.grad is not None], "gradients", state.global_step)
+
+    def on_step_end(self, args, state, control, model=None, **unused):
+        if control.should_save or control.should_training_stop:
+            self._check([*model.parameters(), *model.buffers()], "weights", state.global_step)
+
+    def _check(self, tensors: list[torch.Tensor], what: str, step: int) -> None:
+        parts = [t.to_local() if hasattr(t, "to_local") else t for t in tensors]  # of FSDP, its own shard
+        broken = [(~torch.isfinite(part)).any() for part in parts if part.is_floating_point()]
+        if broken and torch.stack(broken).any():
+            raise FloatingPointError(f"{what} are not finite at step {step}; {ADVICE}")
+
+
+class RaiseDropPath(TrainerCallback):
+    """Drop path that grows linearly over training up to what the config says, as in DARTS (arXiv:1806.09055, A.2.1)."""
+
+    def on_step_begin(self, args, state, control, model=None, **unused):
+        plain = getattr(model, "module", model)
+        plain.drop_path_rate = plain.config.drop_path_rate * state.global_step / state.max_steps
+
+
+class ResumingTrainer(Trainer):
+    """Trainer, which reads the weights of its checkpoints by their names in memory; on disk a ViT has those of transformers 4.
+
+    Trainer itself would only warn and go on from the weights it was given (transformers issue 43701).
+    """
+
+    def training_step(self, *args, **kwargs) -> torch.Tensor:
+        """As in transformers.
+
+        Raises:
+            FloatingPointError: The loss is not finite.
+        """
+        loss = super().training_step(*args, **kwargs)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"the loss is {loss.item()} at step {self.state.global_step}; {ADVICE}")
+        return loss
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial=None) -> None:
+        """As in transformers; where the disk is full, the half of a checkpoint that was written makes room again.
+
+        Raises:
+            WriteError: The disk is full, or the folder cannot be written.
+        """
+        folder = Path(self.args.output_dir)
+        try:
+            with writing(folder):
+                super()._save_checkpoint(model, trial)
+        except WriteError:
+            shutil.rmtree(folder / f"checkpoint-{self.state.global_step}", ignore_errors=True)
+            raise
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: PreTrainedModel | None = None) -> None:
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled or hasattr(self.model, "peft_config"):
+            return super()._load_from_checkpoint(resume_from_checkpoint, model)
+        model = self.model if model is None else model
+        model.load_state_dict(type(model).from_pretrained(resume_from_checkpoint).state_dict())
+
+
+def train(model: PreTrainedModel, examples: torch.utils.data.Dataset, arguments: TrainingArguments) -> PreTrainedModel:
+    """Trains with `transformers.Trainer`, from the last whole checkpoint in the output folder if there is one.
+
+    Raises:
+        FloatingPointError: A loss, a gradient or a weight is not finite; the last checkpoint before is kept.
+    """
+    trainer = ResumingTrainer(model, arguments, train_dataset=examples)
+    trainer.add_callback(TellEpoch(trainer.train_dataset))
+    trainer.add_callback(StopUnlessFinite())
+    if hasattr(model, "drop_path_rate"):
+        trainer.add_callback(RaiseDropPath())
+    trainer.train(resume_from_checkpoint=last_checkpoint(Path(arguments.output_dir)))
+    return trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+
+
+def training_arguments(
+    settings: TrainingSettings,
+    mode: str,
+    seed: int,
+    folder: Path,
+    max_steps: int | None,
+    num_train_epochs: float = 1.0,
+) -> TrainingArguments:
+    """The arguments of `Trainer` for these settings.
+
+    Args:
+        settings: Settings.
+        mode: "retrain" has a peak learning rate of its own.
+        seed: Of the data order, and of what is random in the model.
+        folder: Where checkpoints go.
+        max_steps: Steps; overrides `num_train_epochs`.
+        num_train_epochs: Passes over the training data.
+    """
+    peak = settings.learning_rate
+    if mode == "retrain" and settings.retrain_learning_rate is not None:
+        peak = settings.retrain_learning_rate
+    return TrainingArguments(
+        output_dir=str(folder),
+        seed=seed,
+        per_device_train_batch_size=settings.per_device_batch_size,
+        gradient_accumulation_steps=settings.gradient_accumulation_steps,
+        num_train_epochs=num_train_epochs,
+        max_steps=max_steps or -1,
+        optim="adamw_torch" if settings.optimizer == "adamw" else "sgd",
+        optim_args=None if settings.optimizer == "adamw" else f"momentum=0.9,nesterov={settings.nesterov}",
+        adam_beta1=settings.adam_beta1,
+        adam_beta2=settings.adam_beta2,
+        learning_rate=peak,
+        lr_scheduler_type="cosine_warmup_with_min_lr",
+        lr_scheduler_kwargs={
+            "min_lr_rate": settings.min_learning_rate / peak,
+            "warmup_lr_rate": settings.warmup_learning_rate / peak,
+        },
+        warmup_steps=settings.warmup_ratio,  # below 1, Trainer takes it for a share
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        use_cpu=not torch.accelerator.is_available(),  # must be said for bf16
+        bf16=settings.mixed_precision == "bf16",
+        logging_nan_inf_filter=False,  # such a loss ends the training
+        logging_steps=settings.logging_steps,
+        save_steps=settings.save_steps,
+        save_total_limit=2,
+        dataloader_num_workers=settings.dataloader_num_workers,
+        dataloader_pin_memory=torch.accelerator.is_available(),
+        ddp_find_unused_parameters=False,
+        remove_unused_columns=False,
+        report_to="none",
+    )
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest checkpoint of `Trainer` that is whole; says so when a newer one is damaged."""
+    found = sorted(
+        folder.glob("checkpoint-*/trainer_state.json"), key=lambda path: int(path.parent.name.split("-")[1])
+    )
+    for state in reversed(found):
+        damage = _damage(state.parent)
+        if damage is None:
+            return str(state.parent)
+        logger.warning(f"{state.parent} is damaged ({damage}) and is not used")
+    return None
+
+
+def _damage(checkpoint: Path) -> str | None:
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text())  # it is written last
+    except ValueError:
+        return "trainer_state.json was not written to its end"
+    # Trainer never reads this one again, a pickle of its settings.
+    files = (path for path in sorted(checkpoint.rglob("*")) if path.is_file() and path.name != "training_args.bin")
+    reasons = (unreadable(path) for path in files)
+    return next((reason for reason in reasons if reason is not None), None)
