@@ -96,10 +96,19 @@ def training_settings(settings: CompareArguments, run: Run) -> TrainingSettings:
     for name in FROM_THE_RUN:
         own = getattr(settings, name, None)
         given[name] = run.settings[name] if own is None else own
+    if settings.min_learning_rate is None:
+        given["min_learning_rate"] = smallest_rate(run.settings, given["learning_rate"])
     scratch = given["learning_rate"]
     if settings.finetune_learning_rate is not None:
         given["learning_rate"] = settings.finetune_learning_rate
+    given["warmup_learning_rate"] = min(1e-6, given["learning_rate"], scratch)
     return TrainingSettings(**given, retrain_learning_rate=scratch, logging_steps=10**9)
+
+
+def smallest_rate(searched: dict, peak: float) -> float:
+    """The learning rate at the end: of a search, or with another peak the same share of it."""
+    least = searched["min_learning_rate"]
+    return least if peak == searched["learning_rate"] else least / searched["learning_rate"] * peak
 
 
 def open_folder(folder: Path, training: TrainingSettings, max_steps: int, rank_batches: int, run: Run) -> None:

@@ -25,7 +25,7 @@ from tangle_hf.analysis import format_table
 from tangle_hf.data import text as text_data
 from tangle_hf.data.images.augmentation_settings import AugmentationArguments
 from tangle_hf.data.images.settings import ImageArguments
-from tangle_hf.errors import check_extra, readable_errors
+from tangle_hf.errors import check_extra, readable_errors, writing
 from tangle_hf.files import replacing
 from tangle_hf.hub.cards import write_card
 from tangle_hf.hub.publishing import check_target, folder_files, publish
@@ -134,7 +134,7 @@ def main(
             task = vision_task(settings.checkpoint, settings.trust_remote_code, settings.mode, data, *augmentation)
         else:
             task = language_task(settings.checkpoint, settings.trust_remote_code, data)
-    with begun(run_dir, resolved, state.is_main_process):
+    with writing(run_dir), begun(run_dir, resolved, state.is_main_process):
         state.wait_for_everyone()
         for (mode, seed), name in names.items():
             if (run_dir / "rows" / f"{name}.json").is_file():

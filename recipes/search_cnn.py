@@ -55,7 +55,6 @@ class ConvSearchArguments(SearchArguments):
     max_steps: int = with_default(SearchArguments, "max_steps", 400)
     per_device_batch_size: int = with_default(SearchArguments, "per_device_batch_size", 64)
     learning_rate: float = with_default(SearchArguments, "learning_rate", 1e-3)
-    min_learning_rate: float = with_default(SearchArguments, "min_learning_rate", 1e-4)
     weight_decay: float = with_default(SearchArguments, "weight_decay", 5e-4)
 
 

@@ -1,8 +1,11 @@
-"""Errors of the user, as one line at the end of a script."""
+"""Errors of the user and of full or protected disks, as one line at the end of a script."""
 
 import errno
+import os
 import re
+import shutil
 import sys
+import tempfile
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,10 +14,17 @@ from pathlib import Path
 from types import TracebackType
 
 
-MEANT_FOR_USERS = (ValueError, FloatingPointError, ConnectionError, ImportError)
-# What a folder or a disk refuses, whoever asked; a file that is not there may be a mistake of this project.
-REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR,
-           errno.ENAMETOOLONG, errno.ELOOP}  # fmt: skip
+class WriteError(OSError):
+    """A folder is on a full disk, or cannot be written; the message names it."""
+
+
+MEANT_FOR_USERS = (ValueError, FloatingPointError, ConnectionError, ImportError, WriteError)
+FULL, PROTECTED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG), (errno.EROFS, errno.EACCES, errno.EPERM)
+# Of libraries whose errors of a full disk are no OSError: safetensors and tokenizers, torch, datasets.
+FULL_IN_WORDS = r"os error (28|122|27)\b|PytorchStreamWriter failed|unexpected pos \d+ vs|Not enough disk space"
+PROTECTED_IN_WORDS = r"os error (30|13|1)\b"
+# What else a path can be refused for, whoever asked; a file that is not there may be a mistake of this project.
+REFUSED = (errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 class MissingExtra(ImportError):
@@ -53,23 +63,87 @@ def readable_errors() -> Iterator[None]:
     """Ends the script with one line and exit code 1 where this library or the script itself raises an error meant for the user.
 
     One from elsewhere is an error that nobody has thought of, and keeps its traceback. One of a worker process of torch's
-    data loaders counts as raised where the worker raised it. A file or folder that cannot be read or written is the user's,
-    whoever met it.
+    data loaders counts as raised where the worker raised it. Full and protected disks are one line whoever meets them.
     """
     script = getattr(sys.modules["__main__"], "__file__", None) or __file__
     own = (Path(__file__).resolve().parent, Path(script).resolve())
     try:
         yield
-    except MEANT_FOR_USERS as error:
-        file, message = _of_worker(error) or (traceback.extract_tb(error.__traceback__)[-1].filename, str(error))
-        if not any(Path(file).resolve().is_relative_to(folder) for folder in own):
+    except Exception as error:
+        message = _meant_for_users(error, own) or disk_message(error)
+        if message is None:
             raise
         sys.exit(f"error: {message}")
-    except OSError as error:
-        if error.errno not in REFUSED:
+
+
+@contextmanager
+def writing(folder: str | Path) -> Iterator[None]:
+    """Within it, a full or protected disk is an error that names this folder, whichever library met it.
+
+    Raises:
+        WriteError: So.
+    """
+    try:
+        yield
+    except (WriteError, ValueError, FloatingPointError):
+        raise
+    except Exception as error:
+        if (message := disk_message(error, folder)) is None:
             raise
-        where = error.filename2 or error.filename
-        sys.exit(f"error: {f'{where}: ' if where else ''}{error.strerror}; choose another folder, or change that")
+        raise WriteError(message) from error
+
+
+def disk_message(error: BaseException, folder: str | Path | None = None) -> str | None:
+    """One line on a full or protected disk; None of any other error.
+
+    Args:
+        error: It, or what it was raised from, is looked at.
+        folder: What was being written, where the error does not name a file.
+    """
+    link: BaseException | None = error
+    while link is not None:
+        number, text = getattr(link, "errno", None), str(link)
+        # Of other types only the words tell: an OSError has its number, and a path may hold any words.
+        words = number is None and not isinstance(link, ValueError)
+        named = getattr(link, "filename", None)
+        where = _folder_of(named) if isinstance(named, (str, bytes, os.PathLike)) else folder
+        if (isinstance(link, OSError) and number in FULL) or (words and re.search(FULL_IN_WORDS, text)):
+            return (
+                f"no space is left on the disk of {where or _full_folders()}; what was half-written is not used. Make room and "
+                "give the same command again, to a run that was stopped with --resume"
+            )
+        if (isinstance(link, OSError) and number in PROTECTED) or (words and re.search(PROTECTED_IN_WORDS, text)):
+            reason = os.strerror(number) if number else "it is protected"
+            return f"{where or 'a folder'} cannot be used ({reason}); choose another folder, or change its rights"
+        if isinstance(link, OSError) and number in REFUSED:
+            return f"{link.filename2 or named or where}: {link.strerror}; choose another folder"
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+    return None
+
+
+def _folder_of(path: str | bytes | os.PathLike) -> Path:
+    named = Path(os.fsdecode(path))
+    return named if named.is_dir() else named.parent
+
+
+def _full_folders() -> str:
+    """The folders, of those that are written without being asked for, whose disks are full."""
+    cache = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
+    caches = [
+        Path(os.environ.get("HF_DATASETS_CACHE", cache / "datasets")),
+        Path(os.environ.get("HF_HUB_CACHE", cache / "hub")),
+    ]
+    known = [path for path in (*caches, Path(tempfile.gettempdir()), Path.cwd()) if path.is_dir()]
+    full = [str(path) for path in known if shutil.disk_usage(path).free < 2**26]
+    return " or ".join(full) or "a folder that is written to (the caches HF_HOME and HF_DATASETS_CACHE, or the run's)"
+
+
+def _meant_for_users(error: Exception, own: tuple[Path, ...]) -> str | None:
+    """The message of an error that a file of these folders raised for the user; None of any other."""
+    if not isinstance(error, MEANT_FOR_USERS):
+        return None
+    file, message = _of_worker(error) or (traceback.extract_tb(error.__traceback__)[-1].filename, str(error))
+    return message if any(Path(file).resolve().is_relative_to(folder) for folder in own) else None
 
 
 def _of_worker(error: Exception) -> tuple[str, str] | None:

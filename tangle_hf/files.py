@@ -1,9 +1,14 @@
-"""Folders that appear under their name only when they are whole."""
+"""Folders that appear under their name only when they are whole, and JSON that every reader takes."""
 
+import json
+import math
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from .errors import writing
 
 
 def check_replaceable(folder: str | Path, *marks: str) -> None:
@@ -35,15 +40,47 @@ def replacing(folder: str | Path, *marks: str) -> Iterator[Path]:
 
     Raises:
         ValueError: As `check_replaceable`.
+        WriteError: The disk is full, or the folder cannot be written.
     """
     check_replaceable(folder, *marks)
     final = Path(folder).resolve()
     partial = final.with_name(f".partial-{final.name}")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     try:
-        yield partial
-        shutil.rmtree(final, ignore_errors=True)
-        partial.rename(final)
+        with writing(final.parent):
+            partial.mkdir(parents=True)
+            yield partial
+            shutil.rmtree(final, ignore_errors=True)
+            partial.rename(final)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def to_json(value: Any, **layout) -> str:
+    """JSON as the standard has it: Python's own NaN and Infinity are read by nothing else.
+
+    Args:
+        value: Plain values.
+        **layout: `indent` and `sort_keys` of `json.dumps`.
+
+    Raises:
+        FloatingPointError: A number is not finite; the message says which.
+    """
+    if (found := _not_finite(value)) is not None:
+        path, number = found
+        raise FloatingPointError(
+            f"{path or 'the result'} is {number}: the weights have diverged, or those of the checkpoint are not finite; "
+            "nothing was written of it. Try a smaller --learning_rate or --mixed_precision no"
+        )
+    return json.dumps(value, allow_nan=False, **layout)
+
+
+def _not_finite(value: Any, path: str = "") -> tuple[str, float] | None:
+    """Where the first number that is not finite stands, and the number."""
+    if isinstance(value, float):
+        return None if math.isfinite(value) else (path, value)
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+    for name, part in inside:
+        if (found := _not_finite(part, f"{path} {name}".strip())) is not None:
+            return found
+    return None

@@ -32,7 +32,9 @@ def _read(path: Path, parse, damaged: type[Exception]) -> dict[str, Any]:
     try:
         found = parse(path.read_text(encoding="utf-8"))
     except (damaged, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is damaged ({' '.join(str(error).split())}); restore it") from None
+        raise ValueError(
+            f"{path} is damaged ({' '.join(str(error).split())}); restore it, or begin again in another folder"
+        ) from None
     if not isinstance(found, dict):
-        raise ValueError(f"{path} is empty or cut off, and has no settings or results of a run; restore it")
+        raise ValueError(f"{path} is empty or cut off; restore it, or begin again in another folder")
     return found

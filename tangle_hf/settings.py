@@ -15,6 +15,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import yaml
 from transformers import HfArgumentParser
 
+from .values import check_values
+
 
 def with_default(kind: type, name: str, value: Any):
     """A field of these arguments, to be declared again with another default and the same help."""
@@ -51,6 +53,8 @@ def parse(*dataclass_types: type, argv: list[str] | None = None, description: st
         known = [option for action in parser._actions for option in action.option_strings]
         flags = [argument.split("=")[0] for argument in unknown if argument.startswith("-")]
         raise ValueError(f"unknown arguments {unknown}{_suggest(flags, known)}; --help lists all of them")
+    for instance in instances:
+        check_values(instance, infinite=("max_grad_norm", "arch_max_grad_norm"))
     return tuple(instances)
 
 
@@ -71,9 +75,11 @@ def read_config(path: str | Path, *dataclass_types: type) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"--config {path}: there is no such file")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), UniqueKeys)
     except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not valid YAML: {error}") from error
+        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is no text in UTF-8; --config takes a YAML file of `key: value` lines") from None
     values = {} if values is None else values
     if not isinstance(values, dict):
         raise ValueError(f"{path} must hold `key: value` lines, got a {type(values).__name__}")
@@ -85,6 +91,16 @@ def read_config(path: str | Path, *dataclass_types: type) -> dict[str, Any]:
     if unknown := [key for key in values if key not in hints]:
         raise ValueError(f"{path} has unknown keys {unknown}{_suggest(unknown, hints)}; allowed are {sorted(hints)}")
     return {key: _checked(value, hints[key], f"{path}: {key}") for key, value in values.items()}
+
+
+class UniqueKeys(yaml.SafeLoader):
+    """Reads plain YAML, and refuses a mapping that has a key twice, of which PyYAML would take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        if twice := sorted({str(key) for key in keys if keys.count(key) > 1}):
+            raise yaml.constructor.ConstructorError(None, None, f"{', '.join(twice)} is there twice", node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):

@@ -5,9 +5,11 @@ import sys
 
 import pytest
 import torch
-from models.families import gpt2
+from models.families import FAMILIES, gpt2
+from safetensors.torch import load_file
 
 from tangle_hf import SearchSpace, extract
+from tangle_hf.models.loading import load_model, load_supernet
 from tangle_hf.subnets.exports import export
 
 
@@ -80,6 +82,28 @@ def test_a_failed_export_leaves_nothing_under_the_name(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="differ"):
         export(supernet, supernet.space.smallest, tmp_path / "subnet", {"input_ids": torch.arange(4)[None]})
     assert not (tmp_path / "subnet").exists()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_a_checkpoint_in_half_precision_is_loaded_in_float32(family, dtype, tmp_path):
+    """Searched in half precision, steps are lost to rounding; transformers loads a checkpoint in its own type."""
+    supernet = family.supernet().to(dtype)
+    supernet.save_pretrained(tmp_path)
+    for loaded in (type(supernet).from_pretrained(tmp_path, space=supernet.space), load_supernet(tmp_path)):
+        assert {value.dtype for value in loaded.state_dict().values() if value.is_floating_point()} == {torch.float32}
+        assert loaded.config.dtype == torch.float32
+    assert type(supernet).from_pretrained(tmp_path, dtype=dtype).dtype == dtype  # who asks for it gets it
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_supernet_in_half_precision_is_exported_as_it_is_and_compared_in_float32(dtype, tmp_path):
+    supernet = gpt2().to(dtype)
+    written = export(supernet, supernet.space.smallest, tmp_path / "subnet", {"input_ids": torch.arange(10)[None]})
+    assert written.difference < 1e-5 * written.scale and supernet.dtype == dtype
+    stored = load_file(tmp_path / "subnet" / "model.safetensors")
+    assert {value.dtype for value in stored.values()} == {dtype}
+    assert load_model(tmp_path / "subnet").dtype == torch.float32  # as ONNX and `recalibrate` need it
 
 
 def test_unknown_forms_and_foreign_architectures_are_refused():

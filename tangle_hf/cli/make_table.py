@@ -32,6 +32,7 @@ from ..data.images.soft_targets import use_soft_targets
 from ..data.images.transforms import evaluation_images, image_processor, training_images
 from ..errors import readable_errors
 from ..evaluation import accuracy
+from ..files import to_json
 from ..models.space_settings import ConvSpaceArguments
 from ..runs.conv_spaces import build_supernet
 from ..runs.folder import check_run_folder, defaults_of, settings_of, write_config
@@ -125,8 +126,9 @@ def main(
             for split, examples in held_out.items():
                 scores = accuracy(model, examples, settings.per_device_batch_size)
                 row |= {f"{split}_{name}": value for name, value in scores.items()}
+            line = to_json(row) + "\n"
             with table.open("a") as file:
-                file.write(json.dumps(row) + "\n")
+                file.write(line)
             shutil.rmtree(folder)
             bar.set_postfix_str(f"test accuracy {row['test_accuracy']:.4f}")
         state.wait_for_everyone()

@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from subprocess import CalledProcessError
 
-import tangle_hf
-
 from ..hub.settings import CALLED_AS
 
 
@@ -29,7 +27,7 @@ def recipe(name: str) -> Path:
     Raises:
         ValueError: There is no such recipe.
     """
-    package = Path(tangle_hf.__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     folders = [folder for folder in (package / "recipes", package.parent / "recipes") if folder.is_dir()]
     for folder in folders:
         if (folder / f"{name}.py").is_file():

@@ -7,7 +7,6 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from .. import evaluation
-from ..cli.recalibrate import still_batches
 from ..data.images.augmentation_settings import AugmentationArguments
 from ..data.images.loading import load_images
 from ..data.images.settings import ImageArguments
@@ -15,7 +14,7 @@ from ..data.images.splits import split_for_search
 from ..data.images.transforms import evaluation_images, training_images
 from ..models.image_classifiers import checkpoint_processor
 from ..runs.folder import from_settings
-from ..subnets.recalibration import batch_norms, recalibrate
+from ..subnets.recalibration import batch_norms, recalibrate, still_batches
 from .runs import Data, Run, supernet_of
 
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from ..values import check_learning_rates, check_values
+
 
 MODES = ("retrain", "finetune", "inherit")
 BASELINES = ("largest", "uniform", "random", "most_parameters")
@@ -71,7 +73,9 @@ class CompareArguments:
     learning_rate: float | None = field(
         default=None, metadata={"help": "peak learning rate; default: the first run's"}
     )
-    min_learning_rate: float | None = field(default=None, metadata={"help": "at the end; default: the first run's"})
+    min_learning_rate: float | None = field(
+        default=None, metadata={"help": "at the end; default: the first run's share of the peak"}
+    )
     finetune_learning_rate: float | None = field(
         default=None, metadata={"help": "peak learning rate of finetune; default: learning_rate"}
     )
@@ -91,6 +95,11 @@ class CompareArguments:
     )
 
     def __post_init__(self):
+        check_values(self)
+        check_learning_rates(
+            {name: getattr(self, name) for name in ("learning_rate", "finetune_learning_rate")},
+            {"min_learning_rate": self.min_learning_rate},
+        )
         for name, allowed in {"modes": MODES, "baselines": BASELINES}.items():
             if unknown := [value for value in getattr(self, name) if value not in allowed]:
                 raise ValueError(f"{name}={unknown} are unknown; choose from {allowed}")
@@ -106,7 +115,7 @@ class CompareArguments:
                 raise ValueError(f"{name}={values} must have at least one entry and none twice")
         if min(self.horizons) <= 0:
             raise ValueError(f"horizons={self.horizons} must be above 0")
-        for name in ("random_count", "max_steps"):
+        for name in ("random_count", "max_steps", "per_device_batch_size", "save_steps"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
         for name in ("rank_batches", "cka_batches", "latency_rounds", "generate_tokens"):

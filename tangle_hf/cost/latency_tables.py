@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..files import to_json
 from ..space import Architecture, SearchSpace
 from .tables import CostTable, Term, exact
 
@@ -129,7 +130,7 @@ def save_latency_table(table: LatencyTable, path: str | Path) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}")
-    partial.write_text(json.dumps(data, indent=1) + "\n")
+    partial.write_text(to_json(data, indent=1) + "\n")
     partial.rename(path)
 
 

@@ -96,7 +96,7 @@ def from_scratch(config: PreTrainedConfig, names: list[str], image_size: int, re
     set_names(config, names)
     check_patches(image_size, getattr(config, "patch_size", 1))  # convolutional nets have no patches
     config.image_size = image_size
-    return AutoModelForImageClassification.from_config(config, trust_remote_code=remote_code)
+    return AutoModelForImageClassification.from_config(config, trust_remote_code=remote_code, dtype=torch.float32)
 
 
 def checkpoint_processor(checkpoint: str, data: ImageArguments, image_size: int):

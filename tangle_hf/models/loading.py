@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
@@ -19,7 +20,7 @@ from .supernet import SupernetMixin
 
 
 def load_supernet(path: str | Path, revision: str = "main") -> PreTrainedModel:
-    """Loads a saved supernet with the `Elastic*` class whose stock class its config names.
+    """Loads a saved supernet, in float32, with the `Elastic*` class whose stock class its config names.
 
     Args:
         path: What `save_pretrained` of a supernet wrote, or the name of a repository on the Hub.
@@ -51,12 +52,12 @@ def _subclasses(base: type) -> list[type]:
 
 
 def load_model(path: str | Path) -> PreTrainedModel:
-    """Loads a language model or image classifier, stock or compact, in evaluation mode.
+    """Loads a language model or image classifier, stock or compact, in float32 and in evaluation mode.
 
     Raises:
         ValueError: As `model_class`.
     """
-    return model_class(path)[0].from_pretrained(path).eval()
+    return model_class(path)[0].from_pretrained(path, dtype=torch.float32).eval()
 
 
 def model_class(path: str | Path) -> tuple[type, PreTrainedConfig]:

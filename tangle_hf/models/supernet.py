@@ -76,7 +76,10 @@ class SupernetMixin:
 
     @classmethod
     def from_pretrained(cls, path: str | os.PathLike, *args, space: SearchSpace | None = None, **kwargs):
-        """Starts from any stock checkpoint of the family, or loads a supernet.
+        """Starts from any stock checkpoint of the family, or loads a supernet, in float32 unless `dtype` says otherwise.
+
+        transformers would load a checkpoint in the type that it was saved in. A supernet is trained, and in half precision an
+        optimizer's steps are lost to rounding.
 
         Args:
             path: Folder or Hub name.
@@ -96,6 +99,8 @@ class SupernetMixin:
             config = cls.config_class(**{**data, "space": space or data.get("space")})
             check_checkpoint(path, cls.sizes(config), cls.sizes(stored))
             kwargs["config"] = config
+        if "torch_dtype" not in kwargs:  # its older name
+            kwargs.setdefault("dtype", torch.float32)
         return super().from_pretrained(path, *args, **kwargs)
 
     def compile_blocks(self, backend: str = "inductor") -> None:

@@ -1,6 +1,6 @@
 """The folder of a run: one run per folder, resumed with the settings it was started with, no half-written files."""
 
-import json
+import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -9,6 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from ..errors import WriteError, writing
+from ..files import to_json
+from ..run_files import read_settings
 
 
 # What a run can go on from, or whose loss would hurt.
@@ -59,7 +63,7 @@ def check_run_folder(
         return
     if not resume:
         raise ValueError(f"{run_dir} holds a run already; continue it with --resume or choose another --output_dir")
-    stored = {**defaults, **yaml.safe_load(stored_path.read_text())}
+    stored = {**defaults, **read_settings(run_dir)}
     changed = [k for k, v in resolved.items() if k not in free and stored.get(k) != v]
     if changed:
         was = ", ".join(f"{k}={stored.get(k)!r} (now {resolved[k]!r})" for k in changed)
@@ -67,7 +71,7 @@ def check_run_folder(
 
 
 def check_is_folder(run_dir: Path) -> None:
-    """Refuses a name that a file has, or a folder inside a file.
+    """Refuses a name that a file has, a folder inside a file, and one that cannot be written.
 
     Raises:
         ValueError: So.
@@ -75,6 +79,9 @@ def check_is_folder(run_dir: Path) -> None:
     for path in (run_dir, *run_dir.parents):
         if path.is_file():
             raise ValueError(f"output_dir={run_dir}: {path} is a file; choose another --output_dir")
+    existing = next(path for path in (run_dir.absolute(), *run_dir.absolute().parents) if path.exists())
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ValueError(f"output_dir={run_dir}: {existing} cannot be written; choose another --output_dir")
 
 
 @contextmanager
@@ -93,7 +100,7 @@ def begun(run_dir: Path, resolved: dict[str, Any], main_process: bool) -> Iterat
         write_config(run_dir, resolved)
     try:
         yield
-    except (ValueError, FloatingPointError):
+    except (ValueError, FloatingPointError, WriteError):
         if main_process and new and not any(_holds_files(run_dir / name) for name in KEPT):
             for name in ("config.yaml", "metrics.jsonl"):
                 (run_dir / name).unlink(missing_ok=True)
@@ -109,17 +116,21 @@ def _holds_files(path: Path) -> bool:
 
 def write_config(run_dir: Path, resolved: dict[str, Any]) -> None:
     """Leaves the settings in `config.yaml`."""
-    run_dir.mkdir(parents=True, exist_ok=True)
     _write(run_dir / "config.yaml", yaml.safe_dump(resolved, sort_keys=False))
 
 
 def write_json(path: Path, value: Any) -> None:
     """Leaves a value as JSON; the file appears when it is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _write(path, json.dumps(value, indent=2) + "\n")
+    _write(path, to_json(value, indent=2) + "\n")
 
 
 def _write(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}")
-    partial.write_text(text)
-    partial.rename(path)
+    try:
+        with writing(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_text(text)
+            partial.rename(path)
+    except WriteError:
+        partial.unlink(missing_ok=True)
+        raise

@@ -10,6 +10,7 @@ from accelerate.utils import set_seed
 from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
+from ..errors import writing
 from ..hub.cards import write_card
 from ..hub.publishing import check_target, push
 from ..hub.settings import SearchHubArguments, hub_options
@@ -20,7 +21,7 @@ from .front_report import report_front
 from .latency import with_latency_table, without_latency
 from .search_report import report, save_supernet
 from .stages import one_stage, two_stages
-from .task import SearchTask
+from .task import Found, FoundFront, SearchTask
 
 
 FREE_ON_RESUME = {
@@ -40,7 +41,7 @@ def start(settings: SearchArguments, hub: SearchHubArguments, resolved: dict, de
         defaults: Their defaults.
 
     Raises:
-        ValueError: As `check_run_folder` and `check_target`.
+        ValueError: The tracker is not installed, or as `check_run_folder` and `check_target`.
         ConnectionError: As `check_target`.
     """
     accelerator = Accelerator(
@@ -48,6 +49,10 @@ def start(settings: SearchArguments, hub: SearchHubArguments, resolved: dict, de
         log_with=None if settings.report_to == "none" else settings.report_to,
         project_dir=settings.output_dir,
     )
+    if settings.report_to != "none" and not accelerator.log_with:  # accelerate leaves it out without a word
+        raise ValueError(
+            f"report_to={settings.report_to} needs a package that is not installed: pip install {settings.report_to}"
+        )
     if not settings.dry_run:
         check_run_folder(Path(settings.output_dir), resolved, settings.resume, FREE_ON_RESUME, defaults)
         if hub.push_to_hub and accelerator.is_main_process:  # better now than after hours
@@ -87,27 +92,52 @@ def run(
         accelerator.init_trackers("tangle_hf", config={k: str(v) for k, v in resolved.items()})
     begin = time.perf_counter(), time.process_time()
     stages = two_stages if settings.resolved_method.two_stage else one_stage
-    with begun(run_dir, resolved, accelerator.is_main_process):
-        found = stages(supernet, task, settings, accelerator)
-    if accelerator.is_main_process:
-        if found is None:
-            print(f"stopped; continue with the same command and --resume (checkpoint in {run_dir / 'checkpoints'})")
-        else:
-            seconds, cpu_seconds = time.perf_counter() - begin[0], time.process_time() - begin[1]
-            used = {"device": device_name(accelerator)}
-            if not settings.resume:  # the time of a part would mislead
-                used |= {"seconds": seconds, "cpu_seconds": cpu_seconds}
-            if not settings.pareto:
-                task.settle(found.arch)  # before anything is saved: all exports read the same statistics
-            save_supernet(supernet, task, settings)
-            (report_front if settings.pareto else report)(supernet, found, task, settings, used)
-            for folder in ("subnet", "supernet"):
-                if (run_dir / folder).is_dir():
-                    write_card(run_dir, run_dir / folder, license=hub.license)
-            if hub.push_to_hub:
-                for repo_id, of_supernet in targets(settings, hub):
-                    print(f"published: {push(run_dir, repo_id, supernet=of_supernet, **hub_options(hub))}")
+    with writing(run_dir):
+        with begun(run_dir, resolved, accelerator.is_main_process):
+            found = stages(supernet, task, settings, accelerator)
+        if accelerator.is_main_process:
+            finish(supernet, found, task, settings, hub, accelerator, begin)
     accelerator.end_training()
+
+
+def finish(
+    supernet: PreTrainedModel,
+    found: Found | FoundFront | None,
+    task: SearchTask,
+    settings: SearchArguments,
+    hub: SearchHubArguments,
+    accelerator: Accelerator,
+    begin: tuple[float, float],
+) -> None:
+    """Reports and publishes what was found, or says how to go on with a search that was stopped.
+
+    Args:
+        supernet: After the search.
+        found: What it found; None if it was stopped.
+        task: Data and scores.
+        settings: The trainer's.
+        hub: Whether and where to publish.
+        accelerator: What it ran on.
+        begin: When it began, on the clock on the wall and in seconds of this process.
+    """
+    run_dir = Path(settings.output_dir)
+    if found is None:
+        print(f"stopped; continue with the same command and --resume (checkpoint in {run_dir / 'checkpoints'})")
+    else:
+        seconds, cpu_seconds = time.perf_counter() - begin[0], time.process_time() - begin[1]
+        used = {"device": device_name(accelerator)}
+        if not settings.resume:  # the time of a part would mislead
+            used |= {"seconds": seconds, "cpu_seconds": cpu_seconds}
+        if not settings.pareto:
+            task.settle(found.arch)  # before anything is saved: all exports read the same statistics
+        save_supernet(supernet, task, settings)
+        (report_front if settings.pareto else report)(supernet, found, task, settings, used)
+        for folder in ("subnet", "supernet"):
+            if (run_dir / folder).is_dir():
+                write_card(run_dir, run_dir / folder, license=hub.license)
+        if hub.push_to_hub:
+            for repo_id, of_supernet in targets(settings, hub):
+                print(f"published: {push(run_dir, repo_id, supernet=of_supernet, **hub_options(hub))}")
 
 
 def device_name(accelerator: Accelerator) -> str:

@@ -1,21 +1,37 @@
-"""Checkpoints of a run: written beside their final name and renamed when whole; a damaged one is passed over."""
+"""Checkpoints of a run: written beside their final name and renamed when whole; a damaged one is passed over.
 
+A checkpoint from elsewhere runs no code: what is read of it are tensors, numbers and text.
+"""
+
+import hashlib
 import json
 import logging
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from accelerate import Accelerator
 from accelerate.logging import get_logger
+from accelerate.utils import load
+from safetensors import SafetensorError, safe_open
+
+from ..errors import WriteError, writing
 
 
 logger = get_logger(__name__)
 
 MANIFEST = "manifest.json"
+PICKLES = (".bin", ".pkl", ".pt", ".pth")
 
 
 def save_checkpoint(accelerator: Accelerator, run_dir: Path, step: int, keep: int = 2) -> None:
-    """Saves everything `accelerator` knows as `checkpoints/step-N`, and drops all but the last `keep` of them."""
+    """Saves everything `accelerator` knows as `checkpoints/step-N`, and drops all but the last `keep` of them.
+
+    Raises:
+        WriteError: The disk is full, or the folder cannot be written; the checkpoints before are as they were.
+    """
     folder = run_dir / "checkpoints"
     final, partial = folder / f"step-{step:08d}", folder / f".partial-step-{step:08d}"
     if accelerator.is_main_process:
@@ -23,16 +39,29 @@ def save_checkpoint(accelerator: Accelerator, run_dir: Path, step: int, keep: in
     accelerator.wait_for_everyone()
     # accelerate warns that a tied weight is stored once, which is what a tied weight is for.
     logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
-    accelerator.save_state(str(partial))
-    accelerator.wait_for_everyone()
+    try:
+        with writing(folder):
+            accelerator.save_state(str(partial))
+            accelerator.wait_for_everyone()
+            if accelerator.is_main_process:
+                _finish(partial, final, step)
+    except WriteError:
+        shutil.rmtree(partial, ignore_errors=True)  # room for whoever else writes there
+        raise
     if accelerator.is_main_process:
-        sizes = {str(f.relative_to(partial)): f.stat().st_size for f in sorted(partial.rglob("*")) if f.is_file()}
-        (partial / MANIFEST).write_text(json.dumps({"step": step, "files": sizes}))
-        shutil.rmtree(final, ignore_errors=True)
-        partial.rename(final)
         for old in sorted(folder.glob("step-*"))[:-keep]:
             shutil.rmtree(old)
     accelerator.wait_for_everyone()
+
+
+def _finish(partial: Path, final: Path, step: int) -> None:
+    """Says what the checkpoint holds, and gives it its name."""
+    files = {str(f.relative_to(partial)): f for f in sorted(partial.rglob("*")) if f.is_file()}
+    sizes = {name: file.stat().st_size for name, file in files.items()}
+    sums = {name: checksum(file) for name, file in files.items()}
+    (partial / MANIFEST).write_text(json.dumps({"step": step, "files": sizes, "sha256": sums}))
+    shutil.rmtree(final, ignore_errors=True)
+    partial.rename(final)
 
 
 def latest_checkpoint(run_dir: Path) -> tuple[Path, int] | None:
@@ -44,21 +73,79 @@ def latest_checkpoint(run_dir: Path) -> tuple[Path, int] | None:
     folder = run_dir / "checkpoints"
     for partial in sorted(folder.glob(".partial-step-*")):
         logger.warning(f"{partial} was not written to its end and is not used")
-    for candidate in sorted(folder.glob("step-*"), reverse=True):
+    candidates = sorted(folder.glob("step-*"), reverse=True)
+    for number, candidate in enumerate(candidates, 1):
         damage = _damage(candidate)
         if damage is None:
             return candidate, json.loads((candidate / MANIFEST).read_text())["step"]
-        logger.warning(f"{candidate} is damaged ({damage}); the one before it is used")
+        before = candidates[number : number + 1]
+        other = f"{before[0]}, the one before it, is tried" if before else "there is none before it"
+        logger.warning(f"{candidate} is damaged ({damage}); {other}")
     return None
+
+
+def load_checkpoint(accelerator: Accelerator, folder: Path) -> None:
+    """Loads a checkpoint that `latest_checkpoint` has found.
+
+    accelerate reads what is registered with it by a plain unpickler, which runs whatever code a file holds. Here torch is told
+    to take tensors and plain values only, whoever asks.
+    """
+    with _tensors_only():
+        accelerator.load_state(str(folder))
+
+
+def unreadable(path: Path) -> str | None:
+    """Why a file of tensors cannot be read, or must not be; None if it can, or is of another kind."""
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, "pt") as file:
+                file.keys()
+        elif path.suffix in PICKLES:
+            load(path, map_location="cpu")  # of accelerate: tensors, numbers and the states of random generators
+    except (SafetensorError, OSError, EOFError) as error:
+        return f"{path.name} cannot be read: {' '.join(str(error).split()) or 'it is empty'}"
+    except Exception:  # torch and its unpickler raise errors of many types for bytes that they do not understand
+        return f"{path.name} is damaged, or holds something else than tensors and plain values"
+    return None
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@contextmanager
+def _tensors_only() -> Iterator[None]:
+    names = (
+        "TORCH_FORCE_WEIGHTS_ONLY_LOAD",
+        "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD",
+    )  # both together are an error of torch's
+    before = {name: os.environ.pop(name, None) for name in names}
+    os.environ[names[0]] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[names[0]]
+        os.environ.update({name: value for name, value in before.items() if value is not None})
 
 
 def _damage(folder: Path) -> str | None:
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
-    except (OSError, ValueError):
+        int(manifest["step"])
+        sizes, sums = dict(manifest["files"]), dict(manifest.get("sha256", {}))  # older ones have no checksums
+    except (OSError, ValueError, KeyError, TypeError):
         return f"{MANIFEST} is missing or not readable"
-    for name, size in manifest["files"].items():
+    for name, size in sizes.items():
         path = folder / name
         if not path.is_file() or path.stat().st_size != size:
             return f"{name} is missing or has another size"
-    return None
+        if name in sums and checksum(path) != sums[name]:
+            return f"{name} has other content than was written"
+    # Also what the manifest does not name: it would be read all the same.
+    found = (unreadable(path) for path in sorted(folder.rglob("*")) if path.is_file())
+    return next((reason for reason in found if reason is not None), None)

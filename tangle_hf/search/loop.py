@@ -1,8 +1,9 @@
 """What both trainers, of mixtures (`bilevel`) and of single paths (`single_paths`), do around their steps."""
 
 import json
+import math
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, get_scheduler
 
-from .checkpoints import latest_checkpoint, save_checkpoint
+from ..errors import writing
+from ..files import to_json
+from .checkpoints import latest_checkpoint, load_checkpoint, save_checkpoint
 from .choice import check_budgets, check_latency
 from .settings import SearchArguments
 
@@ -73,22 +76,51 @@ def _resume(accelerator: Accelerator, run_dir: Path) -> None:
     if found is None:
         raise ValueError(f"{run_dir}/checkpoints has no whole checkpoint to resume from; start without --resume")
     folder, step = found
-    accelerator.load_state(str(folder))
+    load_checkpoint(accelerator, folder)
     logger.info(f"resumed from {folder} after step {step}")
 
 
-def finite(loss: Tensor, which: str, step: int) -> float:
-    """The loss as a number.
+def finite(value: Tensor, which: str, step: int) -> float:
+    """A loss or a norm as a number.
 
     Raises:
         FloatingPointError: It is not finite.
     """
-    if not torch.isfinite(loss):
+    if not torch.isfinite(value):
         raise FloatingPointError(
-            f"the {which} loss is {loss.item()} at step {step}; the last good checkpoint is kept. Try a smaller "
+            f"the {which} is {value.item()} at step {step}; the last good checkpoint is kept. Try a smaller "
             "--learning_rate, more --warmup_steps, a smaller --max_grad_norm, or --mixed_precision no"
         )
-    return loss.item()
+    return value.item()
+
+
+def clip_gradients(model: nn.Module, arguments: SearchArguments, accelerator: Accelerator, step: int) -> None:
+    """Scales the gradients of the weights down to `max_grad_norm`; 0 leaves them as they are.
+
+    Raises:
+        FloatingPointError: They are not finite. No step may be taken with them.
+    """
+    norm = accelerator.clip_grad_norm_(model.parameters(), arguments.max_grad_norm or math.inf)
+    if norm is not None:  # DeepSpeed clips by itself and tells nobody
+        finite(norm, "norm of the training gradient", step)
+
+
+def check_weights(weights: Iterable[Tensor], accelerator: Accelerator, step: int) -> None:
+    """Refuses weights that are not finite: a checkpoint of them would be taken up by `--resume`.
+
+    Raises:
+        FloatingPointError: On every process, if those of one are not.
+    """
+    parts = [
+        getattr(tensor, "to_local", lambda tensor=tensor: tensor)() for tensor in weights
+    ]  # of FSDP, its own shard
+    broken = [(~torch.isfinite(part)).any().to(accelerator.device) for part in parts if part.is_floating_point()]
+    count = accelerator.reduce(torch.stack(broken).sum().float(), "sum")
+    if count:
+        raise FloatingPointError(
+            f"weights are not finite after step {step}; the last good checkpoint is kept. Try a smaller --learning_rate, more "
+            "--warmup_steps, a smaller --max_grad_norm, or --mixed_precision no"
+        )
 
 
 def step_size(arguments: SearchArguments, accelerator: Accelerator) -> int:
@@ -134,6 +166,7 @@ def run_steps(
     step: Callable[[], dict[str, float]],
     log: Callable[[dict[str, float], bool], str],
     done: Callable[[], bool],
+    weights: Callable[[], Iterable[Tensor]],
     state,
     arguments: SearchArguments,
     accelerator: Accelerator,
@@ -145,6 +178,7 @@ def run_steps(
         step: Makes a step and gives its losses.
         log: Takes the losses and whether an evaluation is due; gives what the progress bar is to show.
         done: Whether no step is left.
+        weights: Gives all that is trained, and batch norms' statistics.
         state: Its `step` counts.
         arguments: Settings.
         accelerator: Processes.
@@ -152,6 +186,9 @@ def run_steps(
 
     Returns:
         False if it was stopped before it was done; a checkpoint was left.
+
+    Raises:
+        FloatingPointError: Weights are not finite where they would be evaluated or saved.
     """
     bar = progress_bar(accelerator, arguments.max_steps, state.step, name)
     with stop_on_signal(accelerator), bar:
@@ -160,10 +197,14 @@ def run_steps(
             state.step += 1
             bar.update()
             due = state.step == arguments.max_steps or state.step % arguments.eval_steps == 0
-            if due or state.step % arguments.logging_steps == 0:
+            logs = due or state.step % arguments.logging_steps == 0
+            if logs:
+                check_weights(weights(), accelerator, state.step)
                 bar.set_postfix_str(log(record, due))
             stop, finished = accelerator.check_trigger(), done()
             if stop or finished or state.step % arguments.save_steps == 0:
+                if not logs:
+                    check_weights(weights(), accelerator, state.step)
                 save_checkpoint(accelerator, Path(arguments.output_dir), state.step)
             if stop and not finished:
                 return False
@@ -202,8 +243,9 @@ class Metrics:
 
 def append_record(path: Path, record: Mapping) -> None:
     """Adds a line of JSON."""
-    with path.open("a") as file:
-        file.write(json.dumps(record) + "\n")
+    line = to_json(record) + "\n"
+    with writing(path.parent), path.open("a") as file:
+        file.write(line)
 
 
 def keep_records(path: Path, wanted: Callable[[dict], bool]) -> list[dict]:
@@ -212,8 +254,9 @@ def keep_records(path: Path, wanted: Callable[[dict], bool]) -> list[dict]:
     kept = [(line, json.loads(line)) for line in lines if line]
     kept = [(line, record) for line, record in kept if wanted(record)]
     partial = path.with_suffix(".partial")
-    partial.write_text("".join(line + "\n" for line, _ in kept))
-    partial.rename(path)
+    with writing(path.parent):
+        partial.write_text("".join(line + "\n" for line, _ in kept))
+        partial.rename(path)
     return [record for _, record in kept]
 
 

@@ -5,12 +5,14 @@ from importlib.util import find_spec
 
 from ..budgets.limits import parse_amount
 from ..cost.kinds import COSTS, LIMITS
+from ..values import check_learning_rates, check_values, share_of_peak
 from .methods import METHODS, Method
 from .two_stage.settings import TwoStageArguments
 
 
 BUDGET_MODES = ("equal", "at_most")
 OPTIMIZERS = ("adamw", "sgd")
+TRACKERS = ("none", "trackio", "tensorboard", "wandb", "aim", "comet_ml", "mlflow", "clearml", "dvclive", "swanlab")
 BUDGET_PARTS = ("start", "project", "return")
 
 
@@ -42,12 +44,19 @@ class SearchArguments(TwoStageArguments):
     nesterov: bool = field(default=True, metadata={"help": "Nesterov's form of the momentum of sgd"})
     sgd_momentum: float = field(default=0.9, metadata={"help": "momentum of sgd, in [0, 1)"})
     learning_rate: float = field(default=3e-3, metadata={"help": "peak learning rate of the weights (cosine)"})
-    min_learning_rate: float = field(default=3e-4, metadata={"help": "learning rate at the end"})
-    warmup_steps: int = field(default=20, metadata={"help": "steps of linear learning-rate warm-up"})
+    min_learning_rate: float | None = field(
+        default=None, metadata={"help": "learning rate at the end, at most the peak; default: a tenth of it"}
+    )
+    warmup_steps: int | None = field(
+        default=None,
+        metadata={
+            "help": "steps of linear learning-rate warm-up, below max_steps; default: 20, at most a tenth of max_steps"
+        },
+    )
     weight_decay: float = field(default=0.1, metadata={"help": "weight decay of matrices and kernels"})
     adam_beta1: float = field(default=0.9, metadata={"help": "AdamW beta1 of the weights"})
     adam_beta2: float = field(default=0.99, metadata={"help": "AdamW beta2 of the weights"})
-    max_grad_norm: float = field(default=1.0, metadata={"help": "gradient clipping of the weights"})
+    max_grad_norm: float = field(default=1.0, metadata={"help": "gradient clipping of the weights; 0 for none"})
     arch_learning_rate: float | None = field(
         default=None,
         metadata={"help": "Adam learning rate of the logits; default: 10 / architecture steps, at most 0.05"},
@@ -61,7 +70,7 @@ class SearchArguments(TwoStageArguments):
             "help": "weight of the divergence of DrNAS's Dirichlet from the flat one, instead of L2; only for drnas"
         },
     )
-    arch_max_grad_norm: float = field(default=5.0, metadata={"help": "gradient clipping of the logits"})
+    arch_max_grad_norm: float = field(default=5.0, metadata={"help": "gradient clipping of the logits; 0 for none"})
     arch_warmup_ratio: float = field(
         default=0.2, metadata={"help": "share of the steps that train weights only, before architecture steps begin"}
     )
@@ -172,7 +181,9 @@ class SearchArguments(TwoStageArguments):
         default=0, metadata={"help": "worker processes that load and augment, for each level; 0 with streaming"}
     )
     resume: bool = field(default=False, metadata={"help": "continue the run in output_dir from its last checkpoint"})
-    report_to: str = field(default="none", metadata={"help": "none, trackio, tensorboard or wandb"})
+    report_to: str = field(
+        default="none", metadata={"help": f"one of {', '.join(TRACKERS)}; its package is yours to install"}
+    )
     dry_run: bool = field(
         default=False,
         metadata={"help": "two steps on synthetic data, then parameters, memory, time per step and hours"},
@@ -189,6 +200,7 @@ class SearchArguments(TwoStageArguments):
         if METHODS[self.method].choice == "nsga2" and find_spec("pymoo") is None:
             raise ValueError(f"method={self.method} needs pymoo; install it with: pip install 'tangle_hf[search]'")
         super().__post_init__()
+        check_values(self, infinite=("max_grad_norm", "arch_max_grad_norm"))
         counts = ("max_steps", "per_device_batch_size", "gradient_accumulation_steps")
         counts += ("logging_steps", "eval_steps", "eval_batches", "save_steps", "budget_candidates", "latency_batch_size",
                    "early_stop_evals")  # fmt: skip
@@ -199,18 +211,33 @@ class SearchArguments(TwoStageArguments):
             raise ValueError(f"optimizer={self.optimizer!r} is unknown; choose one of {OPTIMIZERS}")
         if not 0 <= self.sgd_momentum < 1:
             raise ValueError(f"sgd_momentum={self.sgd_momentum} must be at least 0 and below 1")
-        if self.learning_rate <= 0:
-            raise ValueError(f"learning_rate={self.learning_rate} must be above 0")
+        check_learning_rates({"learning_rate": self.learning_rate}, {"min_learning_rate": self.min_learning_rate})
+        check_learning_rates({"arch_learning_rate": self.arch_learning_rate}, {})
         for name in (
-            "min_learning_rate",
             "weight_decay",
             "warmup_steps",
+            "max_grad_norm",
+            "arch_max_grad_norm",
             "arch_weight_decay",
             "arch_kl_scale",
             "dataloader_num_workers",
         ):
-            if getattr(self, name) < 0:
+            if getattr(self, name) is not None and getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)} must not be negative")
+        for name in ("adam_beta1", "adam_beta2", "arch_adam_beta1", "arch_adam_beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 0 and below 1")
+        if self.min_learning_rate is None:
+            self.min_learning_rate = share_of_peak(self.learning_rate, 10)
+        if self.warmup_steps is None:
+            self.warmup_steps = min(20, self.max_steps // 10)
+        if self.warmup_steps and self.warmup_steps >= self.max_steps:
+            raise ValueError(
+                f"warmup_steps={self.warmup_steps} leaves none of max_steps={self.max_steps} for the peak learning rate; make "
+                "it smaller, or leave it out for a tenth of the steps"
+            )
+        if self.report_to not in TRACKERS:
+            raise ValueError(f"report_to={self.report_to!r} is unknown; choose one of {TRACKERS}")
         if not 0 <= self.arch_warmup_ratio < 1:
             raise ValueError(f"arch_warmup_ratio={self.arch_warmup_ratio} must be at least 0 and below 1")
         if not 0 < self.train_portion < 1:

@@ -1,5 +1,6 @@
 """Export: a subnet as a folder that plain transformers loads, checked by loading it again."""
 
+import copy
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -112,10 +113,17 @@ def read_architecture(path: str | Path) -> Architecture:
 def compare(
     supernet: PreTrainedModel, arch: Architecture, folder: Path, inputs: Mapping[str, Tensor], remote_code: bool
 ) -> tuple[float, float]:
-    """Largest difference of logits between a folder's model and the supernet under the one-hot, and the logits' scale."""
-    reloaded = supernet.auto_model.from_pretrained(folder, trust_remote_code=remote_code, dtype=supernet.dtype)
-    reloaded = reloaded.to(supernet.device).eval()
+    """Largest difference of logits between a folder's model and the supernet under the one-hot, and the logits' scale.
+
+    In float32: both have the same weights in half precision, too, but their logits would differ by its rounding.
+    """
     training = supernet.training
+    dtype = torch.promote_types(supernet.dtype, torch.float32)
+    if supernet.dtype != dtype:
+        supernet = copy.deepcopy(supernet).to(dtype)
+    inputs = {name: values.to(dtype) if values.is_floating_point() else values for name, values in inputs.items()}
+    reloaded = supernet.auto_model.from_pretrained(folder, trust_remote_code=remote_code, dtype=dtype)
+    reloaded = reloaded.to(supernet.device).eval()
     supernet.eval()
     with torch.no_grad():
         expected = supernet(**inputs, mixture=one_hot(supernet.space, arch)).logits

@@ -65,11 +65,14 @@ def language_task(checkpoint: str, remote_code: bool, data: text_data.DataArgume
     tokenizer = text_data.load_tokenizer(data, texts)
     blocks = {name: text_data.pack(text, tokenizer, data, name) for name, text in texts.items()}
 
+    # Precision is a matter of the training, not of the type that a checkpoint was saved in.
+    how = {"trust_remote_code": remote_code, "dtype": torch.float32}
+
     def build(mode: str) -> PreTrainedModel:
         if mode == "retrain":
-            return AutoModelForCausalLM.from_config(config, trust_remote_code=remote_code)
+            return AutoModelForCausalLM.from_config(config, **how)
         with reading_checkpoint("checkpoint", checkpoint):
-            return AutoModelForCausalLM.from_pretrained(checkpoint, trust_remote_code=remote_code)
+            return AutoModelForCausalLM.from_pretrained(checkpoint, **how)
 
     return Task(
         "text-generation",

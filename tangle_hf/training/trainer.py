@@ -1,11 +1,24 @@
 """Training with `transformers.Trainer`: the settings that recipes share, exact resume, models that are saved whole."""
 
 import json
+import logging
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+
+from ..errors import WriteError, writing
+from ..search.checkpoints import unreadable
+from ..values import check_learning_rates, check_values, share_of_peak
+
+
+logger = logging.getLogger(__name__)
+ADVICE = (
+    "the last good checkpoint is kept. Try a smaller --learning_rate, a larger --warmup_ratio, a smaller --max_grad_norm, or "
+    "--mixed_precision no"
+)
 
 
 @dataclass
@@ -28,8 +41,13 @@ class TrainingSettings:
     )
     adam_beta1: float = field(default=0.9, metadata={"help": "AdamW beta1"})
     adam_beta2: float = field(default=0.999, metadata={"help": "AdamW beta2"})
-    min_learning_rate: float = field(default=1e-5, metadata={"help": "learning rate at the end"})
-    warmup_learning_rate: float = field(default=1e-6, metadata={"help": "learning rate at the start of the warm-up"})
+    min_learning_rate: float | None = field(
+        default=None, metadata={"help": "learning rate at the end, at most the peak; default: a hundredth of it"}
+    )
+    warmup_learning_rate: float | None = field(
+        default=None,
+        metadata={"help": "learning rate at the start of the warm-up, at most the peak; default: a thousandth of it"},
+    )
     warmup_ratio: float = field(
         default=0.05, metadata={"help": "share of the steps in which the learning rate rises linearly"}
     )
@@ -41,6 +59,7 @@ class TrainingSettings:
     dataloader_num_workers: int = field(default=0, metadata={"help": "worker processes that load and augment"})
 
     def __post_init__(self):
+        check_values(self, infinite=("max_grad_norm",))
         for name in (
             "per_device_batch_size",
             "gradient_accumulation_steps",
@@ -49,10 +68,15 @@ class TrainingSettings:
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
-        for name in ("learning_rate", "retrain_learning_rate"):
-            if getattr(self, name) is not None and getattr(self, name) <= 0:
-                raise ValueError(f"{name}={getattr(self, name)} must be above 0")
-        for name in ("min_learning_rate", "warmup_learning_rate", "weight_decay", "max_grad_norm"):
+        peaks = {name: getattr(self, name) for name in ("learning_rate", "retrain_learning_rate")}
+        ends = {name: getattr(self, name) for name in ("min_learning_rate", "warmup_learning_rate")}
+        check_learning_rates(peaks, ends)
+        peak = min(value for value in peaks.values() if value is not None)
+        if self.min_learning_rate is None:
+            self.min_learning_rate = share_of_peak(peak, 100)
+        if self.warmup_learning_rate is None:
+            self.warmup_learning_rate = share_of_peak(peak, 1000)
+        for name in ("weight_decay", "max_grad_norm", "dataloader_num_workers"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)} must not be negative")
         for name in ("adam_beta1", "adam_beta2"):
@@ -77,6 +101,27 @@ class TellEpoch(TrainerCallback):
             self.examples.set_epoch(int(state.epoch + 1e-6))  # a resumed epoch begins with a fraction
 
 
+class StopUnlessFinite(TrainerCallback):
+    """Ends a training whose gradients or weights are not finite: before the step, and before a checkpoint of them.
+
+    Raises:
+        FloatingPointError: They are not.
+    """
+
+    def on_pre_optimizer_step(self, args, state, control, model=None, **unused):
+        self._check([p.grad for p in model.parameters() if p.grad is not None], "gradients", state.global_step)
+
+    def on_step_end(self, args, state, control, model=None, **unused):
+        if control.should_save or control.should_training_stop:
+            self._check([*model.parameters(), *model.buffers()], "weights", state.global_step)
+
+    def _check(self, tensors: list[torch.Tensor], what: str, step: int) -> None:
+        parts = [t.to_local() if hasattr(t, "to_local") else t for t in tensors]  # of FSDP, its own shard
+        broken = [(~torch.isfinite(part)).any() for part in parts if part.is_floating_point()]
+        if broken and torch.stack(broken).any():
+            raise FloatingPointError(f"{what} are not finite at step {step}; {ADVICE}")
+
+
 class RaiseDropPath(TrainerCallback):
     """Drop path that grows linearly over training up to what the config says, as in DARTS (arXiv:1806.09055, A.2.1)."""
 
@@ -91,6 +136,31 @@ class ResumingTrainer(Trainer):
     Trainer itself would only warn and go on from the weights it was given (transformers issue 43701).
     """
 
+    def training_step(self, *args, **kwargs) -> torch.Tensor:
+        """As in transformers.
+
+        Raises:
+            FloatingPointError: The loss is not finite.
+        """
+        loss = super().training_step(*args, **kwargs)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"the loss is {loss.item()} at step {self.state.global_step}; {ADVICE}")
+        return loss
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial=None) -> None:
+        """As in transformers; where the disk is full, the half of a checkpoint that was written makes room again.
+
+        Raises:
+            WriteError: The disk is full, or the folder cannot be written.
+        """
+        folder = Path(self.args.output_dir)
+        try:
+            with writing(folder):
+                super()._save_checkpoint(model, trial)
+        except WriteError:
+            shutil.rmtree(folder / f"checkpoint-{self.state.global_step}", ignore_errors=True)
+            raise
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: PreTrainedModel | None = None) -> None:
         if self.is_fsdp_enabled or self.is_deepspeed_enabled or hasattr(self.model, "peft_config"):
             return super()._load_from_checkpoint(resume_from_checkpoint, model)
@@ -99,9 +169,14 @@ class ResumingTrainer(Trainer):
 
 
 def train(model: PreTrainedModel, examples: torch.utils.data.Dataset, arguments: TrainingArguments) -> PreTrainedModel:
-    """Trains with `transformers.Trainer`, from the last whole checkpoint in the output folder if there is one."""
+    """Trains with `transformers.Trainer`, from the last whole checkpoint in the output folder if there is one.
+
+    Raises:
+        FloatingPointError: A loss, a gradient or a weight is not finite; the last checkpoint before is kept.
+    """
     trainer = ResumingTrainer(model, arguments, train_dataset=examples)
     trainer.add_callback(TellEpoch(trainer.train_dataset))
+    trainer.add_callback(StopUnlessFinite())
     if hasattr(model, "drop_path_rate"):
         trainer.add_callback(RaiseDropPath())
     trainer.train(resume_from_checkpoint=last_checkpoint(Path(arguments.output_dir)))
@@ -151,6 +226,7 @@ def training_arguments(
         max_grad_norm=settings.max_grad_norm,
         use_cpu=not torch.accelerator.is_available(),  # must be said for bf16
         bf16=settings.mixed_precision == "bf16",
+        logging_nan_inf_filter=False,  # such a loss ends the training
         logging_steps=settings.logging_steps,
         save_steps=settings.save_steps,
         save_total_limit=2,
@@ -163,14 +239,24 @@ def training_arguments(
 
 
 def last_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint of `Trainer` that was written to its end; its state is written last."""
-    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json") if _is_json(path)]
-    return str(max(whole, key=lambda path: int(path.name.split("-")[1]))) if whole else None
+    """The newest checkpoint of `Trainer` that is whole; says so when a newer one is damaged."""
+    found = sorted(
+        folder.glob("checkpoint-*/trainer_state.json"), key=lambda path: int(path.parent.name.split("-")[1])
+    )
+    for state in reversed(found):
+        damage = _damage(state.parent)
+        if damage is None:
+            return str(state.parent)
+        logger.warning(f"{state.parent} is damaged ({damage}) and is not used")
+    return None
 
 
-def _is_json(path: Path) -> bool:
+def _damage(checkpoint: Path) -> str | None:
     try:
-        json.loads(path.read_text())
+        json.loads((checkpoint / "trainer_state.json").read_text())  # it is written last
     except ValueError:
-        return False
-    return True
+        return "trainer_state.json was not written to its end"
+    # Trainer never reads this one again, a pickle of its settings.
+    files = (path for path in sorted(checkpoint.rglob("*")) if path.is_file() and path.name != "training_args.bin")
+    reasons = (unreadable(path) for path in files)
+    return next((reason for reason in reasons if reason is not None), None)

@@ -15,6 +15,7 @@ from tangle_hf.models.space_settings import ConvSpaceArguments, SpaceArguments, 
 from tangle_hf.models.vit.spaces_vit import AUTOFORMER_B, AUTOFORMER_HEAD_DIM, AUTOFORMER_S, AUTOFORMER_T
 from tangle_hf.runs.image_search import SmallAugmentationArguments
 from tangle_hf.search import SearchArguments
+from tangle_hf.search.loop import weight_scheduler
 from tangle_hf.settings import parse, read_config
 
 
@@ -50,11 +51,14 @@ def test_the_command_line_wins_over_the_file_and_the_file_over_defaults(tmp_path
         ("n_embd: 64", "list"),
         ("- 3", "key: value"),
         ("method: adam", "adam"),
+        ("max_steps: 3\nseed: 1\nmax_steps: 30", "max_steps is there twice"),
+        ("learning_rate: .nan", "learning_rate=nan must be a finite number"),
+        ("\x80\x04", "no text in UTF-8"),
     ],
 )
 def test_bad_files_are_refused(tmp_path, text, message):
     path = tmp_path / "c.yaml"
-    path.write_text(text)
+    path.write_text(text, encoding="latin-1")
     with pytest.raises(ValueError, match=message):
         parse(*KINDS, argv=["--config", str(path)])
 
@@ -64,6 +68,54 @@ def test_unknown_flags_and_missing_files_are_refused():
         parse(*KINDS, argv=["--max_stepz", "3"])
     with pytest.raises(ValueError, match="no such file"):
         parse(*KINDS, argv=["--config", "missing.yaml"])
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        *(["--" + name, value] for name in ("learning_rate", "arch_learning_rate") for value in ("nan", "inf")),
+        *(["--" + name, "nan"] for name in ("weight_decay", "max_grad_norm", "arch_max_grad_norm", "arch_kl_scale")),
+        *(
+            ["--" + name, "nan"]
+            for name in ("adam_beta1", "adam_beta2", "arch_adam_beta1", "arch_adam_beta2", "dropout")
+        ),
+        *(["--" + name, "1"] for name in ("adam_beta1", "adam_beta2", "arch_adam_beta1", "arch_adam_beta2")),
+        *(
+            ["--" + name, "-1"]
+            for name in ("max_grad_norm", "arch_max_grad_norm", "arch_learning_rate", "warmup_steps")
+        ),
+        *(["--seed", seed] for seed in ("-1", "4294967296")),
+        ["--min_learning_rate", "0.1"],
+        ["--warmup_steps", "400"],
+        ["--report_to", "tensorbord"],
+    ],
+    ids="=".join,
+)
+def test_values_that_nobody_can_mean_are_refused_by_name(argv):
+    with pytest.raises(ValueError, match=argv[0].removeprefix("--")):
+        parse(*KINDS, argv=argv)
+
+
+def test_infinite_norms_still_mean_no_clipping_and_the_largest_seed_is_one():
+    *_, settings = parse(*KINDS, argv=["--max_grad_norm", "inf", "--seed", str(2**32 - 1)])
+    assert (settings.max_grad_norm, settings.seed) == (float("inf"), 2**32 - 1)
+
+
+@pytest.mark.parametrize(
+    ("peak", "steps", "least", "warmup"), [(3e-3, 400, 3e-4, 20), (1e-4, 60, 1e-5, 6), (1e-4, 3, 1e-5, 0)]
+)
+def test_the_ends_of_a_schedule_are_shares_of_it(peak, steps, least, warmup):
+    """A peak below some fixed minimum would make it rise, and a fixed warm-up longer than a short search never ends."""
+    settings = SearchArguments(learning_rate=peak, max_steps=steps)
+    assert (settings.min_learning_rate, settings.warmup_steps) == (least, warmup)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=peak)
+    scheduler, rates = weight_scheduler(optimizer, settings), []
+    for _ in range(steps):
+        rates.append(scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step()
+    assert max(rates) == rates[warmup] == pytest.approx(peak) and rates[-1] >= least
+    assert rates[warmup:] == sorted(rates[warmup:], reverse=True)
 
 
 def test_help_lists_every_field(capsys):

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from transformers import (
     AutoModelForImageClassification,
     GPT2LMHeadModel,
     Trainer,
+    TrainerControl,
     ViTConfig,
     ViTForImageClassification,
     get_scheduler,
@@ -45,7 +47,7 @@ from tangle_hf.subnets.exports import export
 from tangle_hf.training.image_tasks import vision_task
 from tangle_hf.training.lora import with_adapters
 from tangle_hf.training.tasks import language_task
-from tangle_hf.training.trainer import last_checkpoint, training_arguments
+from tangle_hf.training.trainer import StopUnlessFinite, last_checkpoint, training_arguments
 
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "finetune.py"
@@ -333,11 +335,98 @@ def test_a_checkpoint_without_readable_weights_is_named(vit, tmp_path, content):
         task.build("finetune")
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kind", ["vision", "language"])
+def test_a_checkpoint_in_half_precision_is_trained_and_scored_in_float32(vit, gpt2, tmp_path, kind, dtype):
+    source = vit if kind == "vision" else str(gpt2 / "stock")
+    auto = AutoModelForImageClassification if kind == "vision" else AutoModelForCausalLM
+    half = str(shutil.copytree(source, tmp_path / "half"))
+    auto.from_pretrained(source).to(dtype).save_pretrained(half)
+    if kind == "vision":
+        task = vision_task(half, False, ["finetune"], ImageArguments(), AugmentationArguments())
+    else:
+        task = language_task(half, False, text_data.DataArguments(block_size=16))
+    for mode in ("inherit", "finetune", "retrain"):
+        model = task.build(mode)
+        assert {p.dtype for p in model.parameters()} == {torch.float32} and model.config.dtype == torch.float32, mode
+
+
+def blown_up(folder: str, to: Path, value: float) -> str:
+    """A copy of a checkpoint with a weight of that value."""
+    copied = str(shutil.copytree(folder, to))
+    model = AutoModelForImageClassification.from_pretrained(folder)
+    with torch.no_grad():
+        model.classifier.weight[0, 0] = value
+    model.save_pretrained(copied)
+    return copied
+
+
+@pytest.mark.parametrize("mode", ["inherit", "finetune"])
+def test_a_loss_that_is_not_finite_is_no_result(vit, tmp_path, mode):
+    checkpoint = blown_up(vit, tmp_path / "nan", float("nan"))
+    with pytest.raises(FloatingPointError, match="loss is nan"):
+        run("vision", "--checkpoint", checkpoint, *SHORT, "--mode", mode, "--output_dir", tmp_path / "run")
+    assert not (tmp_path / "run" / "results.json").exists() and not list((tmp_path / "run").glob("rows/*"))
+
+
+def test_a_training_that_diverges_keeps_the_last_finite_checkpoint(vit, tmp_path):
+    long = ["--max_steps", 60, "--save_steps", 1, "--learning_rate", 1e37, "--optimizer", "sgd", "--warmup_ratio", 0]
+    with pytest.raises(FloatingPointError, match="finite at step|loss is"):
+        run("vision", "--checkpoint", vit, *SHORT, *long, "--max_grad_norm", 0, "--output_dir", tmp_path / "run")
+    folder = tmp_path / "run" / "checkpoints" / "finetune-0"
+    for found in folder.glob("checkpoint-*"):
+        assert all(
+            torch.isfinite(p).all() for p in AutoModelForImageClassification.from_pretrained(found).parameters()
+        )
+    assert not (tmp_path / "run" / "results.json").exists()
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_neither_gradients_nor_weights_that_are_not_finite_go_on(number):
+    stop, model = StopUnlessFinite(), torch.nn.Linear(2, 2)
+    state, control = SimpleNamespace(global_step=3), TrainerControl(should_save=True)
+    model.weight.grad = torch.ones(2, 2)
+    stop.on_pre_optimizer_step(None, state, control, model=model)
+    stop.on_step_end(None, state, control, model=model)
+    model.weight.grad[0, 1] = number
+    with pytest.raises(FloatingPointError, match="gradients are not finite at step 3"):
+        stop.on_pre_optimizer_step(None, state, control, model=model)
+    with torch.no_grad():
+        model.bias[1] = number
+    with pytest.raises(FloatingPointError, match="weights are not finite at step 3"):
+        stop.on_step_end(None, state, control, model=model)
+
+
+class Touch:
+    """Unpickled without care it writes a file."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "rng_state.pth", "model.safetensors", "scheduler.pt"])
+def test_a_damaged_checkpoint_of_a_training_is_passed_over_and_runs_no_code(tmp_path, caplog, name):
+    for step in (9, 10):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        (folder / "trainer_state.json").write_text("{}")
+        torch.save({"step": torch.ones(2)}, folder / "optimizer.pt")
+    assert last_checkpoint(tmp_path).endswith("checkpoint-10")
+    torch.save(Touch(tmp_path / "touched"), folder / name)
+    assert last_checkpoint(tmp_path).endswith("checkpoint-9")
+    assert f"checkpoint-10 is damaged ({name}" in caplog.text and not (tmp_path / "touched").exists()
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("mode", ["train"]), ("mode", []), ("seeds", []), ("seeds", [1, 1]), ("max_steps", 0), ("save_steps", 0),
      ("learning_rate", 0.0), ("weight_decay", -1.0), ("warmup_ratio", 1.0), ("optimizer", "adam"),
-     ("mixed_precision", "fp16")],
+     ("mixed_precision", "fp16"), ("learning_rate", float("nan")), ("retrain_learning_rate", float("inf")),
+     ("num_train_epochs", float("nan")), ("max_grad_norm", float("nan")), ("max_grad_norm", -1.0),
+     ("adam_beta2", float("nan")), ("seeds", [0, -1]), ("min_learning_rate", 0.1), ("warmup_learning_rate", 0.1)],
 )  # fmt: skip
 def test_settings_out_of_range_are_named(name, value):
     with pytest.raises(ValueError, match=name):

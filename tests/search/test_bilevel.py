@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,11 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
+from torch.optim.optimizer import register_optimizer_step_post_hook
 from worker import SPACE, Blocks
 
 from tangle_hf import ArchParameters, ElasticGPT2Config, ElasticGPT2LMHeadModel, one_hot
-from tangle_hf.search import SearchArguments, search
+from tangle_hf.search import SearchArguments, checkpoints, search, train_single_paths
 from tangle_hf.search.checkpoints import latest_checkpoint
+from tangle_hf.search.gradient.arch_front import ArchFront
+from tangle_hf.search.loop import append_record
 
 
 WORKER = Path(__file__).with_name("worker.py")
@@ -138,6 +142,163 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(tmp_path, caplog):
     (newest / "model.safetensors").write_bytes(b"short")
     assert latest_checkpoint(tmp_path)[1] == 2
     assert "damaged" in caplog.text
+
+
+class Touch:
+    """Unpickled without care it writes a file."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run with two checkpoints, to copy."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("finished")
+    search(*first(tiny(folder)), Accelerator(cpu=True))
+    return folder
+
+
+def change(folder: Path, name: str, content: bytes | None = None, old: bool = True, named: bool = True) -> None:
+    """Gives a file of a checkpoint other content, with a manifest that fits it; `old` ones have no checksums."""
+    if content is not None:
+        (folder / name).write_bytes(content)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"][name] = (folder / name).stat().st_size
+    if old:
+        del manifest["sha256"]
+    if not named:
+        del manifest["files"][name]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["in the manifest", "beside it"])
+@pytest.mark.parametrize("name", ["custom_checkpoint_0.pkl", "random_states_0.pkl", "optimizer.bin", "more/x.bin"])
+def test_a_checkpoint_runs_no_code(finished, tmp_path, caplog, name, named):
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    for folder in (run / "checkpoints").iterdir():
+        (folder / name).parent.mkdir(exist_ok=True)
+        torch.save(Touch(tmp_path / "touched"), folder / name)
+        change(folder, name, named=named)
+    assert latest_checkpoint(run) is None and not (tmp_path / "touched").exists()
+    assert f"{Path(name).name} is damaged, or holds something else than tensors" in caplog.text
+
+
+def first(made: tuple) -> tuple:
+    """Arguments of a search of what `tiny` makes."""
+    return made[0], Blocks(), Blocks(30), made[1]
+
+
+def test_reading_a_checkpoint_takes_tensors_only_whatever_was_looked_at_before(finished, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    torch.save(Touch(tmp_path / "touched"), tmp_path / "checkpoints" / "step-00000004" / "custom_checkpoint_0.pkl")
+    monkeypatch.setattr(checkpoints, "_damage", lambda folder: None)
+    with pytest.raises(Exception, match="[Ww]eights"):
+        search(*first(tiny(tmp_path, resume=True, max_steps=6)), Accelerator(cpu=True))
+    assert not (tmp_path / "touched").exists() and os.environ["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"] == "1"
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["with checksums", "of an older version"])
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "optimizer.bin", "custom_checkpoint_0.pkl", "random_states_0.pkl"]
+)
+@pytest.mark.parametrize("empty", [True, False])
+def test_files_of_the_right_size_and_wrong_content_are_damage(finished, tmp_path, caplog, name, empty, old):
+    """What a full disk or a lost write leaves: the manifest may name that very size."""
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    newest = run / "checkpoints" / "step-00000004"
+    change(newest, name, b"" if empty else bytes((newest / name).stat().st_size), old)
+    assert latest_checkpoint(run)[1] == 2
+    assert (
+        f"{newest} is damaged ({name}" in caplog.text and "step-00000002, the one before it, is tried" in caplog.text
+    )
+
+
+def test_a_checkpoint_of_an_older_version_is_taken(finished, tmp_path):
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    change(run / "checkpoints" / "step-00000004", "optimizer.bin")
+    assert latest_checkpoint(run)[1] == 4
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"step": 4}', '{"files": {}}'])
+def test_a_manifest_that_is_none_is_damage(tmp_path, text):
+    folder = tmp_path / "checkpoints" / "step-00000004"
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text(text)
+    assert latest_checkpoint(tmp_path) is None
+
+
+@pytest.mark.parametrize("method", ["darts", "spos+rs"])
+def test_a_gradient_that_is_not_finite_is_not_stepped(tmp_path, method):
+    supernet, settings = tiny(tmp_path, method=method, max_steps=8, arch_warmup_ratio=0.9)
+    count = []
+
+    def poison(grad):
+        count.append(0)
+        return torch.full_like(grad, float("nan")) if len(count) == 4 else None
+
+    supernet.transformer.ln_f.bias.register_hook(poison)
+    run = train_single_paths if method == "spos+rs" else search
+    data = (Blocks(),) if method == "spos+rs" else (Blocks(), Blocks(30))
+    with pytest.raises(FloatingPointError, match="norm of the training gradient is nan at step 3"):
+        run(supernet, *data, settings, Accelerator(cpu=True))
+    assert all(torch.isfinite(p).all() for p in supernet.parameters()) and latest_checkpoint(tmp_path)[1] == 2
+
+
+def test_a_gradient_of_the_logits_that_is_not_finite_is_not_stepped(tmp_path, monkeypatch):
+    supernet, settings = tiny(tmp_path, arch_warmup_ratio=0.0, max_steps=4, method="darts")
+
+    def infinite(front, *unused):
+        for logits in front.parameters():
+            logits.grad = torch.full_like(logits, float("inf"))
+
+    monkeypatch.setattr(ArchFront, "collect", infinite)
+    with pytest.raises(FloatingPointError, match="norm of the architecture gradient is inf at step 0"):
+        search(supernet, Blocks(), Blocks(30), settings, Accelerator(cpu=True))
+
+
+@pytest.mark.parametrize("save_steps", [1, 3])
+def test_weights_that_a_step_made_infinite_are_not_saved(tmp_path, save_steps):
+    supernet, settings = tiny(tmp_path, method="darts", arch_warmup_ratio=0.9, logging_steps=9,
+                               max_steps=3, save_steps=save_steps)  # fmt: skip
+
+    def overflow(optimizer, *unused):
+        if isinstance(optimizer, torch.optim.AdamW) and optimizer.state[supernet.transformer.wte.weight]["step"] == 3:
+            with torch.no_grad():
+                supernet.transformer.wte.weight[-1] = float("inf")
+
+    hook = register_optimizer_step_post_hook(overflow)
+    try:
+        with pytest.raises(FloatingPointError, match="finite|nan|inf"):
+            search(supernet, Blocks(), Blocks(30), settings, Accelerator(cpu=True))
+    finally:
+        hook.remove()
+    found = latest_checkpoint(tmp_path)
+    assert found is None if save_steps == 3 else found[1] == 2
+
+
+def test_a_norm_of_zero_means_no_clipping(tmp_path):
+    """0 used to multiply all gradients by it."""
+    trained = []
+    for norm in (0.0, 1e9):
+        torch.manual_seed(0)
+        norms = {"max_grad_norm": norm, "arch_max_grad_norm": norm}
+        supernet, settings = tiny(tmp_path / str(norm), max_steps=2, arch_warmup_ratio=0.0, **norms)
+        logits = search(supernet, Blocks(), Blocks(30), settings, Accelerator(cpu=True)).logits["n_embd"]
+        trained.append((supernet.transformer.wte.weight.detach(), logits))
+    torch.testing.assert_close(trained[0], trained[1], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_metrics_are_strict_json(tmp_path, number):
+    with pytest.raises(FloatingPointError, match="scores 1 loss is -?(nan|inf)"):
+        append_record(tmp_path / "metrics.jsonl", {"step": 1, "scores": [{"loss": 0.5}, {"loss": number}]})
+    assert not (tmp_path / "metrics.jsonl").exists() or not (tmp_path / "metrics.jsonl").read_text()
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path):

@@ -43,7 +43,7 @@ def run(folder, scored=True, steps=12, **settings):
     return {n: rows.detach() for n, rows in found.logits.items()}, read_metrics(folder / "metrics.jsonl"), supernet
 
 
-DECIDES = {"method": "darts", "arch_learning_rate": 1.0, "arch_warmup_ratio": 0.25}
+DECIDES = {"method": "darts", "arch_learning_rate": 1.0, "arch_warmup_ratio": 0.25, "learning_rate": 5e-4}
 
 
 def test_evaluations_change_nothing(tmp_path):

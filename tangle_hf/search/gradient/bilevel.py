@@ -5,6 +5,7 @@ a weight step on a batch of `train_data`. It needs a model with a `space` whose 
 returns a loss, and knows nothing else about it.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from ..batches import Batches
 from ..loop import (
     Metrics,
     check_settings,
+    clip_gradients,
     finite,
     prepare,
     run_steps,
@@ -102,7 +104,7 @@ def search(
 
     Raises:
         ValueError: `resume` without a checkpoint, or as `check_settings`.
-        FloatingPointError: A loss is not finite; the last good checkpoint is kept.
+        FloatingPointError: A loss, a gradient or a weight is not finite; the last good checkpoint is kept.
     """
     check_settings(arguments, supernet, accelerator, sequence_length)
     run_dir = Path(arguments.output_dir)
@@ -173,7 +175,10 @@ def search(
         metrics.write(state.step, record, details[0] if len(details) == 1 else {"front": details}, entropies)
         return f"loss {record['train_loss']:.3f} {found[len(found) // 2].arch}"
 
-    if not run_steps(step, log, lambda: _done(state, arguments), state, arguments, accelerator, "search"):
+    def weights() -> list[torch.Tensor]:
+        return [*model.parameters(), *model.buffers(), *front.parameters()]
+
+    if not run_steps(step, log, lambda: _done(state, arguments), weights, state, arguments, accelerator, "search"):
         return None
     if state.step < arguments.max_steps:
         logger.warning(
@@ -208,7 +213,7 @@ def _arch_step(model, supernet, state, method, limit, progress, micro, train_mic
         # There is nothing to synchronise: no parameter has a gradient.
         with frozen(supernet), accelerator.no_sync(model):
             total = backward(model, leaves, micro, accelerator)
-    total = finite(accelerator.reduce(total, "mean"), "architecture", state.step)
+    total = finite(accelerator.reduce(total, "mean"), "architecture loss", state.step)
     # A dimension with one choice may have no gradient: its share is 1.
     grads = [torch.zeros_like(rows) if rows.grad is None else rows.grad for rows in leaves.values()]
     grads = [accelerator.reduce(grad.to(accelerator.device), "mean").cpu() for grad in grads]
@@ -217,7 +222,8 @@ def _arch_step(model, supernet, state, method, limit, progress, micro, train_mic
         (arguments.arch_kl_scale * sum(map(method.divergence, arch_parameters.logits.values()))).backward()
     state.cost.add_arch_step(arguments.unrolled)
     state.front.collect(limit, arch_parameters)
-    torch.nn.utils.clip_grad_norm_(state.front.parameters(), arguments.arch_max_grad_norm)
+    norm = torch.nn.utils.clip_grad_norm_(state.front.parameters(), arguments.arch_max_grad_norm or math.inf)
+    finite(norm, "norm of the architecture gradient", state.step)
     state.arch_optimizer.step()
     state.arch_optimizer.zero_grad()
     state.front.hold(limit)
@@ -242,8 +248,8 @@ def _weight_step(model, supernet, optimizer, state, method, limit, progress, mic
             loss = model(**batch, **chosen).loss / len(micro)
             accelerator.backward(loss)
         total += loss.detach()
-    total = finite(accelerator.reduce(total, "mean"), "training", state.step)
-    accelerator.clip_grad_norm_(model.parameters(), arguments.max_grad_norm)
+    total = finite(accelerator.reduce(total, "mean"), "training loss", state.step)
+    clip_gradients(model, arguments, accelerator, state.step)
     optimizer.step()
     state.scheduler.step()
     optimizer.zero_grad()

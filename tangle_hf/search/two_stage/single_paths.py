@@ -21,6 +21,7 @@ from ..batches import Batches
 from ..loop import (
     Metrics,
     check_settings,
+    clip_gradients,
     finite,
     prepare,
     run_steps,
@@ -77,7 +78,7 @@ def train_single_paths(
 
     Raises:
         ValueError: `resume` without a checkpoint, or as `check_settings`.
-        FloatingPointError: A loss is not finite; the last good checkpoint is kept.
+        FloatingPointError: A loss, a gradient or a weight is not finite; the last good checkpoint is kept.
     """
     check_settings(arguments, supernet, accelerator, sequence_length)
     run_dir, largest = Path(arguments.output_dir), supernet.space.largest
@@ -112,7 +113,13 @@ def train_single_paths(
         metrics.write(state.step, record, {"arch": largest.to_dict()})
         return f"loss {record['train_loss']:.3f}"
 
-    if not run_steps(step, log, lambda: state.step >= arguments.max_steps, state, arguments, accelerator, "training"):
+    def weights() -> list[Tensor]:
+        return [*model.parameters(), *model.buffers()]
+
+    def done() -> bool:
+        return state.step >= arguments.max_steps
+
+    if not run_steps(step, log, done, weights, state, arguments, accelerator, "training"):
         return None
     # Mixed precision wraps the forward; what is evaluated and exported from here on is the plain model.
     accelerator.unwrap_model(model, keep_fp32_wrapper=False)
@@ -149,8 +156,8 @@ def _weight_step(model, optimizer, state, archs, micro, accelerator, arguments) 
                 accelerator.backward(loss / len(archs))
             total[path] += loss.detach()
             teacher = output.logits.detach() if teacher is None else teacher
-    largest, *others = (finite(loss, "training", state.step) for loss in accelerator.reduce(total, "mean"))
-    accelerator.clip_grad_norm_(model.parameters(), arguments.max_grad_norm)
+    largest, *others = (finite(loss, "training loss", state.step) for loss in accelerator.reduce(total, "mean"))
+    clip_gradients(model, arguments, accelerator, state.step)
     optimizer.step()
     state.scheduler.step()
     optimizer.zero_grad()

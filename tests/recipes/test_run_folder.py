@@ -1,0 +1,55 @@
+"""The folder of a run: settings that cannot be read, and folders that cannot be written, are one line."""
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from tangle_hf.compare.runs import read_runs
+from tangle_hf.errors import WriteError
+from tangle_hf.run_files import read_settings
+from tangle_hf.runs.folder import begun, check_run_folder, write_json
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"# nothing\n", b"- a\n- b\n", b"max_steps: [1, 2", b"text", b"\x80\x04\x95"]
+)
+def test_settings_of_a_run_that_are_none_are_named(tmp_path, content):
+    (tmp_path / "config.yaml").write_bytes(content)
+    for read in (lambda: read_settings(tmp_path), lambda: check_run_folder(tmp_path, {"seed": 1}, True, set(), {})):
+        with pytest.raises(ValueError, match=f"{tmp_path}/config.yaml .*begin again") as refused:
+            read()
+        assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "results.json"])
+def test_a_comparison_names_the_file_of_a_run_that_cannot_be_read(tmp_path, name):
+    (tmp_path / "supernet").mkdir()
+    for file, text in {"config.yaml": "method: drnas", "results.json": "{}", name: "{"}.items():
+        (tmp_path / file).write_text(text)
+    with pytest.raises(ValueError, match="is damaged"):
+        read_runs([str(tmp_path)])
+
+
+def test_a_folder_that_cannot_be_written_is_refused_at_the_start(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)
+    with pytest.raises(ValueError, match=f"{tmp_path} cannot be written; choose another --output_dir"):
+        check_run_folder(tmp_path / "deep" / "run", {}, False, set(), {})
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_results_are_strict_json(tmp_path, number):
+    with pytest.raises(FloatingPointError, match="rows 0 test loss is (nan|inf)"):
+        write_json(tmp_path / "results.json", {"rows": [{"test": {"loss": number}}]})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_at_the_start_leaves_no_run(tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(WriteError, match="no space is left on the disk of .*run"):
+        with begun(tmp_path / "run", {"a": 1}, True):
+            pass
+    assert not (tmp_path / "run" / "config.yaml").exists()
