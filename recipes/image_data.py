@@ -4,9 +4,11 @@ Every split has a column `image` of undecoded files and a column `label` of clas
 features. `image_transforms.py` makes tensors of them.
 """
 
+import numpy as np
+from data_files import say
 from datasets import Dataset, IterableDataset
 from image_arguments import ImageArguments
-from image_classes import check_classes, check_labels, first_classes
+from image_classes import check_classes, check_labels, first_classes, labels_of, without_unused
 from image_columns import with_image_and_label
 from image_files import check_channels, only_readable, open_image
 from image_sources import read_splits
@@ -16,7 +18,8 @@ from image_splits import cut, subsample
 def load_images(arguments: ImageArguments) -> dict[str, Dataset | IterableDataset]:
     """The images of "train", "validation" and "test", with columns `image` (undecoded) and `label` (ClassLabel).
 
-    Validation images are in a random order, the same one for a `data_seed`; those of a stream come as they do.
+    Validation images are in a random order, the same one for a `data_seed`; those of a stream come as they do. Says how many
+    images and classes each split has.
 
     Raises:
         ValueError: The source cannot be read; a column is missing or ambiguous; a split is empty, unlabelled or lacks a
@@ -25,6 +28,7 @@ def load_images(arguments: ImageArguments) -> dict[str, Dataset | IterableDatase
     splits = with_image_and_label(read_splits(arguments), arguments)
     if arguments.skip_corrupt_images:
         splits = {name: only_readable(split, name, arguments) for name, split in splits.items()}
+    splits = without_unused(splits)
     if arguments.classes is not None:
         splits = {name: first_classes(split, arguments.classes) for name, split in splits.items()}
     for name, split in splits.items():
@@ -39,6 +43,7 @@ def load_images(arguments: ImageArguments) -> dict[str, Dataset | IterableDatase
     splits["train"] = subsample(splits["train"], arguments)
     for name, split in splits.items():
         check_classes(split, name)
+    say("; ".join(f"{name}: {_count(splits[name])}" for name in ("train", "validation", "test")))
     check_channels({name: _first(split, name) for name, split in splits.items()}, arguments.num_channels)
     return splits
 
@@ -65,3 +70,10 @@ def _first(split: Dataset | IterableDataset, name: str) -> dict:
     if row is None:
         raise ValueError(f"there are no {name} images; give at least one of each class")
     return row
+
+
+def _count(split: Dataset | IterableDataset) -> str:
+    names = split.features["label"].names
+    if isinstance(split, IterableDataset):
+        return f"a stream of {len(names)} classes"
+    return f"{len(split):,} images of {len(np.unique(labels_of(split)))} classes"

@@ -1,13 +1,13 @@
 """One image, from a file to pixels: open it, give it the channels of the model, tell it from others, skip it if corrupt."""
 
 import io
-import os
 import re
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import fsspec
+from data_files import say
 from datasets import Dataset, Features, IterableDataset, Value
 from image_arguments import ImageArguments
 from PIL import Image as PILImage
@@ -88,9 +88,9 @@ def check_channels(first: Mapping[str, dict], num_channels: int) -> None:
         grey |= image.mode in GREY
         transparent |= image.has_transparency_data
     if num_channels == 3 and grey:
-        _say("the images are grey; they are repeated to 3 channels")
+        say("the images are grey; they are repeated to 3 channels")
     if transparent:
-        _say("the images have an alpha channel; it is dropped")
+        say("the images have an alpha channel; it is dropped")
 
 
 def checksum(row: dict) -> int:
@@ -117,7 +117,7 @@ def only_readable(split: Dataset | IterableDataset, name: str, arguments: ImageA
         if reason := problem(row):
             if (number := checksum(row)) not in told:  # it comes again in every epoch, and for every part of the split
                 told.add(number)
-                _say(f"skipped: {reason}")
+                say(f"skipped: {reason}")
             return False
         return True
 
@@ -134,11 +134,5 @@ def only_readable(split: Dataset | IterableDataset, name: str, arguments: ImageA
     if not corrupt:
         return split
     more = ", ..." if len(corrupt) > NAMED else ""
-    _say(f"{len(corrupt)} of {len(split)} {name} images are corrupt and left out: {', '.join(corrupt[:NAMED])}{more}")
+    say(f"{len(corrupt)} of {len(split)} {name} images are corrupt and left out: {', '.join(corrupt[:NAMED])}{more}")
     return split.select([number for number, reason in enumerate(problems) if not reason])
-
-
-def _say(text: str) -> None:
-    """Prints on the first process only."""
-    if os.environ.get("RANK", "0") == "0":
-        print(text)
