@@ -48,7 +48,7 @@ def _decoded(cell: dict | None, where: str) -> PILImage.Image:
             with fsspec.open(cell["path"], "rb") as file:  # a local file, or inside an archive, or on the Hub
                 content = file.read()
         return ImageOps.exif_transpose(PILImage.open(io.BytesIO(content)))
-    except (OSError, SyntaxError, ValueError, PILImage.DecompressionBombError) as error:
+    except Exception as error:  # PIL has many kinds of errors for damaged content, struct.error among them
         reason = re.sub(r" <_io\.\w+ object at \w+>", "", str(error))  # PIL calls content in memory so
         raise ValueError(f"{cell['path'] or where} is not a readable image ({reason})") from error
 
@@ -103,12 +103,16 @@ def checksum(row: dict) -> int:
 
 
 def only_readable(split: Dataset | IterableDataset, name: str, arguments: ImageArguments):
-    """The split without corrupt images; says how many there were and names the first, a stream each when it first comes."""
+    """The split without images that are corrupt or cannot be converted; says how many there were and names the first.
+
+    A stream names each when it first comes.
+    """
     told = set()
 
     def problem(row: dict) -> str:
+        where = (row["image"] or {}).get("path") or f"an image of {name}"
         try:
-            _decoded(row["image"], f"an image of {name}")
+            to_channels(_decoded(row["image"], where), arguments.num_channels, where)
         except ValueError as error:
             return str(error)
         return ""
@@ -134,5 +138,5 @@ def only_readable(split: Dataset | IterableDataset, name: str, arguments: ImageA
     if not corrupt:
         return split
     more = ", ..." if len(corrupt) > NAMED else ""
-    say(f"{len(corrupt)} of {len(split)} {name} images are corrupt and left out: {', '.join(corrupt[:NAMED])}{more}")
+    say(f"{len(corrupt)} of {len(split)} {name} images cannot be used and are left out: {', '.join(corrupt[:NAMED])}{more}")
     return split.select([number for number, reason in enumerate(problems) if not reason])

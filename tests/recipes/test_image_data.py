@@ -1,8 +1,11 @@
 """Images: every source gives the same columns, parts are balanced and do not overlap, bad input is named."""
 
 import io
+import json
+import struct
 
 import datasets
+import image_files
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
@@ -245,7 +248,7 @@ def test_corrupt_images_are_named_or_skipped_and_counted(damaged, capsys):
         [contents(split) for split in load_images(ImageArguments(dataset=str(damaged))).values()]
     splits = load_images(ImageArguments(dataset=str(damaged), skip_corrupt_images=True))
     said = capsys.readouterr().out
-    assert "2 of 60 train images are corrupt" in said and "01.png" in said and "02.png" in said
+    assert "2 of 60 train images cannot be used" in said and "01.png" in said and "02.png" in said
     assert sum(len(contents(split)) for split in splits.values()) == 58
     splits = load_images(ImageArguments(dataset=str(damaged), skip_corrupt_images=True, streaming=True))
     assert sum(len(contents(split)) for split in splits.values()) == 58
@@ -411,8 +414,8 @@ def test_what_is_of_no_split_is_said_and_kinds_are_not_mixed(tmp_path, capsys):
 
 def test_a_table_beside_the_pictures_has_their_labels(tmp_path):
     def table(place, files) -> None:
-        lines = [f"{file},{'ab'[n % 2]}" for n, file in enumerate(files)]
-        (tmp_path / place / "metadata.csv").write_text("\n".join(["file_name,kind", *lines]))
+        lines = [json.dumps({"file_name": file, "kind": "ab"[n % 2]}) for n, file in enumerate(files)]
+        (tmp_path / place / "metadata.jsonl").write_text("\n".join(lines))
 
     folder_of(tmp_path, {"all/pictures": 40, "parts/train": 40, "parts/test": 4})
     table("all", [f"pictures/old train {n}.png" for n in range(40)])
@@ -423,7 +426,7 @@ def test_a_table_beside_the_pictures_has_their_labels(tmp_path):
     found = {"train": (38, ["a", "b"]), "validation": (2, ["a", "b"]), "test": (4, ["a", "b"])}
     assert counts(load_images(parts)) == found
     table("parts", ["train/old train 1.png", "test/old train 1.png"])
-    with pytest.raises(ValueError, match="metadata.csv of .* lies beside the folders of the splits"):
+    with pytest.raises(ValueError, match="metadata.jsonl of .* lies beside the folders of the splits"):
         load_images(parts)
 
 
@@ -525,3 +528,21 @@ def test_the_folder_one_is_in(tmp_path, monkeypatch):
     monkeypatch.chdir(folder_of(tmp_path / "photos", {"cat": 20, "dog": 20}))
     assert counts(load_images(ImageArguments(dataset=".")))["train"] == (36, ["cat", "dog"])
     assert describe(ImageArguments(dataset=".")) == "photos"
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_later_image_of_another_kind_is_left_out(tmp_path, monkeypatch, capsys, streaming):
+    folder_of(tmp_path, {"cat": 60, "dog": 60})
+    PILImage.fromarray(np.zeros((6, 6), np.uint16)).save(tmp_path / "dog" / "old train 7.png")
+    upright = image_files.ImageOps.exif_transpose
+
+    def refuse_one(image):
+        if image.tobytes() == picture(3).tobytes():
+            struct.pack("I", "x")  # as Pillow does with some damaged EXIF tags
+        return upright(image)
+
+    monkeypatch.setattr(image_files.ImageOps, "exif_transpose", refuse_one)
+    splits = load_images(ImageArguments(dataset=str(tmp_path), skip_corrupt_images=True, streaming=streaming))
+    assert sum(size for size, _ in counts(splits).values()) == 118
+    said = capsys.readouterr().out
+    assert "old train 3.png is not a readable image" in said and "old train 7.png has mode I" in said
