@@ -122,8 +122,13 @@ def files_below(folder: Path, suffixes: Collection[str]) -> list[str]:
         suffixes: Endings, as `suffix_of` gives them.
     """
     found, start = [], len(str(folder)) + (0 if str(folder).endswith(os.sep) else 1)
+    seen = set()
     for place, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith((".", "__"))]
+        if (real := os.path.realpath(place)) in seen:  # a link to a folder above would repeat everything
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
         names = [name for name in names if not name.startswith((".", "__")) and name.lower() not in NOT_DATA]
         found += [os.path.join(place, name)[start:] for name in names if suffix_of(name) in suffixes]
     return sorted(name.replace(os.sep, "/") for name in found)
@@ -217,7 +222,7 @@ def load_whole(dataset: str, config: str | None, streaming: bool) -> dict[str, D
             found = load_dataset(source, config, streaming=streaming)
     except (OSError, ConnectionError, ValueError, DatasetGenerationError) as error:
         raise ValueError(
-            f"dataset {dataset!r} could not be loaded ({error.__cause__ or error}); check the name and the network, or "
+            f"dataset {dataset!r} could not be loaded ({reason(error)}); check the name and the network, or "
             "give a local folder, or files with --train_file"
         ) from error
     if streaming:
@@ -241,6 +246,11 @@ def _names_configurations(folder: Path) -> bool:
 def escaped(files: Iterable[Path]) -> list[str]:
     """Paths for `datasets`, which takes them for patterns."""
     return [glob.escape(str(file.absolute())) for file in files]
+
+
+def reason(error: Exception) -> str:
+    """What a builder of datasets says of a file, as one line."""
+    return " ".join(str(error.__cause__ or error).split())
 
 
 def say(text: str) -> None:

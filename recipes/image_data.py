@@ -34,6 +34,7 @@ def load_images(arguments: ImageArguments) -> dict[str, Dataset | IterableDatase
     for name, split in splits.items():
         _first(split, name)
         check_labels(split, name)
+    check_classes(splits["train"], "train")
     if isinstance(validation := splits.get("validation"), Dataset):
         # Class folders come class by class, and the scores during a search read only the first batches.
         splits["validation"] = validation.shuffle(seed=arguments.data_seed, keep_in_memory=True)

@@ -13,6 +13,7 @@ from data_files import (
     expand,
     files_below,
     load_whole,
+    reason,
     refuse_shared,
     say,
     say_left_out,
@@ -29,7 +30,7 @@ from PIL import Image as PILImage
 
 
 # Endings of other files that hold images -> the builder of datasets that reads them.
-BUILDERS = {".parquet": "parquet", ".arrow": "arrow", ".tar": "webdataset", ".zip": "imagefolder"}
+BUILDERS = {".parquet": "parquet", ".arrow": "arrow", ".tar": "webdataset"}
 PICTURES = frozenset(ImageFolder.EXTENSIONS)
 
 
@@ -91,7 +92,7 @@ def _read_file(name: str, files: list[Path], given: str | list[str], arguments: 
         return load_dataset("parquet", data_files={name: escaped(files)}, split=name, streaming=arguments.streaming)
     except (ValueError, DatasetGenerationError) as error:
         raise ValueError(
-            f"{name}_file={given} has no images that could be read ({error.__cause__ or error}); give at least one"
+            f"{name}_file={given} has no images that could be read ({reason(error)}); give at least one"
         ) from error
 
 
@@ -104,19 +105,19 @@ def _read_dataset(arguments: ImageArguments) -> dict[str, Dataset | IterableData
         return dict(load_dataset(builder, data_files=files, streaming=arguments.streaming))
     except (OSError, ValueError, DatasetGenerationError) as error:
         raise ValueError(
-            f"dataset {arguments.dataset!r} could not be loaded ({error.__cause__ or error}); repair it"
+            f"dataset {arguments.dataset!r} could not be loaded ({reason(error)}); repair it"
         ) from error
 
 
 def _files_of_splits(folder: Path, arguments: ImageArguments) -> tuple[str, dict[str, list[str]]]:
     """The builder of datasets that reads a folder, and the files of each split as it takes them."""
-    names = files_below(folder, PICTURES | BUILDERS.keys())
+    names = files_below(folder, PICTURES | BUILDERS.keys() | {".zip"})
     kinds = Counter("pictures" if suffix_of(name) in PICTURES else suffix_of(name) for name in names)
-    if len(kinds) != 1:
+    if len(kinds) != 1 or ".zip" in kinds:
         what = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
         raise ValueError(
             f"dataset {str(folder)!r} could not be loaded: it holds {what or 'no images'}; it must hold class folders of "
-            f"images, or files of one kind of {', '.join(BUILDERS)}"
+            f"images, or files of one kind of {', '.join(BUILDERS)}, and no archives that are to be unpacked first"
         )
     (kind,) = kinds
     root, names = unwrapped(folder, names)
@@ -146,12 +147,22 @@ def _files_of_splits(folder: Path, arguments: ImageArguments) -> tuple[str, dict
 
 def _labelled(splits: dict[str, list[str]], root: Path, arguments: ImageArguments) -> dict[str, list[str]]:
     """The splits without those whose images are in no class folder of the training images', and so have no labels."""
-    train = [file for name, files in splits.items() if ROLES[name] == "train" for file in files]
-    classes = {PurePosixPath(file).parent.name for file in train if file.count("/") > 1}
-    kept, asked = {}, (arguments.train_split, arguments.validation_split, arguments.test_split)
+    named = arguments.train_split.lower()
+    train = named if named in splits else usual(splits, "train")
+    if train is None:
+        return splits
+    classes = {PurePosixPath(file).parent.name for file in splits[train] if file.count("/") > 1}
+    if len(classes) < 2:
+        raise ValueError(
+            f"the {train} images of {root} must be in class folders, at least two, as {train}/cat/1.png and "
+            f"{train}/dog/1.png"
+        )
+    # Training images first: datasets looks for labels split by split.
+    splits = {train: splits[train], **splits}
+    kept, asked = {}, {(split or "").lower() for split in (arguments.validation_split, arguments.test_split)}
     for name, files in splits.items():
         folders = {PurePosixPath(file).parent.name if file.count("/") > 1 else None for file in files}
-        if len(classes) < 2 or ROLES[name] == "train" or len(folders) > 1 or folders <= classes:
+        if name == train or len(folders) > 1 or folders <= classes:
             kept[name] = files
         elif name in asked:
             raise ValueError(

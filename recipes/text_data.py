@@ -17,6 +17,7 @@ from data_files import (
     in_words,
     load_whole,
     one_or_many,
+    reason,
     refuse_shared,
     say,
     say_left_out,
@@ -37,7 +38,10 @@ CLOSED = "end_of_text"  # column: whether a row is a document, which an end-of-t
 BUILDERS = {".txt": "text", ".md": "text", ".json": "json", ".jsonl": "json", ".csv": "csv"}
 BUILDERS |= {f"{suffix}.gz": builder for suffix, builder in BUILDERS.items()} | {".parquet": "parquet", ".arrow": "arrow"}
 # Line by line, with the newlines: nothing of the text is lost, and no file is held in memory as one string.
-OPTIONS = {"text": {"keep_linebreaks": True, "encoding": "utf-8-sig"}}
+OPTIONS = {
+    "text": {"keep_linebreaks": True, "encoding": "utf-8-sig"},
+    "csv": {"keep_default_na": False, "na_values": [""]},  # the words "null" and "NA" are text
+}
 
 
 @dataclass
@@ -85,6 +89,8 @@ class DataArguments:
             raise ValueError(f"dataset={self.dataset} and train_file={self.train_file} are both given; choose one")
         if not self.train_file and (self.validation_file or self.test_file):
             raise ValueError("validation_file and test_file need a train_file")
+        if self.text_column == CLOSED:
+            raise ValueError(f"text_column={CLOSED} is a name that is used for something else here; rename the column")
         if self.block_size < 2:
             raise ValueError(f"block_size={self.block_size} must be at least 2: the last token is only predicted")
         if self.vocab_size < 0 or (self.tokenizer is None and self.vocab_size < 257):
@@ -270,7 +276,7 @@ def _chosen(found: Collection[str], dataset: str) -> dict[str, str]:
     """Which of the splits found are "train", "validation" and "test", and says which are not used."""
     names = {role: split for role in ("train", "validation", "test") if (split := usual(found, role)) is not None}
     if "train" not in names:
-        raise ValueError(f"dataset {dataset!r} has splits {list(found)}, none is train")
+        raise ValueError(f"dataset {dataset!r} has splits {list(found)}, none is train; call its files or its folder train")
     if unused := [split for split in found if split not in names.values()]:
         say(f"dataset {dataset}: the splits {unused} are not used")
     return names
@@ -299,7 +305,7 @@ def _read(
             )
             columns = _columns(part)
         except (ValueError, DatasetGenerationError) as error:
-            raise ValueError(f"{source} could not be read ({error.__cause__ or error}); repair it") from error
+            raise ValueError(f"{source} could not be read ({reason(error)}); repair it") from error
         if mixed and "text" in kinds and builder != "text" and arguments.text_column not in columns:
             column = f"without a column {arguments.text_column!r}"
             say_left_out([path.name for path in paths], where, column)
@@ -318,7 +324,7 @@ def _only_text(part: Dataset | IterableDataset, source: str, arguments: DataArgu
     try:
         columns = _columns(part)
     except (ValueError, DatasetGenerationError) as error:
-        raise ValueError(f"{source} could not be read ({error.__cause__ or error}); repair it") from error
+        raise ValueError(f"{source} could not be read ({reason(error)}); repair it") from error
     if not columns:
         raise ValueError(f"{source} is empty; give at least one text")
     if column not in columns:

@@ -403,13 +403,35 @@ def test_unlabelled_images_beside_labelled_ones_are_left_out(tmp_path, capsys, p
         load_images(ImageArguments(dataset=str(tmp_path), test_split="test"))
 
 
+@pytest.mark.parametrize(
+    ("files", "options", "message"),
+    [
+        ({"train": 9, "test": 9}, {}, "the train images of .* must be in class folders, at least two"),
+        ({"train/cat": 9, "test/cat": 9, "test/dog": 9}, {}, "the train images of .* must be in class folders"),
+        ({"train/cat": 9, "train/dog": 9, "test/cat": 5}, {}, r"test has no image of 1 of 2 classes: \['dog'\]"),
+        ({"train/cat": 9, "train/dog": 9, "test/cat": 5, "test/cow": 5}, {}, r"train has no image .* \['cow'\]"),
+        ({"val/cat": 9, "val/dog": 9}, {}, r"has splits \['val'\], none is 'train'; use --train_split"),
+        ({"val/cat": 9, "val/dog": 9}, {"train_split": "Val"}, None),
+    ],
+)
+def test_splits_that_do_not_fit_are_named(tmp_path, files, options, message):
+    folder = ImageArguments(dataset=str(folder_of(tmp_path, files)), **options)
+    if message is None:
+        assert counts(load_images(folder))["train"] == (14, ["cat", "dog"])
+    else:
+        with pytest.raises(ValueError, match=message):
+            load_images(folder)
+
+
 def test_what_is_of_no_split_is_said_and_kinds_are_not_mixed(tmp_path, capsys):
     folder_of(tmp_path, {"train/cat": 9, "train/dog": 9, "more/cat": 5})
     load_images(ImageArguments(dataset=str(tmp_path)))
     assert "of no split by their name or first folder: more/cat/old train 0.png" in capsys.readouterr().out
-    parquet(tmp_path / "train.parquet", rows(9))
-    with pytest.raises(ValueError, match="it holds 1 .parquet, 23 pictures|it holds 23 pictures, 1 .parquet"):
-        load_images(ImageArguments(dataset=str(tmp_path)))
+    for name in ("train.parquet", "train.zip"):
+        (tmp_path / name).write_bytes(b"?")
+        with pytest.raises(ValueError, match=f"it holds .*1 {name[5:]}.*and no archives"):
+            load_images(ImageArguments(dataset=str(tmp_path)))
+        (tmp_path / name).unlink()
 
 
 def test_a_table_beside_the_pictures_has_their_labels(tmp_path):

@@ -321,6 +321,25 @@ def test_names_that_are_no_text_are_refused(tmp_path, monkeypatch, given, messag
         load_texts(DataArguments(**given))
 
 
+def test_a_link_to_a_folder_above_repeats_nothing(tmp_path):
+    write(tmp_path, {"a.txt": LINES})
+    (tmp_path / "again").symlink_to(tmp_path)
+    assert sum(len(split) for split in load_texts(DataArguments(dataset=str(tmp_path))).values()) == 50
+
+
+def test_words_of_a_table_are_text_and_two_lists_of_columns_are_one_line(tmp_path):
+    (tmp_path / "a.csv").write_text("text,n\n" + "a,1\n" * 50 + "null,2\nNA,3\n")
+    found = load_texts(DataArguments(train_file=str(tmp_path / "a.csv")))
+    assert set.union(*(words(split) for split in found.values())) == {"a", "null", "NA"}
+    (tmp_path / "a.jsonl").write_text('{"text": "a"}\n')
+    (tmp_path / "b.jsonl").write_text('{"text": "a", "n": 1}\n')
+    with pytest.raises(ValueError, match="could not be read .*column names don't match") as error:
+        load_texts(DataArguments(train_file=[str(tmp_path / name) for name in ("a.jsonl", "b.jsonl")]))
+    assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match="text_column=end_of_text is a name"):
+        DataArguments(text_column="end_of_text")
+
+
 def test_the_folder_one_is_in(tmp_path, monkeypatch):
     write(tmp_path / "stories", {"a.txt": "\ufeffa\n" * 1 + "b\n" * 40})
     monkeypatch.chdir(tmp_path / "stories")
