@@ -36,7 +36,7 @@ def one_or_many(given: str | list[str | None] | None) -> str | list[str] | None:
 
 def in_words(given: str | list[str]) -> str:
     """The names of files or of a folder, without the folders of this machine."""
-    names = [Path(name).expanduser().absolute().resolve().name for name in ([given] if isinstance(given, str) else given)]
+    names = [Path(name).expanduser().resolve().name for name in ([given] if isinstance(given, str) else given)]
     return ", ".join(names) if len(names) <= NAMED else f"{names[0]} and {len(names) - 1} more"
 
 

@@ -138,5 +138,7 @@ def only_readable(split: Dataset | IterableDataset, name: str, arguments: ImageA
     if not corrupt:
         return split
     more = ", ..." if len(corrupt) > NAMED else ""
-    say(f"{len(corrupt)} of {len(split)} {name} images cannot be used and are left out: {', '.join(corrupt[:NAMED])}{more}")
+    say(
+        f"{len(corrupt)} of {len(split)} {name} images cannot be used and are left out: {', '.join(corrupt[:NAMED])}{more}"
+    )
     return split.select([number for number, reason in enumerate(problems) if not reason])

@@ -104,9 +104,7 @@ def _read_dataset(arguments: ImageArguments) -> dict[str, Dataset | IterableData
     try:
         return dict(load_dataset(builder, data_files=files, streaming=arguments.streaming))
     except (OSError, ValueError, DatasetGenerationError) as error:
-        raise ValueError(
-            f"dataset {arguments.dataset!r} could not be loaded ({reason(error)}); repair it"
-        ) from error
+        raise ValueError(f"dataset {arguments.dataset!r} could not be loaded ({reason(error)}); repair it") from error
 
 
 def _files_of_splits(folder: Path, arguments: ImageArguments) -> tuple[str, dict[str, list[str]]]:
@@ -140,8 +138,7 @@ def _files_of_splits(folder: Path, arguments: ImageArguments) -> tuple[str, dict
     # Whole folders: datasets looks up every single name that it is given.
     tops = {name: sorted({file.split("/")[0] for file in files}) for name, files in splits.items()}
     return "imagefolder", {
-        name: [f"{pattern}/**" for pattern in escaped(root / top for top in folders)]
-        for name, folders in tops.items()
+        name: [f"{pattern}/**" for pattern in escaped(root / top for top in folders)] for name, folders in tops.items()
     }
 
 

@@ -88,7 +88,7 @@ def subsample(train: Dataset | IterableDataset, arguments: ImageArguments) -> Da
 
 
 def _balanced_split(images: Dataset, first: int, seed: int, what: str) -> tuple[Dataset, Dataset]:
-    """The first so many of the shuffled images and the rest, the classes in the same shares in both, none of them in neither."""
+    """The first so many of the shuffled images and the rest, with all classes in the same shares in both."""
     labels, features = labels_of(images), Features({"label": images.features["label"], "row": Value("int64")})
     rows = Dataset.from_dict({"label": labels, "row": range(len(images))}, features=features)
     try:

@@ -36,7 +36,10 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 END_OF_TEXT = "<|endoftext|>"
 CLOSED = "end_of_text"  # column: whether a row is a document, which an end-of-text token closes, or a line of one
 BUILDERS = {".txt": "text", ".md": "text", ".json": "json", ".jsonl": "json", ".csv": "csv"}
-BUILDERS |= {f"{suffix}.gz": builder for suffix, builder in BUILDERS.items()} | {".parquet": "parquet", ".arrow": "arrow"}
+BUILDERS |= {f"{suffix}.gz": builder for suffix, builder in BUILDERS.items()} | {
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+}
 # Line by line, with the newlines: nothing of the text is lost, and no file is held in memory as one string.
 OPTIONS = {
     "text": {"keep_linebreaks": True, "encoding": "utf-8-sig"},
@@ -276,7 +279,9 @@ def _chosen(found: Collection[str], dataset: str) -> dict[str, str]:
     """Which of the splits found are "train", "validation" and "test", and says which are not used."""
     names = {role: split for role in ("train", "validation", "test") if (split := usual(found, role)) is not None}
     if "train" not in names:
-        raise ValueError(f"dataset {dataset!r} has splits {list(found)}, none is train; call its files or its folder train")
+        raise ValueError(
+            f"dataset {dataset!r} has splits {list(found)}, none is train; call its files or its folder train"
+        )
     if unused := [split for split in found if split not in names.values()]:
         say(f"dataset {dataset}: the splits {unused} are not used")
     return names
@@ -372,7 +377,9 @@ def _count(text: Dataset | IterableDataset) -> str:
         return "a stream"
     documents = _documents(text)
     counts = {"documents": documents, "lines": len(text) - documents}
-    return " and ".join(f"{number:,} {what if number != 1 else what[:-1]}" for what, number in counts.items() if number)
+    return " and ".join(
+        f"{number:,} {what if number != 1 else what[:-1]}" for what, number in counts.items() if number
+    )
 
 
 def _cut(train: Dataset | IterableDataset, name: str, column: str):

@@ -383,7 +383,9 @@ def counts(splits) -> dict[str, tuple[int, list[str]]]:
 def test_only_first_folders_are_splits(tmp_path, files, sizes, streaming, capsys):
     classes = ("dev", "test", "train", "truck")  # which are no splits here
     numbers = dict(zip(files, (10, 6, 2) if sizes is None else (10, 1.5, 2), strict=False))
-    folder_of(tmp_path, {place.format(c): int(n + (c in classes[:2]) / 2) for place, n in numbers.items() for c in classes})
+    folder_of(
+        tmp_path, {place.format(c): int(n + (c in classes[:2]) / 2) for place, n in numbers.items() for c in classes}
+    )
     found = counts(load_images(ImageArguments(dataset=str(tmp_path), streaming=streaming)))
     assert all(names == list(classes) for _, names in found.values())
     if sizes is None:
@@ -463,7 +465,7 @@ def test_each_part_has_an_image_of_the_rarest_class(tmp_path):
     labels_ = [0] * 150 + [1] * 150 + [2] * 6
     table = {"image": [picture(n) for n in range(306)], "label": labels_}
     path = parquet(tmp_path / "x.parquet", Dataset.from_dict(table, rows(3).features))
-    for seed in range(4):
+    for seed in range(2):
         splits = load_images(ImageArguments(train_file=path, data_seed=seed))
         parts = [*split_for_search(splits["train"], 0.8, seed), splits["validation"], splits["test"]]
         assert [len(splits[name]) for name in ("train", "validation", "test")] == [277, 15, 14]
@@ -509,14 +511,19 @@ def test_columns_of_other_libraries_are_read(tmp_path, image, label, names):
     pa.parquet.write_table(pa.table({"image": image, "label": label}), tmp_path / "x.parquet")
     splits = load_images(ImageArguments(train_file=str(tmp_path / "x.parquet")))
     assert class_names(splits) == names
-    found = [(pixels, row["label"]) for split in splits.values() for pixels, row in zip(contents(split), split, strict=True)]
+    found = [
+        (pixels, row["label"]) for split in splits.values() for pixels, row in zip(contents(split), split, strict=True)
+    ]
     assert sorted(found) == sorted((picture(n).tobytes(), n % 2) for n in range(60))
 
 
 @pytest.mark.parametrize(
     ("label", "message"),
     [
-        (pa.array([[n, 3] for n in NUMBERS]), r"'label' holds lists of numbers \(int64\): several labels for an image"),
+        (
+            pa.array([[n, 3] for n in NUMBERS]),
+            r"'label' holds lists of numbers \(int64\): several labels for an image",
+        ),
         (pa.array([n + 0.5 for n in NUMBERS]), "have the label 0.5; numbers of classes are whole"),
         (pa.array([None, *map(float, NUMBERS[1:])]), "1 of 60 train images have no label"),
         (pa.array([b"a"] * 60), r"none holds labels|label_column='label' holds bytes, no labels"),

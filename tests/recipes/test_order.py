@@ -40,7 +40,12 @@ def no_data(monkeypatch):
         (search_cnn, CNN, ["--space", "nothing"], "space='nothing' is unknown"),
         (search_cnn, CNN, ["--kernel_size", "4"], "4"),
         (search_cnn, CNN, ["--table", "nothing.csv"], "nothing.csv"),
-        (search_cnn, CNN, ["--space", "darts", "--num_cells", "3", "--max_flops", "50%"], "max_flops: budgets choose the operations"),
+        (
+            search_cnn,
+            CNN,
+            ["--space", "darts", "--num_cells", "3", "--max_flops", "50%"],
+            "max_flops: budgets choose the operations",
+        ),
     ],
 )
 def test_the_space_comes_before_the_data(tmp_path, no_data, recipe, kinds, argv, message):
