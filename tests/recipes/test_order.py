@@ -1,18 +1,18 @@
 """What is wrong with a search space is said before any data are read."""
 
-import image_search
 import pytest
 import search_cnn
 import search_gpt
 import search_vit
-from arguments import parse
-from hub_arguments import SearchHubArguments
-from image_search import SmallAugmentationArguments
-from space_arguments import ConvSpaceArguments, SpaceArguments, ViTSpaceArguments
-from text_data import DataArguments
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from tangle_hf.data.text import DataArguments
+from tangle_hf.hub.settings import SearchHubArguments
+from tangle_hf.models.space_settings import ConvSpaceArguments, SpaceArguments, ViTSpaceArguments
+from tangle_hf.runs import image_search
+from tangle_hf.runs.image_search import SmallAugmentationArguments
 from tangle_hf.search import SearchArguments
+from tangle_hf.settings import parse
 
 
 TEXT = (SpaceArguments, DataArguments, SearchArguments, SearchHubArguments)
