@@ -14,6 +14,7 @@ Continue a stopped run with the same command and --resume.
 
 from dataclasses import dataclass
 
+import torch
 from transformers import PreTrainedModel
 
 from tangle_hf import extract, flops, one_hot
@@ -66,12 +67,17 @@ def main(
     hub: SearchHubArguments,
 ) -> None:
     """The whole run: data, supernet, search, export, table."""
+    table = trained(space)
+    if space.start_from is None:  # what is wrong with the space is said before any image is read
+        with torch.device("meta"):
+            plain = supernet_for(space, data.num_channels, data.image_size or 224, ["first", "second"])
+        check_settings(plain, settings)
     parts = (space, data, augmentation, settings, hub)
     resolved = settings_of(*parts)
     accelerator = start(settings, hub, resolved, defaults_of(*parts))
     batch_size, seed = settings.per_device_batch_size, settings.seed
     splits, names, image_size = load_for_search(data, settings.dry_run, accelerator)
-    supernet, table = supernet_for(space, data.num_channels, image_size, names), trained(space)
+    supernet = supernet_for(space, data.num_channels, image_size, names)
     check_settings(supernet, settings)
     if settings.dry_run:
         example = made_up_image(data.num_channels, image_size, len(names))

@@ -31,6 +31,7 @@ from tangle_hf.settings import parse
 
 def main(space: SpaceArguments, data: DataArguments, settings: SearchArguments, hub: SearchHubArguments) -> None:
     """The whole run: data, supernet, search, export, table."""
+    supernet_config(space, data.block_size, data.vocab_size or 50257)  # said before any text is read
     parts = (space, data, settings, hub)
     resolved = settings_of(*parts)
     accelerator = start(settings, hub, resolved, defaults_of(*parts))
@@ -44,12 +45,13 @@ def main(space: SpaceArguments, data: DataArguments, settings: SearchArguments, 
 
         return dry_run(supernet, settings, accelerator, example, "tokens", block_size)
 
+    started = from_checkpoint(space, data)
     with accelerator.main_process_first():
         texts = load_texts(data)
         tokenizer = load_tokenizer(data, texts)
         blocks = {name: pack(text, tokenizer, data, name) for name, text in texts.items()}
     train_data, arch_data = split_for_search(blocks["train"], settings.train_portion, settings.seed)
-    supernet = build_supernet(space, data, tokenizer)
+    supernet = build_supernet(space, data, tokenizer, started)
 
     def test(model, **chosen) -> dict[str, float]:
         scores = perplexity(model, blocks["test"], batch_size, **chosen)
@@ -84,24 +86,48 @@ def supernet_config(
     return ElasticGPT2Config(space=space, vocab_size=vocab_size, **options, **dropouts, **special_tokens)
 
 
-def build_supernet(
-    arguments: SpaceArguments, data: DataArguments, tokenizer: PreTrainedTokenizerBase
-) -> ElasticGPT2LMHeadModel:
-    """A new supernet, or one that starts from a GPT-2 checkpoint."""
-    special = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
-    vocab_size = max(data.vocab_size, len(tokenizer)) if data.tokenizer else len(tokenizer)
-    config = supernet_config(arguments, data.block_size, vocab_size, **special)
+def from_checkpoint(arguments: SpaceArguments, data: DataArguments) -> ElasticGPT2LMHeadModel | None:
+    """The supernet of the GPT-2 checkpoint that a search starts from; None where it starts from none.
+
+    Raises:
+        ValueError: The checkpoint cannot be read, is not the largest choice, or has too few positions.
+    """
     if arguments.start_from is None:
-        supernet = ElasticGPT2LMHeadModel(config)
-    else:
-        own = {"space": config.space, "head_dim": config.head_dim, "superposition": config.superposition}
-        with reading_checkpoint("start_from", arguments.start_from):
-            supernet = ElasticGPT2LMHeadModel.from_pretrained(arguments.start_from, **own)
-    if supernet.config.vocab_size < len(tokenizer) or supernet.config.n_positions < data.block_size:
+        return None
+    config = supernet_config(arguments, data.block_size, data.vocab_size or 50257)
+    own = {"space": config.space, "head_dim": config.head_dim, "superposition": config.superposition}
+    with reading_checkpoint("start_from", arguments.start_from):
+        supernet = ElasticGPT2LMHeadModel.from_pretrained(arguments.start_from, **own)
+    if supernet.config.n_positions < data.block_size:
         raise ValueError(
-            f"{arguments.start_from} has {supernet.config.vocab_size} tokens and {supernet.config.n_positions} positions, "
-            f"the data {len(tokenizer)} and {data.block_size}; use its own --tokenizer and a smaller --block_size"
+            f"{arguments.start_from} has {supernet.config.n_positions} positions, block_size={data.block_size} is more; use "
+            "a smaller --block_size"
         )
+    return supernet
+
+
+def build_supernet(
+    arguments: SpaceArguments,
+    data: DataArguments,
+    tokenizer: PreTrainedTokenizerBase,
+    started: ElasticGPT2LMHeadModel | None = None,
+) -> ElasticGPT2LMHeadModel:
+    """A new supernet, or one that was started from a GPT-2 checkpoint.
+
+    Raises:
+        ValueError: The space cannot be, or the checkpoint has fewer tokens than the tokenizer.
+    """
+    if started is None:
+        special = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+        vocab_size = max(data.vocab_size, len(tokenizer)) if data.tokenizer else len(tokenizer)
+        supernet = ElasticGPT2LMHeadModel(supernet_config(arguments, data.block_size, vocab_size, **special))
+    elif started.config.vocab_size < len(tokenizer):
+        raise ValueError(
+            f"{arguments.start_from} has {started.config.vocab_size} tokens, the data {len(tokenizer)}; use its own "
+            "--tokenizer"
+        )
+    else:
+        supernet = started
     # A pipeline's default goes past the last position.
     supernet.generation_config.max_length = supernet.config.n_positions
     return supernet

@@ -64,6 +64,8 @@ def main(
             f"drop_path_rate={space.drop_path_rate} is for mixtures, method={settings.method} trains weights on single "
             "paths, which are plain nets without stochastic depth; use --drop_path_rate 0"
         )
+    # What is wrong with the space is said before any image is read.
+    supernet_config(space, data.num_channels, data.image_size or space.patch_size, ["first", "second"])
     parts = (space, data, augmentation, settings, hub)
     resolved = settings_of(*parts)
     accelerator = start(settings, hub, resolved, defaults_of(*parts))

@@ -154,6 +154,8 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
         if value is None:
             return None
         (hint,) = (kind for kind in get_args(hint) if kind is not type(None))
+        if hint == list[str] and isinstance(value, str):  # one file or several
+            return [value]
     if get_origin(hint) is list:
         if not isinstance(value, list):
             raise ValueError(f"{where} must be a list, got {value!r}; write it as [a, b] even for one value")

@@ -1,21 +1,51 @@
 """Text for the language recipes: load it, tokenise it, cut it into blocks, split it for the two levels of the search."""
 
 import zlib
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from pydoc_data.topics import topics
 
-from datasets import Dataset, DatasetDict, IterableDataset, load_dataset
+import numpy as np
+import pyarrow.compute as pc
+from datasets import Dataset, Features, IterableDataset, Value, concatenate_datasets, load_dataset
 from datasets.exceptions import DatasetGenerationError
 from datasets.utils.logging import disable_progress_bar, enable_progress_bar
 from tokenizers import ByteLevelBPETokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from .column_kinds import holds, is_text
+from .files import (
+    by_split,
+    escaped,
+    expand,
+    files_below,
+    in_words,
+    load_whole,
+    one_or_many,
+    reason,
+    refuse_shared,
+    say,
+    say_left_out,
+    suffix_of,
+    unwrapped,
+    usual,
+)
 from .streams import cut_stream, weight_twentieths
 
 
 END_OF_TEXT = "<|endoftext|>"
-BUILDERS = {".txt": "text", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
+CLOSED = "end_of_text"  # column: whether a row is a document, which an end-of-text token closes, or a line of one
+BUILDERS = {".txt": "text", ".md": "text", ".json": "json", ".jsonl": "json", ".csv": "csv"}
+BUILDERS |= {f"{suffix}.gz": builder for suffix, builder in BUILDERS.items()} | {
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+}
+# Line by line, with the newlines: nothing of the text is lost, and no file is held in memory as one string.
+OPTIONS = {
+    "text": {"keep_linebreaks": True, "encoding": "utf-8-sig"},
+    "csv": {"keep_default_na": False, "na_values": [""]},  # the words "null" and "NA" are text
+}
 
 
 @dataclass
@@ -28,11 +58,21 @@ class DataArguments:
 
     _argument_group_name = "data"
 
-    dataset: str | None = field(default=None, metadata={"help": "Hub name or local folder for datasets.load_dataset"})
+    dataset: str | None = field(
+        default=None,
+        metadata={"help": "Hub name, or a local folder whose first folders or files are called train, validation (valid, "
+                          "val, dev) and test; all is train otherwise"},
+    )  # fmt: skip
     dataset_config: str | None = field(default=None, metadata={"help": "configuration of that dataset"})
-    train_file: str | None = field(default=None, metadata={"help": "training text: .txt, .json, .jsonl or .parquet"})
-    validation_file: str | None = field(default=None, metadata={"help": "validation text; default: cut from train"})
-    test_file: str | None = field(default=None, metadata={"help": "test text; default: cut from train"})
+    train_file: list[str] | None = field(
+        default=None,
+        metadata={"help": "training text: files, folders or patterns of .txt, .md, .json, .jsonl, .csv (or these with "
+                          ".gz), .parquet, .arrow. A text file is one text, each row of the others is one"},
+    )  # fmt: skip
+    validation_file: list[str] | None = field(
+        default=None, metadata={"help": "validation text; default: cut from train"}
+    )
+    test_file: list[str] | None = field(default=None, metadata={"help": "test text; default: cut from train"})
     text_column: str = field(default="text", metadata={"help": "column that holds the text"})
     streaming: bool = field(
         default=False, metadata={"help": "read the dataset as a stream, without downloading it all"}
@@ -47,10 +87,14 @@ class DataArguments:
     preprocessing_workers: int | None = field(default=None, metadata={"help": "processes that tokenise"})
 
     def __post_init__(self):
+        for name in ("train_file", "validation_file", "test_file"):
+            setattr(self, name, one_or_many(getattr(self, name)))
         if self.dataset and self.train_file:
             raise ValueError(f"dataset={self.dataset} and train_file={self.train_file} are both given; choose one")
         if not self.train_file and (self.validation_file or self.test_file):
             raise ValueError("validation_file and test_file need a train_file")
+        if self.text_column == CLOSED:
+            raise ValueError(f"text_column={CLOSED} is a name that is used for something else here; rename the column")
         if self.block_size < 2:
             raise ValueError(f"block_size={self.block_size} must be at least 2: the last token is only predicted")
         if self.vocab_size < 0 or (self.tokenizer is None and self.vocab_size < 257):
@@ -60,30 +104,31 @@ class DataArguments:
 def describe(arguments: DataArguments) -> str:
     """What the text is, in a few words and without the folders of this machine."""
     if arguments.train_file is not None:
-        return f"the text of {Path(arguments.train_file).name}"
+        return f"the text of {in_words(arguments.train_file)}"
     if arguments.dataset is None:
         return "the documentation texts inside Python (pydoc_data.topics)"
-    return Path(arguments.dataset).name if Path(arguments.dataset).exists() else arguments.dataset
+    return in_words(arguments.dataset) if Path(arguments.dataset).expanduser().exists() else arguments.dataset
 
 
 def load_texts(arguments: DataArguments) -> dict[str, Dataset | IterableDataset]:
     """The texts of "train", "validation" and "test"; a missing split is cut out of train, the last 20th.
 
+    The column `end_of_text` says which rows are documents; the others are lines of one text. Says how many there are.
+
     Raises:
-        ValueError: A file or dataset cannot be read or is empty, it has no such text column, or nulls in it.
+        ValueError: A file or dataset cannot be read or is empty, it has no such text column, or nulls or something else
+            than text in it; a file is of two splits.
     """
     if arguments.dataset is None and arguments.train_file is None:
-        ordered = [topics[name] for name in sorted(topics)]
-        parts = {"train": [], "validation": [], "test": []}
-        for number, text in enumerate(ordered):
-            parts[{8: "validation", 9: "test"}.get(number % 10, "train")].append(text)
-        splits = {name: Dataset.from_dict({arguments.text_column: texts}) for name, texts in parts.items()}
-        return {name: part.to_iterable_dataset() for name, part in splits.items()} if arguments.streaming else splits
-    splits = _from_files(arguments) if arguments.train_file else _from_dataset(arguments)
-    splits = {name: _only_text(part, name, arguments) for name, part in splits.items()}
+        splits = _embedded(arguments)
+    else:
+        if arguments.train_file or Path(arguments.dataset).expanduser().exists():
+            disable_progress_bar()
+        splits = _from_files(arguments) if arguments.train_file else _from_dataset(arguments)
     for name in ("validation", "test"):
         if name not in splits:
             splits["train"], splits[name] = _cut(splits["train"], name, arguments.text_column)
+    say("; ".join(f"{name}: {_count(splits[name])}" for name in ("train", "validation", "test")))
     return splits
 
 
@@ -126,25 +171,29 @@ def pack(
 ) -> Dataset | IterableDataset:
     """Tokens of all texts, one after another, as blocks: columns `input_ids` and `labels`.
 
-    An end-of-text token closes each text, except the lines of a text file, which are one text. The remainder of every
-    1,000 texts, or 20,000 lines, is dropped.
+    An end-of-text token closes each document, but not the lines of text files. The remainder of every 1,000 documents, or
+    of 20,000 rows where lines are among them, is dropped.
 
     Raises:
         ValueError: The text is shorter than one block.
     """
-    size = arguments.block_size
-    lines = (arguments.train_file or "").endswith(".txt") or _is_text_folder(arguments.dataset)
-    end = None if lines else tokenizer.eos_token_id
+    size, end = arguments.block_size, tokenizer.eos_token_id
+    if isinstance(dataset, IterableDataset):
+        lines = not (next(iter(dataset), None) or {CLOSED: True})[CLOSED]
+    else:
+        lines = _documents(dataset) < len(dataset)
 
     def blocks(rows: dict) -> dict:
         # No special tokens: some tokenizers begin every text with one, and a line is not a text.
         encoded = tokenizer(rows[arguments.text_column], add_special_tokens=False, verbose=False)["input_ids"]
-        tokens = [token for ids in encoded for token in ([*ids, end] if end is not None else ids)]
+        closed = zip(encoded, rows[CLOSED], strict=True)
+        tokens = [token for ids, document in closed for token in ([*ids, end] if document else ids)]
         cut = [tokens[i : i + size] for i in range(0, len(tokens) - size + 1, size)]
         return {"input_ids": cut, "labels": cut}
 
     # 1,000 lines are so few tokens that their remainder would be percents of the text.
-    options = {"batched": True, "batch_size": 20_000 if lines else 1_000, "remove_columns": [arguments.text_column]}
+    options = {"batched": True, "batch_size": 20_000 if lines else 1_000}
+    options["remove_columns"] = [arguments.text_column, CLOSED]
     too_short = f"is shorter than one block of {size} tokens; use a smaller --block_size or more text"
     if isinstance(dataset, IterableDataset):
         packed = dataset.map(blocks, **options).with_format("torch")
@@ -155,7 +204,7 @@ def pack(
         enable_progress_bar()
     packed = dataset.map(blocks, num_proc=arguments.preprocessing_workers, **options).with_format("torch")
     if len(packed) == 0:
-        raise ValueError(f"the {name} text ({len(dataset)} documents) {too_short}")
+        raise ValueError(f"the {name} text ({_count(dataset)}) {too_short}")
     return packed
 
 
@@ -177,72 +226,128 @@ def split_for_search(blocks: Dataset | IterableDataset, train_portion: float, se
     return shuffled.select(range(weights)), shuffled.select(range(weights, len(blocks)))
 
 
+def _embedded(arguments: DataArguments) -> dict[str, Dataset | IterableDataset]:
+    parts = {"train": [], "validation": [], "test": []}
+    for number, topic in enumerate(sorted(topics)):
+        parts[{8: "validation", 9: "test"}.get(number % 10, "train")].append(topics[topic])
+    splits = {
+        name: Dataset.from_dict({arguments.text_column: texts, CLOSED: [True] * len(texts)})
+        for name, texts in parts.items()
+    }
+    return {name: part.to_iterable_dataset() for name, part in splits.items()} if arguments.streaming else splits
+
+
 def _from_files(arguments: DataArguments) -> dict[str, Dataset | IterableDataset]:
-    files = {"train": arguments.train_file, "validation": arguments.validation_file, "test": arguments.test_file}
-    disable_progress_bar()
-    return {name: _read_file(name, Path(file), arguments) for name, file in files.items() if file is not None}
-
-
-def _read_file(name: str, path: Path, arguments: DataArguments) -> Dataset | IterableDataset:
-    if not path.is_file() or path.suffix not in BUILDERS:
-        raise ValueError(f"{name}_file={path} must be an existing file ending in {', '.join(BUILDERS)}")
-    if path.stat().st_size == 0:  # each builder has an error of its own for this
-        raise ValueError(f"{name}_file={path} is empty; give at least one text")
-    # Line by line, with the newlines: nothing of the text is lost, and no file is held in memory as one string.
-    options = {"keep_linebreaks": True} if path.suffix == ".txt" else {}
-    try:
-        return load_dataset(
-            BUILDERS[path.suffix], data_files={name: str(path)}, split=name, streaming=arguments.streaming, **options
-        )
-    except (ValueError, DatasetGenerationError) as error:
-        raise ValueError(f"{name}_file={path} could not be read ({error.__cause__ or error}); repair it") from error
+    given = {"train": arguments.train_file, "validation": arguments.validation_file, "test": arguments.test_file}
+    files = {name: expand(name, file, BUILDERS) for name, file in given.items() if file is not None}
+    refuse_shared(files)
+    return {name: _read(name, paths, f"{name}_file={given[name]}", arguments) for name, paths in files.items()}
 
 
 def _from_dataset(arguments: DataArguments) -> dict[str, Dataset | IterableDataset]:
-    # As for single files: without the option the newlines are lost.
-    options = {"keep_linebreaks": True} if _is_text_folder(arguments.dataset) else {}
-    # A relative name may be that of a builder of datasets, such as json, which would come before the folder.
-    source = str(Path(arguments.dataset).absolute()) if Path(arguments.dataset).is_dir() else arguments.dataset
-    try:
-        found = load_dataset(source, arguments.dataset_config, streaming=arguments.streaming, **options)
-    except (OSError, ConnectionError, ValueError, DatasetGenerationError) as error:
+    dataset = arguments.dataset
+    found = load_whole(dataset, arguments.dataset_config, arguments.streaming)
+    if found is None:
+        return _from_folder(Path(dataset).expanduser(), arguments)
+    names = _chosen(found, dataset)
+    where = {name: f"the {split} split of dataset {dataset!r}" for name, split in names.items()}
+    return {
+        name: _with_ends(_only_text(found[split], where[name], arguments), True, arguments)
+        for name, split in names.items()
+    }
+
+
+def _from_folder(folder: Path, arguments: DataArguments) -> dict[str, Dataset | IterableDataset]:
+    root, names = unwrapped(folder, files_below(folder, BUILDERS))
+    if not names:
         raise ValueError(
-            f"dataset {arguments.dataset!r} could not be loaded ({error.__cause__ or error}); check the name and the "
-            "network, or give local files with --train_file"
-        ) from error
-    renamed = {"valid": "validation", "dev": "validation"}
-    splits: DatasetDict | dict = {renamed.get(name, name): part for name, part in found.items()}
-    if "train" not in splits:
-        raise ValueError(f"dataset {arguments.dataset!r} has splits {list(found)}, none is train")
-    return {name: part for name, part in splits.items() if name in ("train", "validation", "test")}
+            f"dataset {str(folder)!r} could not be loaded: it holds no file ending in {', '.join(BUILDERS)}"
+        )
+    splits, rest = by_split(names)
+    say_left_out(rest if splits else [], folder, "of no split by their name or first folder")
+    splits = splits or {"train": names}
+    files = {
+        name: [root / file for file in splits[split]] for name, split in _chosen(splits, arguments.dataset).items()
+    }
+    refuse_shared(files)
+    return {
+        name: _read(name, paths, f"the {name} split of dataset {arguments.dataset!r}", arguments, mixed=True)
+        for name, paths in files.items()
+    }
 
 
-def _is_text_folder(dataset: str | None) -> bool:
-    """Whether the dataset is a local folder whose data files are all .txt."""
-    if dataset is None or not Path(dataset).is_dir():
-        return False
-    endings = {file.suffix for file in Path(dataset).rglob("*") if file.is_file()}
-    return ".txt" in endings and not endings & {".json", ".jsonl", ".parquet", ".csv", ".arrow"}
+def _chosen(found: Collection[str], dataset: str) -> dict[str, str]:
+    """Which of the splits found are "train", "validation" and "test", and says which are not used."""
+    names = {role: split for role in ("train", "validation", "test") if (split := usual(found, role)) is not None}
+    if "train" not in names:
+        raise ValueError(
+            f"dataset {dataset!r} has splits {list(found)}, none is train; call its files or its folder train"
+        )
+    if unused := [split for split in found if split not in names.values()]:
+        say(f"dataset {dataset}: the splits {unused} are not used")
+    return names
 
 
-def _only_text(part: Dataset | IterableDataset, name: str, arguments: DataArguments) -> Dataset | IterableDataset:
+def _read(
+    name: str, files: list[Path], where: str, arguments: DataArguments, mixed: bool = False
+) -> Dataset | IterableDataset:
+    """The text of files of any kinds; in a mixed folder, tables without the column beside text files are left out."""
+    files = [file for file in files if file.stat().st_size > 0]  # each builder has an error of its own for these
+    if not files:
+        raise ValueError(f"{where} is empty; give at least one text")
+    kinds: dict[str, list[Path]] = {}
+    for file in files:
+        kinds.setdefault(BUILDERS[suffix_of(file)], []).append(file)
+    parts = []
+    for builder, paths in kinds.items():
+        source = where if len(kinds) == 1 else f"{where} ({builder}: {', '.join(path.name for path in paths[:3])})"
+        try:
+            part = load_dataset(
+                builder,
+                data_files={name: escaped(paths)},
+                split=name,
+                streaming=arguments.streaming,
+                **OPTIONS.get(builder, {}),
+            )
+            columns = _columns(part)
+        except (ValueError, DatasetGenerationError) as error:
+            raise ValueError(f"{source} could not be read ({reason(error)}); repair it") from error
+        if mixed and "text" in kinds and builder != "text" and arguments.text_column not in columns:
+            column = f"without a column {arguments.text_column!r}"
+            say_left_out([path.name for path in paths], where, column)
+            continue
+        parts.append(_with_ends(_only_text(part, source, arguments), builder != "text", arguments))
+    return parts[0] if len(parts) == 1 else concatenate_datasets(parts)
+
+
+def _columns(part: Dataset | IterableDataset) -> list[str]:
+    return part.column_names or list(next(iter(part), {}))  # some streams know them with the first row only
+
+
+def _only_text(part: Dataset | IterableDataset, source: str, arguments: DataArguments) -> Dataset | IterableDataset:
     """The text column alone, refused where a text is missing; a stream tells of that when it comes to it."""
-    file, column = getattr(arguments, f"{name}_file"), arguments.text_column
-    source = f"{name}_file={file}" if file else f"the {name} split of dataset {arguments.dataset!r}"
+    column = arguments.text_column
     try:
-        columns = part.column_names or list(next(iter(part), {}))  # some streams know them with the first row only
+        columns = _columns(part)
     except (ValueError, DatasetGenerationError) as error:
-        raise ValueError(f"{source} could not be read ({error.__cause__ or error}); repair it") from error
+        raise ValueError(f"{source} could not be read ({reason(error)}); repair it") from error
     if not columns:
         raise ValueError(f"{source} is empty; give at least one text")
     if column not in columns:
         raise ValueError(f"{source} has columns {columns}, none is {column!r}; use --text_column")
+    kind = (part.features or {}).get(column, Value("string"))
+    texts = f"{source}: column {column!r} holds {{}}, where each row should be one text; "
+    advice = "choose another with --text_column, or write the text of each row into one"
+    if not is_text(kind) and kind != Value("null"):
+        raise ValueError(texts.format(holds(kind)) + advice)
     text = part.select_columns([column])
     null = f"a null in column {column!r}, where a text should be; remove such rows"
 
     def has_text(row: dict) -> bool:
         if row[column] is None:
             raise ValueError(f"{source} has {null}")
+        if not isinstance(row[column], str):
+            raise ValueError(texts.format(f"a {type(row[column]).__name__}") + advice)
         return True
 
     if isinstance(text, IterableDataset):
@@ -250,6 +355,32 @@ def _only_text(part: Dataset | IterableDataset, name: str, arguments: DataArgume
     if missing := text.data.column(column).null_count:
         raise ValueError(f"{source} has {missing} of {len(text)} rows with {null}")
     return text
+
+
+def _with_ends(text: Dataset | IterableDataset, documents: bool, arguments: DataArguments):
+    """The text, and whether its rows are documents; texts of all kinds of storage as one type."""
+    column = arguments.text_column
+    if isinstance(text, IterableDataset):
+        features = Features({column: Value("string"), CLOSED: Value("bool")})
+        return text.map(lambda row: {**row, CLOSED: documents}, features=features)
+    if text.features[column] != Value("string"):
+        text = text.cast_column(column, Value("string"))
+    return text.add_column(CLOSED, np.full(len(text), documents))
+
+
+def _documents(text: Dataset) -> int:
+    """How many rows are documents."""
+    return pc.sum(text.with_format("arrow")[CLOSED][:]).as_py() or 0
+
+
+def _count(text: Dataset | IterableDataset) -> str:
+    if isinstance(text, IterableDataset):
+        return "a stream"
+    documents = _documents(text)
+    counts = {"documents": documents, "lines": len(text) - documents}
+    return " and ".join(
+        f"{number:,} {what if number != 1 else what[:-1]}" for what, number in counts.items() if number
+    )
 
 
 def _cut(train: Dataset | IterableDataset, name: str, column: str):

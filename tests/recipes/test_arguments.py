@@ -155,3 +155,17 @@ def test_autoformer_configs_are_the_librarys_spaces_on_all_classes(name, space):
     config = search_vit.supernet_config(arguments, 3, data.image_size, [str(n) for n in range(data.classes)])
     assert config.space == space and config.head_dim == AUTOFORMER_HEAD_DIM
     assert (config.num_patches, config.num_labels, config.patch_size) == (196, 1000, 16)
+
+
+def test_one_file_or_several_are_given_alike(tmp_path):
+    config = tmp_path / "config.yaml"
+    for text, argv, expected in (
+        ("train_file: a.txt", [], "a.txt"),
+        ("train_file: [a.txt, b.txt]", [], ["a.txt", "b.txt"]),
+        ("train_file: null", [], None),
+        ("train_file: a.txt", ["--train_file", "c.txt", "d.txt"], ["c.txt", "d.txt"]),
+        ("train_file: a.txt", ["--train_file", "none"], None),
+    ):
+        config.write_text(text)
+        (data,) = parse(DataArguments, argv=["--config", str(config), *argv])
+        assert data.train_file == expected

@@ -1,16 +1,23 @@
 """Images: every source gives the same columns, parts are balanced and do not overlap, bad input is named."""
 
+import io
+import json
+import struct
+
 import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 from datasets.distributed import split_dataset_by_node
 from PIL import Image as PILImage
 
+from tangle_hf.data.images import files as image_files
 from tangle_hf.data.images.classes import class_names
 from tangle_hf.data.images.files import open_image, to_channels
 from tangle_hf.data.images.loading import load_images, resolve_image_size
-from tangle_hf.data.images.settings import ImageArguments
+from tangle_hf.data.images.settings import ImageArguments, describe
 from tangle_hf.data.images.splits import split_for_search
 
 
@@ -185,7 +192,7 @@ def test_columns_must_be_clear(files, tmp_path):
     with pytest.raises(ValueError, match=r"several may hold the labels, \['label', 'coarse'\]; use --label_column"):
         load_images(ImageArguments(train_file=path))
     assert class_names(load_images(ImageArguments(train_file=path, label_column="label")))[0] == "class 0"
-    with pytest.raises(ValueError, match="label_column='image' holds no labels"):
+    with pytest.raises(ValueError, match="label_column='image' holds images, no labels"):
         load_images(ImageArguments(train_file=path, label_column="image"))
     path = parquet(tmp_path / "none.parquet", base.remove_columns("label"))
     with pytest.raises(ValueError, match="none holds labels; images of a folder must"):
@@ -242,7 +249,7 @@ def test_corrupt_images_are_named_or_skipped_and_counted(damaged, capsys):
         [contents(split) for split in load_images(ImageArguments(dataset=str(damaged))).values()]
     splits = load_images(ImageArguments(dataset=str(damaged), skip_corrupt_images=True))
     said = capsys.readouterr().out
-    assert "2 of 60 train images are corrupt" in said and "01.png" in said and "02.png" in said
+    assert "2 of 60 train images cannot be used" in said and "01.png" in said and "02.png" in said
     assert sum(len(contents(split)) for split in splits.values()) == 58
     splits = load_images(ImageArguments(dataset=str(damaged), skip_corrupt_images=True, streaming=True))
     assert sum(len(contents(split)) for split in splits.values()) == 58
@@ -292,7 +299,7 @@ def test_grey_becomes_colour_and_is_said_once_but_colour_not_grey(tmp_path, file
     splits = load_images(ImageArguments(train_file=path))
     assert capsys.readouterr().out.count("grey") == 1
     assert to_channels(open_image(splits["train"][0]["image"], ""), 3, "").mode == "RGB"
-    assert load_images(ImageArguments(train_file=path, num_channels=1)) and not capsys.readouterr().out
+    assert load_images(ImageArguments(train_file=path, num_channels=1)) and "grey" not in capsys.readouterr().out
     load_images(ImageArguments(**files))
     assert "grey" not in capsys.readouterr().out
     with pytest.raises(ValueError, match=r"coloured \(mode RGB\), num_channels=1"):
@@ -332,7 +339,7 @@ def test_settings_out_of_range_are_named(settings, message):
 
 def test_sources_that_cannot_be_read_are_named(tmp_path):
     (tmp_path / "train.csv").write_text("a\n1\n")
-    with pytest.raises(ValueError, match=r"train.csv must be an existing .parquet file"):
+    with pytest.raises(ValueError, match=r"train.csv must be an existing file ending in .parquet"):
         load_images(ImageArguments(train_file=str(tmp_path / "train.csv")))
     with pytest.raises(ValueError, match="'somebody/something' could not be loaded"):
         load_images(ImageArguments(dataset="somebody/something"))
@@ -346,3 +353,226 @@ def test_files_of_one_archive_are_told_apart():
     weights, arch = split_for_search(stream, 0.5, seed=0)
     parts = [{row["image"]["path"] for row in part} for part in (weights, arch)]
     assert min(len(part) for part in parts) > 30 and len(set.union(*parts)) == 100
+
+
+def folder_of(root, files: dict[str, int]):
+    """A folder of pictures: place -> how many, each with a number of its own."""
+    number = 0
+    for place, count in files.items():
+        (root / place).mkdir(parents=True, exist_ok=True)
+        for n in range(count):
+            picture(number).save(root / place / f"old train {n}.png")
+            number += 1
+    return root
+
+
+def counts(splits) -> dict[str, tuple[int, list[str]]]:
+    return {name: (sum(1 for _ in split), class_names(splits)) for name, split in splits.items()}
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize(
+    ("files", "sizes"),
+    [
+        (("train/{}", "test/{}", "val/{}"), (40, 6, 8)),
+        (("Training/{}", "Testing/{}", "Dev/{}"), (40, 6, 8)),
+        (("archive [1]/TRAIN/{}", "archive [1]/eval/{}", "archive [1]/valid/{}"), (40, 6, 8)),
+        (("{}", "__MACOSX/{}"), None),  # the class folders come first: all is train
+        (("photos/{}",), None),
+    ],
+)
+def test_only_first_folders_are_splits(tmp_path, files, sizes, streaming, capsys):
+    classes = ("dev", "test", "train", "truck")  # which are no splits here
+    numbers = dict(zip(files, (10, 6, 2) if sizes is None else (10, 1.5, 2), strict=False))
+    folder_of(
+        tmp_path, {place.format(c): int(n + (c in classes[:2]) / 2) for place, n in numbers.items() for c in classes}
+    )
+    found = counts(load_images(ImageArguments(dataset=str(tmp_path), streaming=streaming)))
+    assert all(names == list(classes) for _, names in found.values())
+    if sizes is None:
+        assert sum(size for size, _ in found.values()) == 40
+    else:
+        assert (found["train"][0], found["test"][0], found["validation"][0]) == sizes
+        assert streaming or "train: 40 images of 4 classes; validation: 8 images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("place", ["test", "test/test", "test/unknown"])
+def test_unlabelled_images_beside_labelled_ones_are_left_out(tmp_path, capsys, place):
+    folder_of(tmp_path, {"train/cat": 20, "train/dog": 20, place: 7})
+    found = counts(load_images(ImageArguments(dataset=str(tmp_path))))
+    assert found == {"train": (36, ["cat", "dog"]), "validation": (2, ["cat", "dog"]), "test": (2, ["cat", "dog"])}
+    assert "the 7 images of test, which are not in class folders" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"no labels; sort them into \['cat', 'dog'\], or .*--test_split cut"):
+        load_images(ImageArguments(dataset=str(tmp_path), test_split="test"))
+
+
+@pytest.mark.parametrize(
+    ("files", "options", "message"),
+    [
+        ({"train": 9, "test": 9}, {}, "the train images of .* must be in class folders, at least two"),
+        ({"train/cat": 9, "test/cat": 9, "test/dog": 9}, {}, "the train images of .* must be in class folders"),
+        ({"train/cat": 9, "train/dog": 9, "test/cat": 5}, {}, r"test has no image of 1 of 2 classes: \['dog'\]"),
+        ({"train/cat": 9, "train/dog": 9, "test/cat": 5, "test/cow": 5}, {}, r"train has no image .* \['cow'\]"),
+        ({"val/cat": 9, "val/dog": 9}, {}, r"has splits \['val'\], none is 'train'; use --train_split"),
+        ({"val/cat": 9, "val/dog": 9}, {"train_split": "Val"}, None),
+    ],
+)
+def test_splits_that_do_not_fit_are_named(tmp_path, files, options, message):
+    folder = ImageArguments(dataset=str(folder_of(tmp_path, files)), **options)
+    if message is None:
+        assert counts(load_images(folder))["train"] == (14, ["cat", "dog"])
+    else:
+        with pytest.raises(ValueError, match=message):
+            load_images(folder)
+
+
+def test_what_is_of_no_split_is_said_and_kinds_are_not_mixed(tmp_path, capsys):
+    folder_of(tmp_path, {"train/cat": 9, "train/dog": 9, "more/cat": 5})
+    load_images(ImageArguments(dataset=str(tmp_path)))
+    assert "of no split by their name or first folder: more/cat/old train 0.png" in capsys.readouterr().out
+    for name in ("train.parquet", "train.zip"):
+        (tmp_path / name).write_bytes(b"?")
+        with pytest.raises(ValueError, match=f"it holds .*1 {name[5:]}.*and no archives"):
+            load_images(ImageArguments(dataset=str(tmp_path)))
+        (tmp_path / name).unlink()
+
+
+def test_a_table_beside_the_pictures_has_their_labels(tmp_path):
+    def table(place, files) -> None:
+        lines = [json.dumps({"file_name": file, "kind": "ab"[n % 2]}) for n, file in enumerate(files)]
+        (tmp_path / place / "metadata.jsonl").write_text("\n".join(lines))
+
+    folder_of(tmp_path, {"all/pictures": 40, "parts/train": 40, "parts/test": 4})
+    table("all", [f"pictures/old train {n}.png" for n in range(40)])
+    assert counts(load_images(ImageArguments(dataset=str(tmp_path / "all"))))["train"] == (36, ["a", "b"])
+    for place, size in (("train", 40), ("test", 4)):
+        table(f"parts/{place}", [f"old train {n}.png" for n in range(size)])
+    parts = ImageArguments(dataset=str(tmp_path / "parts"))
+    found = {"train": (38, ["a", "b"]), "validation": (2, ["a", "b"]), "test": (4, ["a", "b"])}
+    assert counts(load_images(parts)) == found
+    table("parts", ["train/old train 1.png", "test/old train 1.png"])
+    with pytest.raises(ValueError, match="metadata.jsonl of .* lies beside the folders of the splits"):
+        load_images(parts)
+
+
+def test_a_file_of_two_splits_is_refused(files, tmp_path):
+    with pytest.raises(ValueError, match="train.parquet is in train and in test"):
+        load_images(ImageArguments(**files | {"test_file": files["train_file"]}))
+    parts = [parquet(tmp_path / f"{n}.parquet", rows(30, first=30 * n)) for n in (1, 2)]
+    assert sum(size for size, _ in counts(load_images(ImageArguments(train_file=parts))).values()) == 60
+
+
+def test_each_part_has_an_image_of_the_rarest_class(tmp_path):
+    labels_ = [0] * 150 + [1] * 150 + [2] * 6
+    table = {"image": [picture(n) for n in range(306)], "label": labels_}
+    path = parquet(tmp_path / "x.parquet", Dataset.from_dict(table, rows(3).features))
+    for seed in range(2):
+        splits = load_images(ImageArguments(train_file=path, data_seed=seed))
+        parts = [*split_for_search(splits["train"], 0.8, seed), splits["validation"], splits["test"]]
+        assert [len(splits[name]) for name in ("train", "validation", "test")] == [277, 15, 14]
+        assert all(np.bincount(labels(part), minlength=3).min() > 0 for part in parts)
+        assert len(set().union(*(contents(part) for part in parts))) == 306
+
+
+def test_classes_without_images_are_dropped_and_said(tmp_path, capsys):
+    names = ClassLabel(names=["N/A", "a", "b", "none", "c"])
+    table = {"image": [picture(n) for n in range(60)], "label": [(1, 2, 4)[n % 3] for n in range(60)]}
+    path = parquet(tmp_path / "x.parquet", Dataset.from_dict(table, Features({"image": Image(), "label": names})))
+    splits = load_images(ImageArguments(train_file=path))
+    assert class_names(splits) == ["a", "b", "c"]
+    assert "2 of 5 classes have no image and are dropped: N/A, none" in capsys.readouterr().out
+    for split in splits.values():
+        for row in split:
+            number = next(n for n in range(60) if picture(n).tobytes() == contents([row])[0])
+            assert row["label"] == number % 3
+
+
+def png(number: int) -> bytes:
+    buffer = io.BytesIO()
+    picture(number).save(buffer, "png")
+    return buffer.getvalue()
+
+
+PNGS = [png(number) for number in range(60)]
+CELLS = [{"bytes": content, "path": "x.png", "height": 6} for content in PNGS]
+NUMBERS = [number % 2 for number in range(60)]
+
+
+@pytest.mark.parametrize(
+    ("image", "label", "names"),
+    [
+        (pa.array(CELLS), pa.array(["ab"[n] for n in NUMBERS], pa.large_string()), ["a", "b"]),
+        (pa.array(PNGS), pa.array(["ab"[n] for n in NUMBERS], pa.string_view()), ["a", "b"]),
+        (pa.array(PNGS, pa.large_binary()), pa.array(NUMBERS).cast(pa.bool_()), ["False", "True"]),
+        (pa.array([{"bytes": content} for content in PNGS]), pa.array(NUMBERS, pa.float64()), ["0", "1"]),
+        (pa.array(CELLS), pa.array(NUMBERS, pa.uint8()), ["0", "1"]),
+    ],
+)
+def test_columns_of_other_libraries_are_read(tmp_path, image, label, names):
+    pa.parquet.write_table(pa.table({"image": image, "label": label}), tmp_path / "x.parquet")
+    splits = load_images(ImageArguments(train_file=str(tmp_path / "x.parquet")))
+    assert class_names(splits) == names
+    found = [
+        (pixels, row["label"]) for split in splits.values() for pixels, row in zip(contents(split), split, strict=True)
+    ]
+    assert sorted(found) == sorted((picture(n).tobytes(), n % 2) for n in range(60))
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        (
+            pa.array([[n, 3] for n in NUMBERS]),
+            r"'label' holds lists of numbers \(int64\): several labels for an image",
+        ),
+        (pa.array([n + 0.5 for n in NUMBERS]), "have the label 0.5; numbers of classes are whole"),
+        (pa.array([None, *map(float, NUMBERS[1:])]), "1 of 60 train images have no label"),
+        (pa.array([b"a"] * 60), r"none holds labels|label_column='label' holds bytes, no labels"),
+    ],
+)
+def test_labels_of_something_else_are_named(tmp_path, label, message):
+    pa.parquet.write_table(pa.table({"image": pa.array(CELLS), "label": label}), tmp_path / "x.parquet")
+    for column in (None, "label"):
+        with pytest.raises(ValueError, match=message):
+            load_images(ImageArguments(train_file=str(tmp_path / "x.parquet"), label_column=column))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"dataset": "photos.zip"}, "photos.zip is an archive; unpack it"),
+        ({"dataset": "https://x.org/photos"}, "is a URL"),
+        ({"train_file": "https://x.org/a.parquet"}, "is a URL"),
+        ({"train_file": "photos"}, "class folders of images go to --dataset"),
+    ],
+)
+def test_names_that_are_no_images_are_refused(tmp_path, monkeypatch, given, message):
+    (tmp_path / "photos.zip").write_bytes(b"?")
+    folder_of(tmp_path / "photos", {"cat": 1, "dog": 1})
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        load_images(ImageArguments(**given))
+
+
+def test_the_folder_one_is_in(tmp_path, monkeypatch):
+    monkeypatch.chdir(folder_of(tmp_path / "photos", {"cat": 20, "dog": 20}))
+    assert counts(load_images(ImageArguments(dataset=".")))["train"] == (36, ["cat", "dog"])
+    assert describe(ImageArguments(dataset=".")) == "photos"
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_later_image_of_another_kind_is_left_out(tmp_path, monkeypatch, capsys, streaming):
+    folder_of(tmp_path, {"cat": 60, "dog": 60})
+    PILImage.fromarray(np.zeros((6, 6), np.uint16)).save(tmp_path / "dog" / "old train 7.png")
+    upright = image_files.ImageOps.exif_transpose
+
+    def refuse_one(image):
+        if image.tobytes() == picture(3).tobytes():
+            struct.pack("I", "x")  # as Pillow does with some damaged EXIF tags
+        return upright(image)
+
+    monkeypatch.setattr(image_files.ImageOps, "exif_transpose", refuse_one)
+    splits = load_images(ImageArguments(dataset=str(tmp_path), skip_corrupt_images=True, streaming=streaming))
+    assert sum(size for size, _ in counts(splits).values()) == 118
+    said = capsys.readouterr().out
+    assert "old train 3.png is not a readable image" in said and "old train 7.png has mode I" in said

@@ -1,13 +1,17 @@
 """Text: nothing is lost, blocks have one size, the two parts of a search do not overlap."""
 
+import gc
+import gzip
 import json
 
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from datasets.distributed import split_dataset_by_node
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer
 
-from tangle_hf.data.text import DataArguments, load_texts, load_tokenizer, pack, split_for_search
+from tangle_hf.data.text import DataArguments, describe, load_texts, load_tokenizer, pack, split_for_search
 
 
 TEXT = "".join(f"Line {i}: the quick brown fox jumps over {i * i} lazy dogs.\n" for i in range(400))
@@ -109,7 +113,10 @@ def test_files_without_text_are_named(tmp_path, name, content, message, streamin
 
 def test_a_folder_without_text_is_named(tmp_path):
     (tmp_path / "train.txt").write_text("")
-    with pytest.raises(ValueError, match=f"{tmp_path.name}' could not be loaded"):
+    with pytest.raises(ValueError, match=f"{tmp_path.name}' is empty; give at least one text"):
+        load_texts(DataArguments(dataset=str(tmp_path)))
+    (tmp_path / "train.txt").rename(tmp_path / "train.pdf")
+    with pytest.raises(ValueError, match=r"holds no file ending in \.txt"):
         load_texts(DataArguments(dataset=str(tmp_path)))
 
 
@@ -177,3 +184,198 @@ def test_no_token_but_the_end_is_added_and_an_end_is_needed(files, tmp_path):
     tokenizer.save_pretrained(tmp_path / "tokenizer")
     with pytest.raises(ValueError, match="no eos_token"):
         load_tokenizer(DataArguments(**files | {"tokenizer": str(tmp_path / "tokenizer")}), texts)
+
+
+LINES = "a line of text\n" * 50
+WORDS = [f"word {n}" for n in range(60)]
+
+
+def write(folder, files: dict) -> None:
+    """Files of texts: name -> a text, or the texts of documents."""
+    for name, texts in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows = [texts] if isinstance(texts, str) else [json.dumps({"text": text}) + "\n" for text in texts]
+        content = "".join(rows).encode()
+        path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+
+
+def words(split) -> set[str]:
+    return {row["text"].strip() for row in split}
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize(
+    ("files", "train", "test"),
+    [
+        ({"Train.txt": "a", "Test.txt": "b", "VAL.txt": "c"}, "a", "b"),
+        ({"Training/x.txt": "a", "testing/y.txt": "b", "dev/z.txt": "c"}, "a", "b"),
+        ({"train-00000-of-00001.jsonl": ["a"], "eval-00000-of-00001.jsonl": ["b"], "valid.jsonl": ["c"]}, "a", "b"),
+        ({"data/train.txt.gz": "a", "data/test.txt": "b", "data/validation.md": "c", "README.md": "no"}, "a", "b"),
+        ({"train/test/x.txt": "a", "test/train/y.txt": "b", "val/test/z.txt": "c"}, "a", "b"),
+        ({"archive/train/x.txt": "a", "archive/test/y.txt": "b", "archive/val/z.txt": "c"}, "a", "b"),
+        ({"train.txt": "a", "test.txt": "b", "val.txt": "c", "old train 3.txt": "no", "notes.txt": "no"}, "a", "b"),
+    ],
+)
+def test_first_folders_and_whole_names_are_splits(tmp_path, files, train, test, streaming):
+    write(tmp_path, files)
+    found = load_texts(DataArguments(dataset=str(tmp_path), streaming=streaming))
+    assert {name: words(split) for name, split in found.items()} == {
+        "train": {train}, "test": {test}, "validation": {"c"}
+    }  # fmt: skip
+
+
+def test_without_names_of_splits_all_is_train_and_counted(tmp_path, capsys):
+    write(tmp_path, {f"novels/my test {n}.txt": f"text {n}\n" * 20 for n in range(3)} | {"b/chapter-1.txt": "x\n"})
+    found = load_texts(DataArguments(dataset=str(tmp_path)))
+    assert set.union(*(words(split) for split in found.values())) == {"text 0", "text 1", "text 2", "x"}
+    assert "train: 56 lines; validation: 3 lines; test: 2 lines" in capsys.readouterr().out
+
+
+def test_what_is_of_no_split_or_not_used_is_said(tmp_path, capsys):
+    write(tmp_path, {"train.txt": "a\n" * 40, "extra.txt": "b", "val.txt": "c", "dev.txt": "d"})
+    load_texts(DataArguments(dataset=str(tmp_path)))
+    said = capsys.readouterr().out
+    assert "of no split by their name or first folder: extra.txt" in said and "splits ['dev'] are not used" in said
+    assert "train: 38 lines; validation: 1 line; test: 2 lines" in said
+
+
+def test_a_file_of_two_splits_is_refused(files, tmp_path):
+    with pytest.raises(ValueError, match="train.txt is in train and in test"):
+        load_texts(DataArguments(**files | {"test_file": f"{tmp_path}/../{tmp_path.name}/train.txt"}))
+    write(tmp_path / "d", {"train/test.txt": "a", "train/x.txt": "a"})
+    with pytest.raises(ValueError, match="train/test.txt is of two splits, 'train' by its folder"):
+        load_texts(DataArguments(dataset=str(tmp_path / "d")))
+    with pytest.raises(ValueError, match="holds d/train/test.txt, .*of another split by name; give the folder as"):
+        load_texts(DataArguments(train_file=str(tmp_path)))
+
+
+def ends(split, tokenizer, data) -> int:
+    return sum(row["input_ids"].tolist().count(tokenizer.eos_token_id) for row in pack(split, tokenizer, data))
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_what_was_read_decides_on_lines_or_documents(tmp_path, streaming):
+    write(tmp_path, {"a.jsonl": WORDS[:50], "b.txt": LINES, "c.txt.gz": LINES})
+    options = {"block_size": 2, "vocab_size": 300, "streaming": streaming}
+    for *names, expected in (("a.jsonl", "b.txt", "c.txt.gz", (50, 0)), ("c.txt.gz", "a.jsonl", "b.txt", (0, 50))):
+        given = zip(("train_file", "test_file", "validation_file"), names, strict=True)
+        data = DataArguments(**{option: str(tmp_path / name) for option, name in given}, **options)
+        texts = load_texts(data)
+        tokenizer = load_tokenizer(data, texts)
+        assert (ends(texts["train"], tokenizer, data), ends(texts["test"], tokenizer, data)) == expected
+    data = DataArguments(train_file=[str(tmp_path / name) for name in ("a.jsonl", "b.txt")], **options)
+    texts = load_texts(data)
+    tokenizer = load_tokenizer(data, texts)
+    # Of rows that are cut out of a stream nobody knows the number.
+    assert 45 <= sum(ends(texts[name], tokenizer, data) for name in texts) <= 50
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # pandas leaves a stream open
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_folder_of_texts_with_a_stray_table_keeps_its_newlines(tmp_path, capsys, streaming):
+    write(tmp_path, {"a.txt": TEXT, "b.csv": "name,age\nA,3\n"})
+    texts = load_texts(DataArguments(dataset=str(tmp_path), streaming=streaming))
+    assert sum(len(row["text"]) for split in texts.values() for row in split) == len(TEXT)
+    assert "without a column 'text': b.csv" in capsys.readouterr().out
+    gc.collect()
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["a.txt", "b.TXT"], {"a", "b"}),
+        ("more", {"c", "d", "e"}),
+        ("more/*.txt*", {"c", "d"}),
+        ("~/a.txt", {"a"}),
+        ("b.TXT", {"b"}),
+        ("more/d.txt.gz", {"d"}),
+        ("more/e.md", {"e"}),
+        ("odd [1].txt", {"f"}),
+    ],
+)
+def test_files_are_named_as_people_do(tmp_path, monkeypatch, given, expected):
+    names = ("a.txt", "b.TXT", "more/c.txt", "more/d.txt.gz", "more/e.md", "odd [1].txt", ".hidden/g.txt")
+    write(tmp_path, {name: f"{letter}\n" * 40 for name, letter in zip(names, "abcdefg", strict=True)})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    found = load_texts(DataArguments(train_file=given))
+    assert set.union(*(words(split) for split in found.values())) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"train_file": "https://x.org/a.txt"}, "train_file=https://x.org/a.txt is a URL"),
+        ({"dataset": "https://x.org/a"}, "dataset=https://x.org/a is a URL"),
+        ({"dataset": "a.zip"}, "a.zip is an archive; unpack it"),
+        ({"dataset": "a.txt"}, "a.txt is a file; give it as --train_file"),
+        ({"dataset": ".", "dataset_config": "en"}, "no README.md that names configurations"),
+        ({"train_file": "*.nothing"}, r"must be an existing file ending in \.txt"),
+        ({"train_file": "a.zip"}, r"must be an existing file ending in \.txt"),
+    ],
+)
+def test_names_that_are_no_text_are_refused(tmp_path, monkeypatch, given, message):
+    write(tmp_path, {"a.txt": "a\n" * 40, "a.zip": "?"})
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        load_texts(DataArguments(**given))
+
+
+def test_a_link_to_a_folder_above_repeats_nothing(tmp_path):
+    write(tmp_path, {"a.txt": LINES})
+    (tmp_path / "again").symlink_to(tmp_path)
+    assert sum(len(split) for split in load_texts(DataArguments(dataset=str(tmp_path))).values()) == 50
+
+
+def test_words_of_a_table_are_text_and_two_lists_of_columns_are_one_line(tmp_path):
+    (tmp_path / "a.csv").write_text("text,n\n" + "a,1\n" * 50 + "null,2\nNA,3\n")
+    found = load_texts(DataArguments(train_file=str(tmp_path / "a.csv")))
+    assert set.union(*(words(split) for split in found.values())) == {"a", "null", "NA"}
+    (tmp_path / "a.jsonl").write_text('{"text": "a"}\n')
+    (tmp_path / "b.jsonl").write_text('{"text": "a", "n": 1}\n')
+    with pytest.raises(ValueError, match="could not be read .*column names don't match") as error:
+        load_texts(DataArguments(train_file=[str(tmp_path / name) for name in ("a.jsonl", "b.jsonl")]))
+    assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match="text_column=end_of_text is a name"):
+        DataArguments(text_column="end_of_text")
+
+
+def test_the_folder_one_is_in(tmp_path, monkeypatch):
+    write(tmp_path / "stories", {"a.txt": "\ufeffa\n" * 1 + "b\n" * 40})
+    monkeypatch.chdir(tmp_path / "stories")
+    data = DataArguments(dataset=".")
+    assert words(load_texts(data)["train"]) == {"a", "b"}  # a byte-order mark is no text
+    assert describe(data) == "stories" and describe(DataArguments(train_file=".")) == "the text of stories"
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize(
+    ("column", "holds"),
+    [
+        (pa.array([["a", "b"]] * 30), "lists of texts"),
+        (pa.array([3] * 30), r"numbers \(int64\)"),
+        (pa.array([2.5] * 30), r"numbers \(double|float64\)"),
+        (pa.array([True] * 30), "true and false"),
+        (pa.array([b"a"] * 30), "bytes"),
+        (pa.array([[{"role": "user", "content": "hi"}]] * 30), "chat messages"),
+        (pa.array([{"a": 1}] * 30), r"structs with the fields \['a'\]"),
+        (pa.array(WORDS, pa.large_string()), None),
+        (pa.array(WORDS, pa.string_view()), None),
+    ],
+)
+def test_columns_of_something_else_are_named(tmp_path, column, holds, streaming):
+    pa.parquet.write_table(pa.table({"text": column}), tmp_path / "x.parquet")
+    data = DataArguments(train_file=str(tmp_path / "x.parquet"), streaming=streaming)
+    if holds is None:
+        assert set.union(*(words(split) for split in load_texts(data).values())) == set(WORDS)
+    else:
+        with pytest.raises(ValueError, match=f"x.parquet: column 'text' holds {holds}.*--text_column"):
+            load_texts(data)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_one_stray_number_is_named(tmp_path, streaming):
+    (tmp_path / "x.jsonl").write_text('{"text": "a"}\n' * 29 + '{"text": 3}\n')
+    with pytest.raises(ValueError, match="column 'text' holds values of different types"):
+        load_texts(DataArguments(train_file=str(tmp_path / "x.jsonl"), streaming=streaming))

@@ -1,7 +1,11 @@
 """The classes of images: their names and numbers, the first few of them, and a refusal where one is missing."""
 
+import math
+
 import numpy as np
 from datasets import ClassLabel, Dataset, Features, IterableDataset
+
+from ..files import say
 
 
 def class_names(splits: dict[str, Dataset | IterableDataset]) -> list[str]:
@@ -15,24 +19,55 @@ def labels_of(split: Dataset) -> np.ndarray:
 
 
 def number_labels(splits: dict[str, Dataset]) -> dict[str, Dataset]:
-    """Labels that are words or any whole numbers as class numbers, in the order of the training labels.
+    """Labels that are words, true and false, or any whole numbers as class numbers, in the order of the training labels.
 
     Raises:
-        ValueError: An image has no label, or one that no training image has.
+        ValueError: An image has no label, or one that is no whole number, or one that no training image has.
     """
-    values = {name: split["label"][:] for name, split in splits.items()}
+    values = {name: [_plain(label) for label in split["label"][:]] for name, split in splits.items()}
     for name, labels in values.items():
         if missing := sum(label is None for label in labels):
             raise ValueError(f"{missing} of {len(labels)} {name} images have no label; remove them or choose a split")
+        if parts := [label for label in labels if isinstance(label, float)]:
+            raise ValueError(
+                f"the {name} images have the label {parts[0]}; numbers of classes are whole, and this recipe predicts "
+                "nothing but classes"
+            )
     known = sorted(set(values["train"]))
     for name, labels in values.items():
         if unknown := sorted(set(labels) - set(known)):
             raise ValueError(f"the {name} images have classes {unknown}, which the training images {known} do not")
-    names = ClassLabel(names=[str(label) for label in known])
     number = {label: n for n, label in enumerate(known)}
+    names = ClassLabel(names=[str(label) for label in known])
+    return {name: _with_labels(split, [number[x] for x in values[name]], names) for name, split in splits.items()}
+
+
+def _plain(label):
+    """A label as a word or a whole number; None where there is none."""
+    if isinstance(label, float):
+        return None if math.isnan(label) else int(label) if label.is_integer() else label
+    return label
+
+
+def _with_labels(split: Dataset, numbers: list[int], names: ClassLabel) -> Dataset:
     # Not a cast, which would write all images again.
+    return split.remove_columns("label").add_column("label", numbers, feature=names)
+
+
+def without_unused(splits: dict[str, Dataset | IterableDataset]) -> dict[str, Dataset | IterableDataset]:
+    """The splits without the names of classes that no image has, which it says; streams, which are not counted, as they are."""
+    if any(isinstance(split, IterableDataset) for split in splits.values()):
+        return splits
+    labels, names = {name: labels_of(split) for name, split in splits.items()}, class_names(splits)
+    used = sorted(set(np.concatenate(list(labels.values())).tolist()) - {-1})
+    if len(used) == len(names):
+        return splits
+    unused = [name for number, name in enumerate(names) if number not in set(used)]
+    say(f"{len(unused)} of {len(names)} classes have no image and are dropped: {', '.join(unused[:10])}")
+    number = {-1: -1} | {old: new for new, old in enumerate(used)}
+    kept = ClassLabel(names=[names[old] for old in used])
     return {
-        name: split.remove_columns("label").add_column("label", [number[x] for x in values[name]], feature=names)
+        name: _with_labels(split, [number[label] for label in labels[name].tolist()], kept)
         for name, split in splits.items()
     }
 

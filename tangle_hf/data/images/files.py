@@ -1,7 +1,6 @@
 """One image, from a file to pixels: open it, give it the channels of the model, tell it from others, skip it if corrupt."""
 
 import io
-import os
 import re
 import zlib
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from datasets import Dataset, Features, IterableDataset, Value
 from PIL import Image as PILImage
 from PIL import ImageOps
 
+from ..files import say
 from .settings import ImageArguments
 
 
@@ -49,7 +49,7 @@ def _decoded(cell: dict | None, where: str) -> PILImage.Image:
             with fsspec.open(cell["path"], "rb") as file:  # a local file, or inside an archive, or on the Hub
                 content = file.read()
         return ImageOps.exif_transpose(PILImage.open(io.BytesIO(content)))
-    except (OSError, SyntaxError, ValueError, PILImage.DecompressionBombError) as error:
+    except Exception as error:  # PIL has many kinds of errors for damaged content, struct.error among them
         reason = re.sub(r" <_io\.\w+ object at \w+>", "", str(error))  # PIL calls content in memory so
         raise ValueError(f"{cell['path'] or where} is not a readable image ({reason})") from error
 
@@ -89,9 +89,9 @@ def check_channels(first: Mapping[str, dict], num_channels: int) -> None:
         grey |= image.mode in GREY
         transparent |= image.has_transparency_data
     if num_channels == 3 and grey:
-        _say("the images are grey; they are repeated to 3 channels")
+        say("the images are grey; they are repeated to 3 channels")
     if transparent:
-        _say("the images have an alpha channel; it is dropped")
+        say("the images have an alpha channel; it is dropped")
 
 
 def checksum(row: dict) -> int:
@@ -104,12 +104,16 @@ def checksum(row: dict) -> int:
 
 
 def only_readable(split: Dataset | IterableDataset, name: str, arguments: ImageArguments):
-    """The split without corrupt images; says how many there were and names the first, a stream each when it first comes."""
+    """The split without images that are corrupt or cannot be converted; says how many there were and names the first.
+
+    A stream names each when it first comes.
+    """
     told = set()
 
     def problem(row: dict) -> str:
+        where = (row["image"] or {}).get("path") or f"an image of {name}"
         try:
-            _decoded(row["image"], f"an image of {name}")
+            to_channels(_decoded(row["image"], where), arguments.num_channels, where)
         except ValueError as error:
             return str(error)
         return ""
@@ -118,7 +122,7 @@ def only_readable(split: Dataset | IterableDataset, name: str, arguments: ImageA
         if reason := problem(row):
             if (number := checksum(row)) not in told:  # it comes again in every epoch, and for every part of the split
                 told.add(number)
-                _say(f"skipped: {reason}")
+                say(f"skipped: {reason}")
             return False
         return True
 
@@ -135,11 +139,7 @@ def only_readable(split: Dataset | IterableDataset, name: str, arguments: ImageA
     if not corrupt:
         return split
     more = ", ..." if len(corrupt) > NAMED else ""
-    _say(f"{len(corrupt)} of {len(split)} {name} images are corrupt and left out: {', '.join(corrupt[:NAMED])}{more}")
+    say(
+        f"{len(corrupt)} of {len(split)} {name} images cannot be used and are left out: {', '.join(corrupt[:NAMED])}{more}"
+    )
     return split.select([number for number, reason in enumerate(problems) if not reason])
-
-
-def _say(text: str) -> None:
-    """Prints on the first process only."""
-    if os.environ.get("RANK", "0") == "0":
-        print(text)

@@ -4,9 +4,11 @@ Every split has a column `image` of undecoded files and a column `label` of clas
 features. `image_transforms.py` makes tensors of them.
 """
 
+import numpy as np
 from datasets import Dataset, IterableDataset
 
-from .classes import check_classes, check_labels, first_classes
+from ..files import say
+from .classes import check_classes, check_labels, first_classes, labels_of, without_unused
 from .columns import with_image_and_label
 from .files import check_channels, only_readable, open_image
 from .settings import ImageArguments
@@ -17,7 +19,8 @@ from .splits import cut, subsample
 def load_images(arguments: ImageArguments) -> dict[str, Dataset | IterableDataset]:
     """The images of "train", "validation" and "test", with columns `image` (undecoded) and `label` (ClassLabel).
 
-    Validation images are in a random order, the same one for a `data_seed`; those of a stream come as they do.
+    Validation images are in a random order, the same one for a `data_seed`; those of a stream come as they do. Says how many
+    images and classes each split has.
 
     Raises:
         ValueError: The source cannot be read; a column is missing or ambiguous; a split is empty, unlabelled or lacks a
@@ -26,11 +29,13 @@ def load_images(arguments: ImageArguments) -> dict[str, Dataset | IterableDatase
     splits = with_image_and_label(read_splits(arguments), arguments)
     if arguments.skip_corrupt_images:
         splits = {name: only_readable(split, name, arguments) for name, split in splits.items()}
+    splits = without_unused(splits)
     if arguments.classes is not None:
         splits = {name: first_classes(split, arguments.classes) for name, split in splits.items()}
     for name, split in splits.items():
         _first(split, name)
         check_labels(split, name)
+    check_classes(splits["train"], "train")
     if isinstance(validation := splits.get("validation"), Dataset):
         # Class folders come class by class, and the scores during a search read only the first batches.
         splits["validation"] = validation.shuffle(seed=arguments.data_seed, keep_in_memory=True)
@@ -40,6 +45,7 @@ def load_images(arguments: ImageArguments) -> dict[str, Dataset | IterableDatase
     splits["train"] = subsample(splits["train"], arguments)
     for name, split in splits.items():
         check_classes(split, name)
+    say("; ".join(f"{name}: {_count(splits[name])}" for name in ("train", "validation", "test")))
     check_channels({name: _first(split, name) for name, split in splits.items()}, arguments.num_channels)
     return splits
 
@@ -66,3 +72,10 @@ def _first(split: Dataset | IterableDataset, name: str) -> dict:
     if row is None:
         raise ValueError(f"there are no {name} images; give at least one of each class")
     return row
+
+
+def _count(split: Dataset | IterableDataset) -> str:
+    names = split.features["label"].names
+    if isinstance(split, IterableDataset):
+        return f"a stream of {len(names)} classes"
+    return f"{len(split):,} images of {len(np.unique(labels_of(split)))} classes"

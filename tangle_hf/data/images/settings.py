@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..files import in_words, one_or_many
+
 
 CUT = "cut"  # what a split is called that is not read, but taken out of the training images
 
@@ -20,13 +22,18 @@ class ImageArguments:
     dataset: str | None = field(
         default=None,
         metadata={
-            "help": "Hub name, or a local folder: class folders of images, data files, or what save_to_disk left"
+            "help": "Hub name, or a local folder: class folders of images (first folders called train, validation, val, test "
+                    "or the like are splits), data files, or what save_to_disk left"
         },
-    )
+    )  # fmt: skip
     dataset_config: str | None = field(default=None, metadata={"help": "configuration of that dataset"})
-    train_file: str | None = field(default=None, metadata={"help": "training images: a .parquet file"})
-    validation_file: str | None = field(default=None, metadata={"help": "validation images; default: cut from train"})
-    test_file: str | None = field(default=None, metadata={"help": "test images; default: cut from train"})
+    train_file: list[str] | None = field(
+        default=None, metadata={"help": "training images: .parquet files, or folders or patterns of such"}
+    )
+    validation_file: list[str] | None = field(
+        default=None, metadata={"help": "validation images; default: cut from train"}
+    )
+    test_file: list[str] | None = field(default=None, metadata={"help": "test images; default: cut from train"})
     train_split: str = field(default="train", metadata={"help": "split of the dataset to train on"})
     validation_split: str | None = field(
         default=None,
@@ -34,7 +41,7 @@ class ImageArguments:
                           "'cut' takes a class-balanced 20th of the training images"},
     )  # fmt: skip
     test_split: str | None = field(
-        default=None, metadata={"help": "split to test on; default: test if there is one, else cut"}
+        default=None, metadata={"help": "split to test on; default: test, testing or eval if there is one, else cut"}
     )
     image_column: str | None = field(default=None, metadata={"help": "column of the images; default: the only one"})
     label_column: str | None = field(default=None, metadata={"help": "column of the labels; default: the only one"})
@@ -85,6 +92,8 @@ class ImageArguments:
     preprocessing_workers: int | None = field(default=None, metadata={"help": "processes that read them"})
 
     def __post_init__(self):
+        for name in ("train_file", "validation_file", "test_file"):
+            setattr(self, name, one_or_many(getattr(self, name)))
         if self.dataset and self.train_file:
             raise ValueError(f"dataset={self.dataset} and train_file={self.train_file} are both given; choose one")
         if not self.train_file and (self.validation_file or self.test_file):
@@ -118,7 +127,7 @@ class ImageArguments:
 def describe(arguments: ImageArguments) -> str:
     """What the images are, in a few words and without the folders of this machine."""
     if arguments.train_file is not None:
-        return f"the images of {Path(arguments.train_file).name}"
+        return f"the images of {in_words(arguments.train_file)}"
     if arguments.dataset is None:
         return "the handwritten digits inside scikit-learn (load_digits)"
-    return Path(arguments.dataset).name if Path(arguments.dataset).exists() else arguments.dataset
+    return in_words(arguments.dataset) if Path(arguments.dataset).expanduser().exists() else arguments.dataset

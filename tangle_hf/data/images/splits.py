@@ -3,7 +3,7 @@
 from itertools import islice
 
 import numpy as np
-from datasets import Dataset, IterableDataset
+from datasets import Dataset, Features, IterableDataset, Value
 
 from ..streams import cut_stream, weight_twentieths
 from .classes import check_classes, labels_of
@@ -89,19 +89,35 @@ def subsample(train: Dataset | IterableDataset, arguments: ImageArguments) -> Da
 
 
 def _balanced_split(images: Dataset, first: int, seed: int, what: str) -> tuple[Dataset, Dataset]:
-    """The first so many of the shuffled images and the rest, the classes in the same shares in both."""
+    """The first so many of the shuffled images and the rest, with all classes in the same shares in both."""
+    labels, features = labels_of(images), Features({"label": images.features["label"], "row": Value("int64")})
+    rows = Dataset.from_dict({"label": labels, "row": range(len(images))}, features=features)
     try:
-        parts = images.train_test_split(
+        found = rows.train_test_split(
             train_size=first, test_size=len(images) - first, stratify_by_column="label", seed=seed
         )
     except ValueError as error:
         names = images.features["label"].names
-        counts = np.bincount(labels_of(images), minlength=len(names))
+        counts = np.bincount(labels, minlength=len(names))
         number = f"{counts.min()} image{'' if counts.min() == 1 else 's'}"
         raise ValueError(
             f"{what}: a part of {len(images)} images would lack a class ({names[counts.argmin()]!r}, the rarest of "
             f"{len(counts)} classes, has {number}: {error}); use more images or another share"
         ) from error
-    for part in parts.values():
+    parts = [np.array(found[name]["row"][:]) for name in ("train", "test")]
+    _give_rare(parts[0], parts[1], labels)
+    _give_rare(parts[1], parts[0], labels)
+    first_part, second_part = (images.select(part) for part in parts)
+    for part in (first_part, second_part):
         check_classes(part, f"{what} part:")
-    return parts["train"], parts["test"]
+    return first_part, second_part
+
+
+def _give_rare(large: np.ndarray, small: np.ndarray, labels: np.ndarray) -> None:
+    """Exchanges images in place, so that each class has one in the second part, where rounding has left it none."""
+    for rare in np.setdiff1d(labels[large], labels[small]):
+        members = np.flatnonzero(labels[large] == rare)
+        counts = np.bincount(labels[small])
+        if len(members) > 1 and counts.max() > 1:
+            given, taken = members[-1], np.flatnonzero(labels[small] == counts.argmax())[-1]
+            large[given], small[taken] = small[taken], large[given]
