@@ -95,3 +95,23 @@ def test_sampled_heads_are_right_on_average_and_cost_one_attention():
         found = supernet(input_ids=tokens, mixture=mixture).logits
         supernet.config.sampled_heads = False
         torch.testing.assert_close(found, supernet(input_ids=tokens, mixture=mixture).logits)
+
+
+@pytest.mark.parametrize("name", ["gdas", "reinmax"])
+def test_sampled_heads_leave_every_choice_its_gradient_under_hard_samples(name):
+    space = SearchSpace(n_embd=[32], n_layer=[2], n_head=PerLayer([2, 4, 8]), mlp_ratio=[1])
+    supernet, tokens = gpt2(space=space).train(), torch.arange(8)[None]
+    for module in supernet.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    gradients = []
+    for supernet.config.sampled_heads in (False, True):
+        logits = ArchParameters(space)
+        mixture = logits.sample(sampler(name), 0.5, torch.Generator().manual_seed(1))
+        supernet(input_ids=tokens, labels=tokens, mixture=mixture).loss.backward()
+        gradients.append(logits.logits["n_head"].grad)
+    assert gradients[0].abs().min() > 0
+    torch.testing.assert_close(gradients[1], gradients[0])
+    with patch("torch.nn.functional.scaled_dot_product_attention", wraps=F.scaled_dot_product_attention) as attention:
+        supernet(input_ids=tokens, mixture={n: rows.detach() for n, rows in mixture.items()})
+    assert attention.call_count == 2  # a weight step needs no gradient of the shares, and goes on with one for each layer
