@@ -45,7 +45,7 @@ class SearchArguments(TwoStageArguments):
     learning_rate: float = field(default=3e-3, metadata={"help": "peak learning rate of the weights (cosine)"})
     min_learning_rate: float = field(default=3e-4, metadata={"help": "learning rate at the end"})
     warmup_steps: int = field(default=20, metadata={"help": "steps of linear learning-rate warm-up"})
-    weight_decay: float = field(default=0.1, metadata={"help": "weight decay of matrices and kernels"})
+    weight_decay: float = field(default=0.1, metadata={"help": "weight decay of matrices, kernels and token embeddings"})
     adam_beta1: float = field(default=0.9, metadata={"help": "AdamW beta1 of the weights"})
     adam_beta2: float = field(default=0.99, metadata={"help": "AdamW beta2 of the weights"})
     max_grad_norm: float = field(default=1.0, metadata={"help": "gradient clipping of the weights"})

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, get_scheduler
 from .arguments import SearchArguments
 from .checkpoints import latest_checkpoint, save_checkpoint
 from .choose import check_budgets, check_latency
+from .weight_decay import decay_groups
 
 
 logger = get_logger(__name__)
@@ -43,12 +44,8 @@ def check_settings(
 
 
 def weight_optimizer(supernet: PreTrainedModel, arguments: SearchArguments) -> torch.optim.Optimizer:
-    """AdamW or SGD; weight decay on matrices and kernels only."""
-    parameters = list(supernet.parameters())
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": arguments.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
+    """AdamW or SGD; weight decay on matrices, kernels and token embeddings only, see `weight_decay.decays`."""
+    groups = decay_groups(supernet, arguments.weight_decay)
     if arguments.optimizer == "sgd":
         momentum, nesterov = arguments.sgd_momentum, arguments.nesterov and arguments.sgd_momentum > 0
         return torch.optim.SGD(groups, lr=arguments.learning_rate, momentum=momentum, nesterov=nesterov)
