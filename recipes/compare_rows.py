@@ -25,6 +25,7 @@ from transformers import PreTrainedModel
 from tangle_hf import extract
 from tangle_hf.extract import new_subnet
 from tangle_hf.files import replacing
+from tangle_hf.models.generation import with_pad_token
 from tangle_hf.recalibrate import batch_norms
 from tangle_hf.space import Architecture
 
@@ -152,7 +153,7 @@ def work(
         if keep_models:
             with replacing(folder / "models" / row.name, "config.json") as whole:
                 model.save_pretrained(whole)
-                data.processor.save_pretrained(whole)
+                with_pad_token(data.processor).save_pretrained(whole)
     stored["cpu_seconds"] = time.process_time() - start
     write_json(folder / "rows" / f"{row.name}.json", stored)
     shutil.rmtree(folder / "checkpoints" / row.name, ignore_errors=True)

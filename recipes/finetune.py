@@ -35,6 +35,7 @@ from tangle_hf.card import write_finetuned_card
 from tangle_hf.errors import readable_errors
 from tangle_hf.files import replacing
 from tangle_hf.hub import check_target, folder_files, publish
+from tangle_hf.models.generation import with_pad_token
 
 
 MODES = ("inherit", "finetune", "retrain")
@@ -178,7 +179,7 @@ def finish(
             if hasattr(model, "peft_config"):
                 model = lora.merge(model, folder / "adapter")
             model.save_pretrained(folder)
-            task.processor.save_pretrained(folder)
+            with_pad_token(task.processor).save_pretrained(folder)
     scores = {split: task.score(model, split, settings.per_device_batch_size) for split in ("validation", "test")}
     write_json(run_dir / "rows" / f"{name}.json", {**row, "parameters": model.num_parameters(), **scores})
     shutil.rmtree(run_dir / "checkpoints" / name, ignore_errors=True)

@@ -25,6 +25,7 @@ from text_data import DataArguments, describe, load_texts, load_tokenizer, pack,
 from transformers import PreTrainedTokenizerBase
 
 from tangle_hf import ElasticGPT2Config, ElasticGPT2LMHeadModel, flops
+from tangle_hf.models.generation import set_generation_defaults
 from tangle_hf.search import SearchArguments
 
 
@@ -101,8 +102,7 @@ def build_supernet(
             f"{arguments.start_from} has {supernet.config.vocab_size} tokens and {supernet.config.n_positions} positions, "
             f"the data {len(tokenizer)} and {data.block_size}; use its own --tokenizer and a smaller --block_size"
         )
-    # A pipeline's default goes past the last position.
-    supernet.generation_config.max_length = supernet.config.n_positions
+    set_generation_defaults(supernet)
     return supernet
 
 

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from tangle_hf import num_params, one_hot
 from tangle_hf.analysis import format_table, plot_losses, read_metrics
 from tangle_hf.export import Export, export
+from tangle_hf.models.generation import with_pad_token
 from tangle_hf.search import SearchArguments
 from tangle_hf.space import Architecture
 
@@ -20,7 +21,7 @@ def save_supernet(supernet: PreTrainedModel, task: SearchTask, settings: SearchA
     """Leaves the supernet and the plot of its losses."""
     run_dir = Path(settings.output_dir)
     supernet.save_pretrained(run_dir / "supernet")
-    task.processor.save_pretrained(run_dir / "supernet")
+    with_pad_token(task.processor).save_pretrained(run_dir / "supernet")
     plot_losses(read_metrics(run_dir / "metrics.jsonl"), run_dir / "losses.png")
 
 
