@@ -24,7 +24,8 @@ class Refuse:
             raise ImportError("tangle_hf is not installed here")
 sys.meta_path.insert(0, Refuse())
 import torch
-from transformers import AutoModel, AutoModelForCausalLM
+from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
+assert len(AutoTokenizer.from_pretrained(sys.argv[1], trust_remote_code=False)) == 10  # asks nothing, runs nothing
 remote = {"trust_remote_code": sys.argv[2] == "compact"}
 model = AutoModelForCausalLM.from_pretrained(sys.argv[1], **remote).eval()
 base = AutoModel.from_pretrained(sys.argv[1], **remote).eval()
@@ -45,6 +46,14 @@ CASES = [
 ]
 
 
+@pytest.fixture
+def tokenizer():
+    letters = {letter: number for number, letter in enumerate(["<end>", *"abcdefgh "])}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(WordLevel(letters, "<end>")), eos_token="<end>", unk_token="<end>"
+    )
+
+
 @pytest.mark.parametrize(("heads", "values", "forms"), CASES)
 def test_every_form_is_exact_and_the_others_are_refused(heads, values, forms, tmp_path):
     supernet = gpt2(heads)
@@ -63,11 +72,11 @@ def test_every_form_is_exact_and_the_others_are_refused(heads, values, forms, tm
 
 
 @pytest.mark.parametrize(("case", "form"), [(0, "stock"), (1, "compact"), (1, "padded"), (2, "compact")])
-def test_files_load_and_generate_where_the_library_cannot_be_imported(case, form, tmp_path):
+def test_files_load_and_generate_where_the_library_cannot_be_imported(case, form, tokenizer, tmp_path):
     heads, values, _ = CASES[case]
     supernet = gpt2(heads)
     arch, tokens = supernet.space.architecture(**values), torch.arange(8)[None]
-    export(supernet, arch, tmp_path / "subnet", {"input_ids": tokens}, form)
+    export(supernet, arch, tmp_path / "subnet", {"input_ids": tokens}, form, tokenizer)
     torch.save(tokens, tmp_path / "tokens.pt")
     arguments = [str(tmp_path / "subnet"), form, str(tmp_path / "tokens.pt"), str(tmp_path / "out.pt")]
     done = subprocess.run([sys.executable, "-c", LOADER, *arguments], capture_output=True, text=True)
@@ -81,14 +90,6 @@ def test_files_load_and_generate_where_the_library_cannot_be_imported(case, form
         torch.testing.assert_close(logits, subnet(tokens).logits, rtol=1e-4, atol=1e-4)
     expected = subnet.generate(tokens, max_new_tokens=3, do_sample=False, pad_token_id=0)
     assert torch.equal(generated, expected)
-
-
-@pytest.fixture
-def tokenizer():
-    letters = {letter: number for number, letter in enumerate(["<end>", *"abcdefgh "])}
-    return PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(WordLevel(letters, "<end>")), eos_token="<end>", unk_token="<end>"
-    )
 
 
 @pytest.mark.parametrize("values", [{"mlp_ratio": 1, "n_head": 2}, {"mlp_ratio": [1, 2], "n_head": 2}])
