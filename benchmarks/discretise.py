@@ -21,8 +21,8 @@ from tangle_hf import (
     SearchSpace,
 )
 from tangle_hf.analysis import format_table
-from tangle_hf.budgets import make_budgets
-from tangle_hf.discretise import discretise
+from tangle_hf.budgets.discretisation import discretise
+from tangle_hf.budgets.limits import make_budgets
 from tangle_hf.models.vit.spaces_vit import AUTOFORMER_B, AUTOFORMER_HEAD_DIM, AUTOFORMER_S, AUTOFORMER_T
 
 

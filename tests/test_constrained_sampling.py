@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from tangle_hf import ElasticGPT2Config, PerLayer, SearchSpace
-from tangle_hf.arch import uniform_mixture
+from tangle_hf.arch_parameters import uniform_mixture
 from tangle_hf.axes import Axis, ParameterAxes
-from tangle_hf.budgets import Budget, make_budgets
-from tangle_hf.constrained_sampling import ConstrainedSampler, sample_independently
-from tangle_hf.cost_table import exact, tabulate
+from tangle_hf.budgets.limits import Budget, make_budgets
+from tangle_hf.budgets.sampling import ConstrainedSampler, sample_independently
+from tangle_hf.cost.tables import exact, tabulate
 
 
 SPACE = SearchSpace(n_embd=[16, 32], n_layer=[1, 2], n_head=PerLayer([2, 4]), mlp_ratio=PerLayer([1, 2, 4]))

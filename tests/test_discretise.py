@@ -25,12 +25,12 @@ from tangle_hf import (
     num_params,
     sampler,
 )
-from tangle_hf.arch import argmax
+from tangle_hf.arch_parameters import argmax
 from tangle_hf.axes import Axis, ParameterAxes
-from tangle_hf.budgets import Budget, make_budgets
-from tangle_hf.cost_table import CostTable, Term, exact, expected, tabulate
-from tangle_hf.discretise import discretise
-from tangle_hf.models.cnn.spaces_cnn import OFA_MOBILENETV3
+from tangle_hf.budgets.discretisation import discretise
+from tangle_hf.budgets.limits import Budget, make_budgets
+from tangle_hf.cost.tables import CostTable, Term, exact, expected, tabulate
+from tangle_hf.models.conv_spaces import OFA_MOBILENETV3
 
 
 LENGTH = 8
@@ -186,7 +186,7 @@ SPACES = {
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("coarse", [2, 3000])  # with and without a rough search in front of the exact one
 def test_any_cost_that_adds_up_over_layers(name, seed, coarse, monkeypatch):
-    monkeypatch.setattr("tangle_hf.discretise.COARSE", coarse)
+    monkeypatch.setattr("tangle_hf.budgets.discretisation.COARSE", coarse)
     space = SPACES[name]
     net = SimpleNamespace(space=space)
     tables = [random_cost(space, seed), random_cost(space, seed + 100)]

@@ -13,7 +13,7 @@ from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast, pipeline
 
 from tangle_hf import SearchSpace, extract
-from tangle_hf.export import export
+from tangle_hf.subnets.exports import export
 
 
 LOADER = """
@@ -124,7 +124,7 @@ def test_what_a_compact_net_cannot_do_is_refused_by_name():
 
 def test_a_failed_export_leaves_nothing_under_the_name(tmp_path, monkeypatch):
     supernet = gpt2()
-    monkeypatch.setattr("tangle_hf.export.compare", lambda *a, **k: (float("nan"), 1.0))
+    monkeypatch.setattr("tangle_hf.subnets.exports.compare", lambda *a, **k: (float("nan"), 1.0))
     with pytest.raises(ValueError, match="differ"):
         export(supernet, supernet.space.smallest, tmp_path / "subnet", {"input_ids": torch.arange(4)[None]})
     assert not (tmp_path / "subnet").exists()

@@ -17,7 +17,7 @@ from tangle_hf import (
     extract,
     num_params,
 )
-from tangle_hf.extract import new_subnet
+from tangle_hf.subnets.extraction import new_subnet
 
 
 TOKENS = torch.arange(20).view(2, 10)

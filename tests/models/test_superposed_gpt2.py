@@ -133,4 +133,6 @@ def test_sampled_heads_leave_every_choice_its_gradient_under_hard_samples(name):
     torch.testing.assert_close(gradients[1], gradients[0])
     with patch("torch.nn.functional.scaled_dot_product_attention", wraps=F.scaled_dot_product_attention) as attention:
         supernet(input_ids=tokens, mixture={n: rows.detach() for n, rows in mixture.items()})
-    assert attention.call_count == 2  # a weight step needs no gradient of the shares, and goes on with one for each layer
+    assert (
+        attention.call_count == 2
+    )  # a weight step needs no gradient of the shares, and goes on with one for each layer

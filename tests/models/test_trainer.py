@@ -6,7 +6,7 @@ from families import conv_macro, gpt2, mobilenetv3, vit
 from transformers import Trainer, TrainingArguments
 
 from tangle_hf import ElasticCellsConfig, ElasticCellsForImageClassification, extract
-from tangle_hf.models.cnn.genotypes import CELLS
+from tangle_hf.models.cells.genotypes import CELLS
 
 
 def cells(cell):

@@ -4,11 +4,11 @@ import random
 
 import pytest
 from models.families import conv_macro, gpt2, mobilenetv3, vit
-from training import ResumingTrainer, TrainingSettings, training_arguments
 
 from tangle_hf import ElasticCellsConfig, ElasticCellsForImageClassification, extract
 from tangle_hf.search import SearchArguments
-from tangle_hf.search.training import weight_optimizer
+from tangle_hf.search.loop import weight_optimizer
+from tangle_hf.training.trainer import ResumingTrainer, TrainingSettings, training_arguments
 
 
 def cells():

@@ -128,7 +128,10 @@ def attention_pattern(
         attention_mask: (batch, sequence) of ones and zeros, or what else stock takes.
         position_ids: As they were given.
     """
-    if config._attn_implementation not in ("eager", "sdpa"):  # a mixture is attended with SDPA, whatever its subnets take
+    if config._attn_implementation not in (
+        "eager",
+        "sdpa",
+    ):  # a mixture is attended with SDPA, whatever its subnets take
         config = SimpleNamespace(_attn_implementation="sdpa")
     return create_causal_mask(config, embedded, attention_mask, None, position_ids)
 
