@@ -30,6 +30,7 @@ from tangle_hf.files import replacing
 from tangle_hf.hub.cards import write_card
 from tangle_hf.hub.publishing import check_target, folder_files, publish
 from tangle_hf.hub.settings import HubArguments, command_line, hub_options
+from tangle_hf.models.generation import with_pad_token
 from tangle_hf.run_files import read_results
 from tangle_hf.runs.folder import begun, check_run_folder, defaults_of, settings_of, write_json
 from tangle_hf.training import lora
@@ -173,7 +174,7 @@ def finish(
             if hasattr(model, "peft_config"):
                 model = lora.merge(model, folder / "adapter")
             model.save_pretrained(folder)
-            task.processor.save_pretrained(folder)
+            with_pad_token(task.processor).save_pretrained(folder)
     scores = {split: task.score(model, split, settings.per_device_batch_size) for split in ("validation", "test")}
     write_json(run_dir / "rows" / f"{name}.json", {**row, "parameters": model.num_parameters(), **scores})
     shutil.rmtree(run_dir / "checkpoints" / name, ignore_errors=True)

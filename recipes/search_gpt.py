@@ -20,6 +20,7 @@ from tangle_hf.errors import readable_errors
 from tangle_hf.evaluation import perplexity
 from tangle_hf.hub.settings import SearchHubArguments
 from tangle_hf.models.checkpoint_errors import reading_checkpoint
+from tangle_hf.models.generation import set_generation_defaults
 from tangle_hf.models.space_settings import SpaceArguments, search_space
 from tangle_hf.runs.dry_runs import dry_run
 from tangle_hf.runs.folder import defaults_of, settings_of
@@ -128,8 +129,7 @@ def build_supernet(
         )
     else:
         supernet = started
-    # A pipeline's default goes past the last position.
-    supernet.generation_config.max_length = supernet.config.n_positions
+    set_generation_defaults(supernet)
     return supernet
 
 

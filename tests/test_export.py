@@ -1,12 +1,17 @@
 """Law 7: three forms, chosen by the table of the design, loaded in a process that cannot import the library."""
 
+import logging
 import subprocess
 import sys
+import warnings
 
 import pytest
 import torch
-from models.families import FAMILIES, gpt2
+from models.families import FAMILIES, conv_macro, gpt2, mobilenetv3
 from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import PreTrainedTokenizerFast, pipeline
 
 from tangle_hf import SearchSpace, extract
 from tangle_hf.models.loading import load_model, load_supernet
@@ -21,11 +26,14 @@ class Refuse:
             raise ImportError("tangle_hf is not installed here")
 sys.meta_path.insert(0, Refuse())
 import torch
-from transformers import AutoModelForCausalLM
-model = AutoModelForCausalLM.from_pretrained(sys.argv[1], trust_remote_code=sys.argv[2] == "compact").eval()
+from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
+assert len(AutoTokenizer.from_pretrained(sys.argv[1], trust_remote_code=False)) == 10  # asks nothing, runs nothing
+remote = {"trust_remote_code": sys.argv[2] == "compact"}
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1], **remote).eval()
+base = AutoModel.from_pretrained(sys.argv[1], **remote).eval()
 tokens = torch.load(sys.argv[3])
 with torch.no_grad():
-    torch.save((type(model).__name__, model(tokens).logits, model.generate(tokens, max_new_tokens=3, do_sample=False,
+    torch.save((type(model).__name__, type(base).__name__, base(tokens).last_hidden_state, model(tokens).logits, model.generate(tokens, max_new_tokens=3, do_sample=False,
                 pad_token_id=0)), sys.argv[4])
 """
 
@@ -38,6 +46,14 @@ CASES = [
     ("fixed", {"n_embd": 16, "n_layer": 1, "n_head": 1, "mlp_ratio": 2}, ["stock", "compact", "padded"]),
     ("fixed", {"n_embd": 16, "n_layer": 1, "n_head": 2, "mlp_ratio": 2}, ["compact"]),
 ]
+
+
+@pytest.fixture
+def tokenizer():
+    letters = {letter: number for number, letter in enumerate(["<end>", *"abcdefgh "])}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(WordLevel(letters, "<end>")), eos_token="<end>", unk_token="<end>"
+    )
 
 
 @pytest.mark.parametrize(("heads", "values", "forms"), CASES)
@@ -58,22 +74,54 @@ def test_every_form_is_exact_and_the_others_are_refused(heads, values, forms, tm
 
 
 @pytest.mark.parametrize(("case", "form"), [(0, "stock"), (1, "compact"), (1, "padded"), (2, "compact")])
-def test_files_load_and_generate_where_the_library_cannot_be_imported(case, form, tmp_path):
+def test_files_load_and_generate_where_the_library_cannot_be_imported(case, form, tokenizer, tmp_path):
     heads, values, _ = CASES[case]
     supernet = gpt2(heads)
     arch, tokens = supernet.space.architecture(**values), torch.arange(8)[None]
-    export(supernet, arch, tmp_path / "subnet", {"input_ids": tokens}, form)
+    export(supernet, arch, tmp_path / "subnet", {"input_ids": tokens}, form, tokenizer)
     torch.save(tokens, tmp_path / "tokens.pt")
     arguments = [str(tmp_path / "subnet"), form, str(tmp_path / "tokens.pt"), str(tmp_path / "out.pt")]
     done = subprocess.run([sys.executable, "-c", LOADER, *arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    name, logits, generated = torch.load(tmp_path / "out.pt")
+    name, base, hidden, logits, generated = torch.load(tmp_path / "out.pt")
     assert name == ("TangleGPT2ForCausalLM" if form == "compact" else "GPT2LMHeadModel")
+    assert base == ("TangleGPT2Model" if form == "compact" else "GPT2Model")
     subnet = extract(supernet, arch, form)
     with torch.no_grad():
+        torch.testing.assert_close(hidden, subnet.transformer(tokens).last_hidden_state, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(logits, subnet(tokens).logits, rtol=1e-4, atol=1e-4)
     expected = subnet.generate(tokens, max_new_tokens=3, do_sample=False, pad_token_id=0)
     assert torch.equal(generated, expected)
+
+
+@pytest.mark.parametrize("values", [{"mlp_ratio": 1, "n_head": 2}, {"mlp_ratio": [1, 2], "n_head": 2}])
+def test_an_export_generates_batches_without_a_warning(values, tokenizer, tmp_path, caplog, monkeypatch):
+    supernet = gpt2()
+    supernet.config.eos_token_id = supernet.generation_config.eos_token_id = 0
+    supernet.generation_config.max_length = 16  # as supernets of older searches have it
+    arch = supernet.space.architecture(n_embd=24, n_layer=2, **values)
+    export(supernet, arch, tmp_path / "subnet", processor=tokenizer)
+    assert tokenizer.pad_token is None  # the caller's own is left alone
+    generate = pipeline("text-generation", str(tmp_path / "subnet"), device="cpu")
+    assert generate.tokenizer.pad_token == "<end>" and generate.model.generation_config.pad_token_id == 0
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = generate(["a", "a b"], batch_size=2, max_new_tokens=3, do_sample=False)
+        generate("a")  # the default length ends before the last position
+    assert len(found) == 2 and not caplog.records
+
+
+def test_what_a_compact_net_cannot_do_is_refused_by_name():
+    supernet = gpt2()
+    subnet = extract(supernet, supernet.space.largest, "compact")
+    with pytest.raises(ValueError, match="TangleGPT2ForCausalLM does not support .* flex_attention"):
+        subnet.set_attn_implementation("flex_attention")
+    for make in (conv_macro, mobilenetv3):
+        supernet = make()
+        net = extract(supernet, supernet.space.smallest)
+        with pytest.raises(ValueError, match=f"{type(net).__name__} does not support activation checkpointing"):
+            net.activation_checkpointing_enable()
 
 
 def test_a_failed_export_leaves_nothing_under_the_name(tmp_path, monkeypatch):

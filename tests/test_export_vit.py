@@ -23,7 +23,7 @@ class Refuse:
 sys.meta_path.insert(0, Refuse())
 import torch
 from PIL import Image
-from transformers import AutoConfig, AutoModelForImageClassification, pipeline
+from transformers import AutoConfig, AutoModel, AutoModelForImageClassification, pipeline
 folder, form, pixels, out = sys.argv[1:]
 remote = {"trust_remote_code": True} if form == "compact" else {}
 found = {"config": type(AutoConfig.from_pretrained(folder, **remote)).__name__}
@@ -35,6 +35,9 @@ for attention in ("eager", "sdpa"):
     layers = {layer.attention.config._attn_implementation for layer in model.vit.layers}
     assert layers == {attention}, layers
 found["model"] = type(model).__name__
+base = AutoModel.from_pretrained(folder, **remote).eval()
+with torch.no_grad():
+    found["base"], found["hidden"] = type(base).__name__, base(pixels).last_hidden_state.tolist()
 image = Image.fromarray(torch.arange(300).view(10, 10, 3).byte().numpy())
 found["pipeline"] = pipeline("image-classification", model=folder, top_k=10, **remote)(image)
 json.dump(found, open(out, "w"))
@@ -103,6 +106,10 @@ def test_files_classify_where_the_library_cannot_be_imported(case, form, tmp_pat
     found = json.loads((tmp_path / "out.json").read_text())
     assert found["model"] == CLASSES.get(form, TangleViTForImageClassification).__name__
     assert found["config"] == ("TangleViTConfig" if form == "compact" else "ViTConfig")
+    assert found["base"] == ("TangleViTModel" if form == "compact" else "ViTModel")
+    with torch.no_grad():
+        hidden = subnet.vit(images()).last_hidden_state
+    torch.testing.assert_close(torch.tensor(found["hidden"]), hidden, rtol=1e-4, atol=1e-4)
     for attention in ("eager", "sdpa"):
         torch.testing.assert_close(torch.tensor(found[attention]), logits(subnet), rtol=1e-4, atol=1e-4)
     image = torch.arange(300).view(10, 10, 3).byte().numpy()

@@ -1,11 +1,22 @@
 """Law 7 with the library installed: every form reloads by its plain or Auto class, and extracted weights are copies."""
 
+import json
+
 import pytest
 import torch
 from models.families import FAMILIES, gpt2
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, GPT2LMHeadModel
 
-from tangle_hf import TangleGPT2Config, TangleGPT2ForCausalLM, TangleGPT2Model, extract, num_params
+from tangle_hf import (
+    ElasticGPT2Config,
+    ElasticGPT2LMHeadModel,
+    SearchSpace,
+    TangleGPT2Config,
+    TangleGPT2ForCausalLM,
+    TangleGPT2Model,
+    extract,
+    num_params,
+)
 from tangle_hf.subnets.extraction import new_subnet
 
 
@@ -121,3 +132,16 @@ def test_new_weights_are_drawn_alike_whether_or_not_the_code_travels(family, mon
         for value in deviation.values():
             tolerance = 4 * (2 * tensor.numel()) ** -0.5  # of the deviation of so many draws
             assert value == pytest.approx(deviation["custom"], rel=2 * tolerance, abs=1e-9), (name, deviation)
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, 0.02 * (768 / 16) ** 0.5), (0.03, 0.03)])
+@pytest.mark.parametrize("form", ["stock", "compact"])
+def test_a_narrow_net_starts_as_one_of_its_own_width(form, given, expected, tmp_path):
+    config = ElasticGPT2Config(
+        space=SearchSpace(n_embd=[16, 64], n_layer=[2], n_head=[2]), vocab_size=500, initializer_range=given
+    )
+    supernet = ElasticGPT2LMHeadModel(config)
+    supernet.config = type(config).from_dict(json.loads(config.to_json_string()))  # as a saved supernet has it
+    subnet = new_subnet(supernet, supernet.space.smallest, form)
+    assert subnet.config.initializer_range == pytest.approx(expected)
+    assert subnet.transformer.wte.weight.std().item() == pytest.approx(expected, rel=0.05)

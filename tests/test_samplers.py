@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tangle_hf import ArchParameters, PerLayer, SearchSpace, one_hot, sampler
-from tangle_hf.samplers import SAMPLERS
+from tangle_hf.samplers import SAMPLERS, _log_gamma
 
 
 SPACE = SearchSpace(n_embd=[16, 32], n_layer=[1, 2], n_head=PerLayer([2, 4, 8]))
@@ -30,6 +30,28 @@ def test_the_mean_is_the_average_of_draws(name):
     logits = torch.tensor([0.5, -1.0, 1.5], dtype=torch.float64)
     draws = sampler(name)(logits.expand(40_000, 3), 1.0, seeded())
     torch.testing.assert_close(draws.mean(0), sampler(name).mean(logits), rtol=0, atol=0.01)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_drnas_draws_one_choice_where_all_logits_are_very_negative(dtype):
+    logits = torch.tensor([-8.0, -7.0, -30.0], dtype=dtype, requires_grad=True)
+    draws = sampler("drnas")(logits.expand(40_000, 3), 0.0, seeded())
+    assert (draws.max(-1).values > 0.99).double().mean() > 0.99
+    torch.testing.assert_close(draws.mean(0), sampler("drnas").mean(logits), rtol=0, atol=0.01)
+    draws[:, 0].sum().backward()
+    assert logits.grad.isfinite().all()
+
+
+def test_the_smallest_gamma_variables_have_the_logarithms_and_slopes_of_their_distribution():
+    """`log X = (log P + log Gamma(a + 1)) / a` with P uniform, whose mean is digamma(a) and slope trigamma(a)."""
+    a = torch.full((200_000,), 1e-3, dtype=torch.float64, requires_grad=True)
+    logs = _log_gamma(a, seeded())
+    assert (logs < -460).double().mean() > 0.6
+    spread = logs.std() / len(logs) ** 0.5
+    assert (logs.mean() - a[0].digamma()).abs() < 4 * spread  # the mean of log X is digamma(a)
+    logs.mean().backward()
+    expected = torch.polygamma(1, a.detach()[0])
+    assert (a.grad.sum() / expected).item() == pytest.approx(1, abs=0.02)
 
 
 def test_drnas_gradients_are_those_of_the_dirichlet_mean():

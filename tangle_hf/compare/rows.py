@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from ..data.images.soft_targets import use_soft_targets
 from ..files import replacing
+from ..models.generation import with_pad_token
 from ..run_files import read_results
 from ..runs.folder import write_json
 from ..space import Architecture
@@ -144,7 +145,7 @@ def work(
         if keep_models:
             with replacing(folder / "models" / row.name, "config.json") as whole:
                 model.save_pretrained(whole)
-                data.processor.save_pretrained(whole)
+                with_pad_token(data.processor).save_pretrained(whole)
     stored["cpu_seconds"] = time.process_time() - start
     write_json(folder / "rows" / f"{row.name}.json", stored)
     shutil.rmtree(folder / "checkpoints" / row.name, ignore_errors=True)

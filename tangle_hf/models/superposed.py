@@ -30,6 +30,7 @@ from .spaces import Names
 
 # Names of transformers for the GELUs that torch has in one pass; "gelu_new" is the tanh form in eight.
 FUSED_GELU = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
+SMALLEST_DRAWN = 1e-4  # the gradient of a smaller share is not estimated from draws
 
 
 class BlockMasks(NamedTuple):
@@ -58,7 +59,8 @@ def block_masks(
 
     With `sampled` each layer attends with one head count, drawn from its shares p and weighted by `p[h] / stop(p[h])`. Its
     output and the gradient of its shares are those of the full sum on average over draws; of a whole net, which is not
-    linear in them, they are an estimate.
+    linear in them, they are an estimate. A share that is all but zero would never be drawn and get no gradient: where shares
+    need one, as the one-hots of hard samplers do, that layer attends with all counts.
 
     Args:
         config: The supernet's.
@@ -215,10 +217,16 @@ def _head_parts(
         return [choices] * len(rows), [None] * len(rows)
     if not sampled:
         return [choices] * len(rows), list(rows.unbind(0))
-    drawn = torch.multinomial(rows.detach().float().clamp_min(0), 1)
-    shares = rows.gather(1, drawn)
-    weights = (shares / shares.detach()).unbind(0) if rows.requires_grad else [None] * len(rows)
-    return [(choices[k],) for k in drawn[:, 0].tolist()], list(weights)
+    shares = rows.detach().float().clamp_min(0)
+    drawn = torch.multinomial(shares, 1)
+    counts = [(choices[k],) for k in drawn[:, 0].tolist()]
+    if not rows.requires_grad:
+        return counts, [None] * len(rows)
+    picked = rows.gather(1, drawn)
+    weights = list((picked / picked.detach()).unbind(0))
+    for layer in torch.nonzero(shares.amin(1) < SMALLEST_DRAWN)[:, 0].tolist():
+        counts[layer], weights[layer] = choices, rows[layer]
+    return counts, weights
 
 
 def _attend(query, key, value, attend, is_causal: bool, dropout: float, heads: int, scale: float) -> Tensor:

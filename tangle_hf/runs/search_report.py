@@ -10,6 +10,7 @@ from ..arch_parameters import one_hot
 from ..cost.counts import num_params
 from ..cost.kinds import COSTS
 from ..hub.settings import command_line
+from ..models.generation import with_pad_token
 from ..search import SearchArguments
 from ..space import Architecture
 from ..subnets.exports import Export, export
@@ -22,7 +23,7 @@ def save_supernet(supernet: PreTrainedModel, task: SearchTask, settings: SearchA
     """Leaves the supernet and the plot of its losses."""
     run_dir = Path(settings.output_dir)
     supernet.save_pretrained(run_dir / "supernet")
-    task.processor.save_pretrained(run_dir / "supernet")
+    with_pad_token(task.processor).save_pretrained(run_dir / "supernet")
     plot_losses(read_metrics(run_dir / "metrics.jsonl"), run_dir / "losses.png")
 
 

@@ -20,6 +20,7 @@ from ..files import to_json
 from .checkpoints import latest_checkpoint, load_checkpoint, save_checkpoint
 from .choice import check_budgets, check_latency
 from .settings import SearchArguments
+from .weight_decay import decay_groups
 
 
 logger = get_logger(__name__)
@@ -46,12 +47,8 @@ def check_settings(
 
 
 def weight_optimizer(supernet: PreTrainedModel, arguments: SearchArguments) -> torch.optim.Optimizer:
-    """AdamW or SGD; weight decay on matrices and kernels only."""
-    parameters = list(supernet.parameters())
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": arguments.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
+    """AdamW or SGD; weight decay on matrices, kernels and token embeddings only, see `weight_decay.decays`."""
+    groups = decay_groups(supernet, arguments.weight_decay)
     if arguments.optimizer == "sgd":
         momentum, nesterov = arguments.sgd_momentum, arguments.nesterov and arguments.sgd_momentum > 0
         return torch.optim.SGD(groups, lr=arguments.learning_rate, momentum=momentum, nesterov=nesterov)

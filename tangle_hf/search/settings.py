@@ -53,7 +53,9 @@ class SearchArguments(TwoStageArguments):
             "help": "steps of linear learning-rate warm-up, below max_steps; default: 20, at most a tenth of max_steps"
         },
     )
-    weight_decay: float = field(default=0.1, metadata={"help": "weight decay of matrices and kernels"})
+    weight_decay: float = field(
+        default=0.1, metadata={"help": "weight decay of matrices, kernels and token embeddings"}
+    )
     adam_beta1: float = field(default=0.9, metadata={"help": "AdamW beta1 of the weights"})
     adam_beta2: float = field(default=0.99, metadata={"help": "AdamW beta2 of the weights"})
     max_grad_norm: float = field(default=1.0, metadata={"help": "gradient clipping of the weights; 0 for none"})

@@ -14,6 +14,7 @@ from transformers.utils import logging
 from ..arch_parameters import one_hot
 from ..files import replacing
 from ..models.example_inputs import example_inputs
+from ..models.generation import with_pad_token
 from ..space import Architecture
 from .extraction import extract, natural_form
 
@@ -57,7 +58,8 @@ def export(
         inputs: Arguments of one forward pass, e.g. `{"input_ids": ...}` or `{"pixel_values": ...}`, for the comparison;
             made up if None.
         form: As in `tangle_hf.extract`.
-        processor: Tokenizer or image processor to save along, or None.
+        processor: Tokenizer or image processor to save along, or None. A tokenizer without a pad token gets its end of text
+            as one in the files.
 
     Raises:
         ValueError: As `extract`, the reloaded model differs by more than 1e-3 of the logits' scale, or the folder holds
@@ -74,7 +76,7 @@ def export(
         with replacing(folder, *EXPORT) as partial:
             subnet.save_pretrained(partial)
             if processor is not None:
-                processor.save_pretrained(partial)
+                with_pad_token(processor).save_pretrained(partial)
             (partial / "architecture.json").write_text(arch.to_json() + "\n")
             difference, scale = compare(supernet, arch, partial, inputs, remote_code=form == "compact")
             if not difference <= 1e-3 * scale:

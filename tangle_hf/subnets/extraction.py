@@ -6,6 +6,7 @@ import torch
 from transformers import PreTrainedModel
 
 from ..axes import named_tensors, pad_parameters
+from ..models.generation import set_generation_defaults
 from ..space import Architecture
 
 
@@ -63,6 +64,7 @@ def new_subnet(supernet: PreTrainedModel, arch: Architecture, form: str = "auto"
     subnet.loss_type = supernet.loss_type
     if supernet.can_generate():
         subnet.generation_config = copy.deepcopy(supernet.generation_config)
+        set_generation_defaults(subnet)
     return subnet
 
 

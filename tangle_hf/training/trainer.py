@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArgu
 
 from ..errors import WriteError, writing
 from ..search.checkpoints import unreadable
+from ..search.weight_decay import decays
 from ..values import check_learning_rates, check_values, share_of_peak
 
 
@@ -51,7 +52,9 @@ class TrainingSettings:
     warmup_ratio: float = field(
         default=0.05, metadata={"help": "share of the steps in which the learning rate rises linearly"}
     )
-    weight_decay: float = field(default=0.05, metadata={"help": "weight decay, not of biases and norms"})
+    weight_decay: float = field(
+        default=0.05, metadata={"help": "weight decay, not of biases, norms, positions and class tokens"}
+    )
     max_grad_norm: float = field(default=1.0, metadata={"help": "gradient clipping; 0 for none"})
     mixed_precision: str = field(default="no", metadata={"help": "no or bf16"})
     logging_steps: int = field(default=50, metadata={"help": "steps between printed losses"})
@@ -131,7 +134,7 @@ class RaiseDropPath(TrainerCallback):
 
 
 class ResumingTrainer(Trainer):
-    """Trainer, which reads the weights of its checkpoints by their names in memory; on disk a ViT has those of transformers 4.
+    """Trainer with the weight decay of searches, which reads the weights of its checkpoints by their names in memory; on disk a ViT has those of transformers 4.
 
     Trainer itself would only warn and go on from the weights it was given (transformers issue 43701).
     """
@@ -160,6 +163,9 @@ class ResumingTrainer(Trainer):
         except WriteError:
             shutil.rmtree(folder / f"checkpoint-{self.state.global_step}", ignore_errors=True)
             raise
+
+    def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
+        return [name for name, parameter in model.named_parameters() if decays(name, parameter)]
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: PreTrainedModel | None = None) -> None:
         if self.is_fsdp_enabled or self.is_deepspeed_enabled or hasattr(self.model, "peft_config"):

@@ -11,16 +11,35 @@ from tangle_hf import ArchParameters, ElasticGPT2Config, PerLayer, SearchSpace, 
 from tangle_hf.models.superposed import _head_parts
 
 
-@pytest.mark.parametrize("heads", ["split", "fixed"])
-def test_padding_is_ignored_as_in_the_extracted_model(heads):
-    supernet = gpt2(heads)
-    arch, tokens = supernet.space.smallest, torch.arange(10)[None] % 50
-    mask = torch.tensor([[1] * 7 + [0] * 3])
-    with torch.no_grad():
-        expected = extract(supernet, arch)(input_ids=tokens, attention_mask=mask).logits[:, :7]
-        mixture = one_hot(supernet.space, arch)
-        found = supernet(input_ids=tokens, attention_mask=mask, mixture=mixture).logits[:, :7]
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+PATTERNS = {
+    "right": {"attention_mask": torch.tensor([[1] * 7 + [0] * 3, [1] * 10])},
+    "left": {"attention_mask": torch.tensor([[0] * 3 + [1] * 7, [1] * 10])},
+    "left, positions": {
+        "attention_mask": torch.tensor([[0] * 3 + [1] * 7]),
+        "position_ids": torch.tensor([[1] * 3 + [*range(7)]]),
+    },
+    "packed": {"position_ids": torch.tensor([[*range(4), *range(6)]])},
+    "positions": {"position_ids": torch.arange(3, 13)[None]},
+}
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_padding_and_positions_are_those_of_the_extracted_model(pattern, attention):
+    """Everywhere, at padding, too: its last position has the loss of the first token."""
+    supernet = gpt2()
+    supernet.set_attn_implementation(attention)
+    arch, tokens = supernet.space.smallest, torch.arange(20).view(2, 10) % 50
+    tokens = tokens[: max(len(tensor) for tensor in PATTERNS[pattern].values())]
+    inputs = {"input_ids": tokens, "labels": tokens, **PATTERNS[pattern]}
+    subnet = extract(supernet, arch)
+    subnet.set_attn_implementation(attention)
+    mixture = one_hot(supernet.space, arch)
+    expected, found = subnet(**inputs, use_cache=False), supernet(**inputs, mixture=mixture)
+    torch.testing.assert_close(found.logits, expected.logits, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found.loss, expected.loss)
+    found.loss.backward()
+    assert all(tensor.grad.isfinite().all() for tensor in supernet.parameters() if tensor.grad is not None)
 
 
 @pytest.mark.parametrize("superposition", ["inputs", "weights"])
@@ -95,3 +114,25 @@ def test_sampled_heads_are_right_on_average_and_cost_one_attention():
         found = supernet(input_ids=tokens, mixture=mixture).logits
         supernet.config.sampled_heads = False
         torch.testing.assert_close(found, supernet(input_ids=tokens, mixture=mixture).logits)
+
+
+@pytest.mark.parametrize("name", ["gdas", "reinmax"])
+def test_sampled_heads_leave_every_choice_its_gradient_under_hard_samples(name):
+    space = SearchSpace(n_embd=[32], n_layer=[2], n_head=PerLayer([2, 4, 8]), mlp_ratio=[1])
+    supernet, tokens = gpt2(space=space).train(), torch.arange(8)[None]
+    for module in supernet.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    gradients = []
+    for supernet.config.sampled_heads in (False, True):
+        logits = ArchParameters(space)
+        mixture = logits.sample(sampler(name), 0.5, torch.Generator().manual_seed(1))
+        supernet(input_ids=tokens, labels=tokens, mixture=mixture).loss.backward()
+        gradients.append(logits.logits["n_head"].grad)
+    assert gradients[0].abs().min() > 0
+    torch.testing.assert_close(gradients[1], gradients[0])
+    with patch("torch.nn.functional.scaled_dot_product_attention", wraps=F.scaled_dot_product_attention) as attention:
+        supernet(input_ids=tokens, mixture={n: rows.detach() for n, rows in mixture.items()})
+    assert (
+        attention.call_count == 2
+    )  # a weight step needs no gradient of the shares, and goes on with one for each layer

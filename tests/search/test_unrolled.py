@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from tangle_hf.samplers import DrNAS
 from tangle_hf.search import SearchArguments
-from tangle_hf.search.gradient.unrolled import unrolled_backward
+from tangle_hf.search.gradient.unrolled import frozen, unrolled_backward
 
 
 class Net(nn.Module):
@@ -62,6 +62,42 @@ def test_the_second_order_gradient_is_the_derivative_through_the_weight_step():
     net.calls.copy_(state["calls"])  # functional_call above counts, too
     assert all(torch.equal(tensor, state[name]) for name, tensor in net.state_dict().items())
     assert all(parameter.grad is None and parameter.requires_grad for parameter in net.parameters())
+
+
+class Dropping(Net):
+    """The same with dropout. Its weight step is differentiated through one mask, whatever is drawn for the architecture's."""
+
+    def forward(self, x, y, mixture):
+        return super().forward(F.dropout(x, 0.5), y, mixture)
+
+
+def test_a_finite_difference_has_one_dropout_mask():
+    net, shares, rate = Dropping().double(), torch.tensor([[0.3, 0.7]], dtype=torch.float64), 0.3
+    train, arch = batches(1), batches(2)
+    found = {"op": shares.clone().requires_grad_()}
+    torch.manual_seed(5)
+    unrolled_backward(net, net, found, arch, train, rate, Accelerator(cpu=True))
+
+    torch.manual_seed(5)
+    weights, leaf = dict(net.named_parameters()), shares.clone().requires_grad_()
+
+    def loss(micro, weights):
+        calls = (torch.func.functional_call(net, weights, kwargs={**b, "mixture": {"op": leaf}}).loss for b in micro)
+        return sum(calls) / len(micro)
+
+    steps = torch.autograd.grad(loss(train, weights), list(weights.values()), create_graph=True)
+    moved = {name: w - rate * g for (name, w), g in zip(weights.items(), steps, strict=True)}
+    (expected,) = torch.autograd.grad(loss(arch, moved), leaf)
+    torch.testing.assert_close(found["op"].grad, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_frozen_leaves_alone_what_was_frozen_before():
+    net = Net()
+    net.first.weight.requires_grad_(False)
+    before = [weight.requires_grad for weight in net.parameters()]
+    with frozen(net):
+        assert not any(weight.requires_grad for weight in net.parameters())
+    assert [weight.requires_grad for weight in net.parameters()] == before
 
 
 def test_the_divergence_is_zero_at_the_flat_dirichlet_and_pulls_towards_it():

@@ -50,7 +50,7 @@ class TangleConvMacroForImageClassification(PreTrainedModel):
     ) -> ImageClassifierOutputWithNoAttention:
         """Classifies images (batch, channels, height, width); with labels (batch,) the output has the loss."""
         logits = self.classify(pixel_values.to(self.classifier.weight.dtype), lambda number, x: self.convs[number](x))
-        loss = None if labels is None else self.loss_function(labels, logits, self.config)
+        loss = None if labels is None else self.loss_function(labels, logits, self.config, **kwargs)
         return ImageClassifierOutputWithNoAttention(loss=loss, logits=logits)
 
     def classify(self, x: Tensor, conv: Callable[[int, Tensor], Tensor]) -> Tensor:

@@ -11,6 +11,11 @@ from ..spaces import check_space, complete_space, mlp_ratio, supernet_dict
 from .axes_gpt2 import NAMES, gpt2_axes
 
 
+def default_range(width: int) -> float:
+    """Standard deviation of new weights where the user gives none."""
+    return 0.02 * (768 / width) ** 0.5
+
+
 @strict
 class ElasticGPT2Config(GPT2Config):
     """Configuration of `ElasticGPT2LMHeadModel`; its JSON is read by stock GPT-2 as the largest architecture.
@@ -25,7 +30,7 @@ class ElasticGPT2Config(GPT2Config):
         sampled_heads: In training, attend with one head count per layer, drawn from the shares, instead of all of them:
             an estimator, see `tangle_hf.models.superposed.block_masks`.
         initializer_range: Standard deviation of new weights. Default `0.02 * sqrt(768 / n_embd)`: GPT-2's 0.02 keeps
-            narrow nets near the unigram for hundreds of steps.
+            narrow nets near the unigram for hundreds of steps. A subnet has that of its own width, or the value given.
 
     Raises:
         ValueError: A width is not divisible by a head count (without `head_dim`), `max(n_head) * head_dim` differs from
@@ -51,7 +56,7 @@ class ElasticGPT2Config(GPT2Config):
         self.n_head = max(self.space.choices["n_head"])
         self.n_inner = round(max(self.space.choices["mlp_ratio"]) * self.n_embd)
         if self.initializer_range is None:
-            self.initializer_range = 0.02 * (768 / self.n_embd) ** 0.5
+            self.initializer_range = default_range(self.n_embd)
         for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
             if isinstance(getattr(self, name), int) and getattr(self, name) >= self.vocab_size:
                 setattr(self, name, None)

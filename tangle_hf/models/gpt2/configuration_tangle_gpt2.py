@@ -23,7 +23,17 @@ class TangleGPT2Config(GPT2Config):
 
     def to_dict(self):
         # Loaders that do not run remote code read per_layer_config with the base class, which knows this name only.
-        return {**super().to_dict(), "num_hidden_layers": self.n_layer}
+        return with_base_model({**super().to_dict(), "num_hidden_layers": self.n_layer})
+
+
+def with_base_model(data):
+    """A config's fields, with the base model for `AutoModel` beside the class with a head: one file holds both."""
+    auto_map = data.get("auto_map") or {}
+    head = auto_map.get("AutoModelForCausalLM")
+    if head is None or "AutoModel" in auto_map:
+        return data
+    base = head.replace("TangleGPT2ForCausalLM", "TangleGPT2Model")
+    return {**data, "auto_map": {**auto_map, "AutoModel": base}}
 
 
 __all__ = ["TangleGPT2Config"]

@@ -6,10 +6,12 @@ subnet of one. No module remembers either: both are arguments.
 
 from collections.abc import Mapping
 from functools import partial
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
+from transformers.masking_utils import create_causal_mask
 from transformers.modeling_outputs import CausalLMOutputWithCrossAttentions
 
 from ...space import Architecture
@@ -97,10 +99,11 @@ class ElasticGPT2LMHeadModel(SupernetMixin, GPT2LMHeadModel):
     def _superposed(self, input_ids, attention_mask, position_ids, shares: dict[str, Tensor]) -> Tensor:
         stem, config = self.transformer, self.config
         masks = block_masks(config, NAMES, self._membership(), shares, sampled=config.sampled_heads and self.training)
+        embedded = stem.wte(input_ids)
+        attend = attention_pattern(config, embedded, attention_mask, position_ids)
         if position_ids is None:
             position_ids = torch.arange(input_ids.shape[1], device=input_ids.device)[None]
-        attend = causal_padding_mask(attention_mask)
-        hidden = stem.wte(input_ids) + stem.wpe(position_ids)
+        hidden = embedded + stem.wpe(position_ids)
         if config.superposition == "weights":
             hidden = hidden * masks[0].width
         run = partial(self.superposed_block, attend=attend, config=config)
@@ -111,17 +114,26 @@ class ElasticGPT2LMHeadModel(SupernetMixin, GPT2LMHeadModel):
         return self.lm_head(mixed * masks[0].width if config.superposition == "weights" else mixed)
 
 
-def causal_padding_mask(attention_mask: Tensor | None) -> Tensor | None:
-    """(batch, sequence) of ones and zeros -> boolean (batch, 1, sequence, sequence), True where a token may look.
+def attention_pattern(
+    config: GPT2Config, embedded: Tensor, attention_mask: Tensor | None, position_ids: Tensor | None
+) -> Tensor | None:
+    """Where a token may look, as stock GPT-2 has it: its mask for SDPA, None for plain causal attention.
 
-    None stays None: plain causal attention. A padded query looks at itself only, so that no row is empty.
+    A token in front of which everything is padding sees nothing, or with eager attention, whose mask is a number to add,
+    everything. Positions that start again, without an attention mask and a cache, start a new text.
+
+    Args:
+        config: The supernet's.
+        embedded: (batch, sequence, E).
+        attention_mask: (batch, sequence) of ones and zeros, or what else stock takes.
+        position_ids: As they were given.
     """
-    if attention_mask is None or bool((attention_mask != 0).all()):
-        return None
-    length = attention_mask.shape[1]
-    causal = torch.ones(length, length, dtype=torch.bool, device=attention_mask.device).tril()
-    itself = torch.eye(length, dtype=torch.bool, device=attention_mask.device)
-    return ((causal & (attention_mask != 0)[:, None, :]) | itself)[:, None]
+    if config._attn_implementation not in (
+        "eager",
+        "sdpa",
+    ):  # a mixture is attended with SDPA, whatever its subnets take
+        config = SimpleNamespace(_attn_implementation="sdpa")
+    return create_causal_mask(config, embedded, attention_mask, None, position_ids)
 
 
 __all__ = ["ElasticGPT2LMHeadModel"]

@@ -6,7 +6,7 @@ from ...axes import AxisTable
 from ...space import Architecture
 from ..spaces import config_of_subnet, layer_sizes
 from .axes_gpt2 import NAMES, gpt2_axes
-from .configuration_elastic_gpt2 import ElasticGPT2Config
+from .configuration_elastic_gpt2 import ElasticGPT2Config, default_range
 from .configuration_tangle_gpt2 import TangleGPT2Config
 from .modeling_tangle_gpt2 import TangleGPT2ForCausalLM
 
@@ -43,6 +43,8 @@ def subnet_skeleton(
     """Class and config of an architecture in one of `FORMS`; ask `subnet_forms` first."""
     heads, hidden, head_dims = layer_sizes(arch, NAMES, config.head_dim)
     common = config_of_subnet(config, "n_inner", "n_head") | {"n_embd": arch.n_embd, "n_layer": arch.n_layer}
+    if common["initializer_range"] == default_range(config.n_embd):  # nobody gave another
+        common["initializer_range"] = default_range(arch.n_embd)
     if form == "stock":
         return GPT2LMHeadModel, GPT2Config(**common, n_head=heads[0], n_inner=hidden[0])
     if form == "padded":

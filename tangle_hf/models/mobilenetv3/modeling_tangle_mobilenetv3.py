@@ -161,7 +161,7 @@ class TangleMobileNetV3ForImageClassification(PreTrainedModel):
             for block in stage:
                 x = block(x)
         logits = self.classify(x)
-        loss = None if labels is None else self.loss_function(labels, logits, self.config)
+        loss = None if labels is None else self.loss_function(labels, logits, self.config, **kwargs)
         return ImageClassifierOutputWithNoAttention(loss=loss, logits=logits)
 
     def classify(self, x: Tensor) -> Tensor:

@@ -23,5 +23,18 @@ class TangleViTConfig(ViTConfig):
             self.head_dim = self.hidden_size // self.num_attention_heads
         super().__post_init__(**kwargs)
 
+    def to_dict(self):
+        return with_base_model(super().to_dict())
+
+
+def with_base_model(data):
+    """A config's fields, with the base model for `AutoModel` beside the class with a head: one file holds both."""
+    auto_map = data.get("auto_map") or {}
+    head = auto_map.get("AutoModelForImageClassification")
+    if head is None or "AutoModel" in auto_map:
+        return data
+    base = head.replace("TangleViTForImageClassification", "TangleViTModel")
+    return {**data, "auto_map": {**auto_map, "AutoModel": base}}
+
 
 __all__ = ["TangleViTConfig"]

@@ -27,12 +27,15 @@ def backward(model, shares: Mapping[str, Tensor], micro: Sequence[dict], acceler
 
 @contextmanager
 def frozen(supernet: PreTrainedModel) -> Iterator[None]:
-    """No gradient of the weights is computed inside."""
-    supernet.requires_grad_(False)
+    """No gradient of the weights is computed inside; weights that had none before have none after."""
+    trained = [weight for weight in supernet.parameters() if weight.requires_grad]
+    for weight in trained:
+        weight.requires_grad_(False)
     try:
         yield
     finally:
-        supernet.requires_grad_(True)
+        for weight in trained:
+            weight.requires_grad_(True)
 
 
 def unrolled_backward(
@@ -46,7 +49,8 @@ def unrolled_backward(
 ) -> Tensor:
     """Leaves the second-order gradient in the shares; weights, their gradients and statistics are as before.
 
-    eps is 0.01 / |dL_arch(w', a)/dw'|, as in DARTS. The step of the weights is plain gradient descent.
+    eps is 0.01 / |dL_arch(w', a)/dw'|, as in DARTS. The step of the weights is plain gradient descent. All three passes over the
+    batches of the weights draw the same random numbers: L_train is one function, with one dropout mask.
 
     Args:
         model: The prepared supernet.
@@ -63,6 +67,7 @@ def unrolled_backward(
     weights = list(supernet.parameters())
     state = [tensor.detach().clone() for tensor in (*weights, *supernet.buffers())]
     fixed = {name: rows.detach() for name, rows in shares.items()}
+    numbers = _random_numbers(accelerator.device)
     backward(model, fixed, train_micro, accelerator)
     steps = _take_gradients(weights)
     _move(weights, steps, -rate)
@@ -74,7 +79,7 @@ def unrolled_backward(
         _restore(supernet, state)
         _move(weights, slope, sign * eps)
         leaves = {name: rows.detach().clone().requires_grad_() for name, rows in shares.items()}
-        with frozen(supernet), accelerator.no_sync(model):
+        with frozen(supernet), accelerator.no_sync(model), _repeating(numbers, accelerator.device):
             backward(model, leaves, train_micro, accelerator)
         sides.append(leaves)
     _restore(supernet, state)
@@ -83,6 +88,21 @@ def unrolled_backward(
         if ahead is not None and rows.grad is not None:
             rows.grad -= rate * (ahead - behind) / (2 * eps)
     return loss
+
+
+def _random_numbers(device: torch.device) -> list[Tensor]:
+    """The states of the generators that a forward pass draws from: the CPU's, and the device's own."""
+    return [torch.get_rng_state()] + ([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])
+
+
+@contextmanager
+def _repeating(numbers: list[Tensor], device: torch.device) -> Iterator[None]:
+    """What is done inside draws the numbers that follow a state; those of the search go on where they were."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.set_rng_state(numbers[0])
+        if device.type == "cuda":
+            torch.cuda.set_rng_state(numbers[1], device)
+        yield
 
 
 def _take_gradients(weights: list[Tensor]) -> list[Tensor]:

@@ -1,0 +1,35 @@
+"""How a language model generates where the user does not say: lengths that fit, and what fills up a batch."""
+
+import copy
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def set_generation_defaults(model: PreTrainedModel) -> None:
+    """Sets the default number of new tokens and the pad token in a model's generation config, in place.
+
+    A pipeline's own default, 256 new tokens, goes past the last position of a model with fewer. `min(256, positions // 2)`
+    does not, up to prompts of the other half. A `max_length` would hold for all prompts, but transformers warns at every call
+    with `max_new_tokens`. Texts are filled up with the end of text if there is no pad token.
+
+    Args:
+        model: A model that generates.
+    """
+    config = model.generation_config
+    config.max_length = None
+    if config.max_new_tokens is None:
+        config.max_new_tokens = min(256, model.config.max_position_embeddings // 2)
+    if config.pad_token_id is None:
+        end = config.eos_token_id if config.eos_token_id is not None else model.config.eos_token_id
+        config.pad_token_id = end[0] if isinstance(end, list) else end
+
+
+def with_pad_token(processor):
+    """A tokenizer that can fill up a batch: with its end of text, where it has no pad token. Others are given back as they are."""
+    if not isinstance(processor, PreTrainedTokenizerBase) or processor.pad_token is not None:
+        return processor
+    if processor.eos_token is None:
+        return processor
+    processor = copy.deepcopy(processor)
+    processor.pad_token = processor.eos_token
+    return processor
