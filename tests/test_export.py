@@ -33,8 +33,9 @@ model = AutoModelForCausalLM.from_pretrained(sys.argv[1], **remote).eval()
 base = AutoModel.from_pretrained(sys.argv[1], **remote).eval()
 tokens = torch.load(sys.argv[3])
 with torch.no_grad():
-    torch.save((type(model).__name__, type(base).__name__, base(tokens).last_hidden_state, model(tokens).logits, model.generate(tokens, max_new_tokens=3, do_sample=False,
-                pad_token_id=0)), sys.argv[4])
+    generated = model.generate(tokens, max_new_tokens=3, do_sample=False, pad_token_id=0)
+    names = type(model).__name__, type(base).__name__
+    torch.save((*names, base(tokens).last_hidden_state, model(tokens).logits, generated), sys.argv[4])
 """
 
 CASES = [

@@ -25,7 +25,7 @@ def set_generation_defaults(model: PreTrainedModel) -> None:
 
 
 def with_pad_token(processor):
-    """A tokenizer that can fill up a batch: with its end of text, where it has no pad token. Others are given back as they are."""
+    """A tokenizer that can fill up a batch: with its end of text, where it has no pad token. Others are returned unchanged."""
     if not isinstance(processor, PreTrainedTokenizerBase) or processor.pad_token is not None:
         return processor
     if processor.eos_token is None:

@@ -134,7 +134,9 @@ class RaiseDropPath(TrainerCallback):
 
 
 class ResumingTrainer(Trainer):
-    """Trainer with the weight decay of searches, which reads the weights of its checkpoints by their names in memory; on disk a ViT has those of transformers 4.
+    """Trainer with the weight decay of searches, which reads the weights of its checkpoints by their names in memory.
+
+    On disk a ViT has those of transformers 4.
 
     Trainer itself would only warn and go on from the weights it was given (transformers issue 43701).
     """

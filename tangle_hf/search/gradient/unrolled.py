@@ -49,8 +49,8 @@ def unrolled_backward(
 ) -> Tensor:
     """Leaves the second-order gradient in the shares; weights, their gradients and statistics are as before.
 
-    eps is 0.01 / |dL_arch(w', a)/dw'|, as in DARTS. The step of the weights is plain gradient descent. All three passes over the
-    batches of the weights draw the same random numbers: L_train is one function, with one dropout mask.
+    eps is 0.01 / |dL_arch(w', a)/dw'|, as in DARTS. The step of the weights is plain gradient descent. All three passes over
+    the batches of the weights draw the same random numbers: L_train is one function, with one dropout mask.
 
     Args:
         model: The prepared supernet.
