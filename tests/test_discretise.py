@@ -184,9 +184,7 @@ SPACES = {
 
 @pytest.mark.parametrize("name", SPACES)
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("coarse", [2, 3000])  # with and without a rough search in front of the exact one
-def test_any_cost_that_adds_up_over_layers(name, seed, coarse, monkeypatch):
-    monkeypatch.setattr("tangle_hf.discretise.COARSE", coarse)
+def test_any_cost_that_adds_up_over_layers(name, seed):
     space = SPACES[name]
     net = SimpleNamespace(space=space)
     tables = [random_cost(space, seed), random_cost(space, seed + 100)]
