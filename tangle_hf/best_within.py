@@ -91,7 +91,7 @@ class _Best:
         return self.finds[-1].score + TIE if len(self.finds) == self.count else -np.inf
 
     def add(self, find: Find) -> None:
-        key = id(find.plan), find.picks
+        key = frozenset(find.chosen())
         if key not in self._known and find.score > self.floor:
             self._known.add(key)
             self.finds = sorted([*self.finds, find], key=lambda other: -other.score)[: self.count]
@@ -106,10 +106,13 @@ class _Search:
 
     def __init__(self, plan: Plan, box: Box, best: _Best):
         self.plan, self.box, self.best, self.most = plan, box, best, np.inf
-        self._least = ahead(plan, lambda decision: _allowed(decision, 1), lambda costs: costs.min(0))
-        self._largest = ahead(plan, lambda decision: _allowed(decision, -1), lambda costs: costs.max(0))
         self._price(np.zeros((1, len(box.upper))))
+        self._bound_costs()
         self._random = np.random.default_rng(0)
+
+    def _bound_costs(self) -> None:
+        self._least = ahead(self.plan, lambda decision: _allowed(decision, 1), lambda costs: costs.min(0))
+        self._largest = ahead(self.plan, lambda decision: _allowed(decision, -1), lambda costs: costs.max(0))
 
     def set_prices(self) -> None:
         """Finds prices of the costs (Lagrange multipliers) under which the bounds are tight.
@@ -133,6 +136,8 @@ class _Search:
             nearby.append(lowest * factor)
             for cost in range(len(scale)) if len(scale) > 1 else ():
                 nearby.append(np.where(np.arange(len(scale)) == cost, lowest * factor, lowest))
+        self.plan = _coarse_stages_first(self.plan, np.abs(lowest / scale))
+        self._bound_costs()
         self.most = float(bound(np.array(nearby)).min())
 
     def _price(self, prices: np.ndarray) -> None:
@@ -218,6 +223,17 @@ class _Search:
                 row = parents[row]
             find = tuple(reversed(picks)), float(states.scores[state]), tuple(states.costs[state].tolist())
             self.best.add(Find(self.plan, *find))
+
+
+def _coarse_stages_first(plan: Plan, prices: np.ndarray) -> Plan:
+    """The same decisions, stages with the largest differences in cost first: what is small can fill what is left."""
+    stages: list[list] = []
+    for decision in plan.decisions:
+        stages.append([]) if decision.first else None
+        stages[-1].append(decision)
+    spans = [sum(np.ptp(decision.costs, axis=0) @ prices for decision in stage) for stage in stages]
+    order = np.argsort(spans, kind="stable")[::-1]
+    return plan._replace(decisions=[decision for number in order for decision in stages[number]])
 
 
 def _allowed(decision, sign: int) -> np.ndarray:
