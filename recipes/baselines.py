@@ -16,7 +16,9 @@ from tangle_hf import num_params
 from tangle_hf.arch import uniform_mixture
 from tangle_hf.budgets import Budget
 from tangle_hf.constrained_sampling import ConstrainedSampler
-from tangle_hf.search.proposals import fits, least_costs
+from tangle_hf.discretise import least_costs
+from tangle_hf.search.choose import BAND
+from tangle_hf.search.proposals import fits
 from tangle_hf.space import Architecture, SearchSpace
 
 
@@ -46,7 +48,7 @@ def equal_cost(space: SearchSpace, budgets: Sequence[Budget]) -> EqualCost:
     Raises:
         ValueError: No architecture keeps to them.
     """
-    return EqualCost(budgets, least_costs(ConstrainedSampler(space, uniform_mixture(space), budgets).costs, budgets))
+    return EqualCost(budgets, least_costs(space, uniform_mixture(space), budgets, BAND))
 
 
 def uniform_shrinks(space: SearchSpace, cost: EqualCost) -> list[Architecture]:

@@ -129,8 +129,9 @@ class _Search:
             self._price(prices / scale)
             return self._reach(0, self.plan.costs[None], np.array([self.plan.score]), np.zeros(1, dtype=int))[0]
 
-        free = self.box.lower > self.plan.costs + self._least[0, 0]
-        lowest = lowest_prices(bound, ~free, WIDEST_PRICE)
+        no_upper = self.box.upper >= self.plan.costs + self._largest[0, 0]
+        no_lower = self.box.lower <= self.plan.costs + self._least[0, 0]
+        lowest = lowest_prices(bound, no_upper, no_lower, WIDEST_PRICE)
         nearby = [lowest]
         for factor in NEARBY:
             nearby.append(lowest * factor)

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from .best_within import Box, best_within
 from .budgets import Budget
 from .cost_table import exact, greatest
-from .plans import Plan, ahead, architecture, plans
+from .plans import Plan, ahead, architecture, plans, scored_by_cost
 from .space import Architecture, SearchSpace
 
 
@@ -159,18 +159,11 @@ def _largest_within(every: Sequence[Plan], budgets: Sequence[Budget]) -> np.ndar
     """The largest value of each cost within all limits; None if nothing is within them."""
     largest = []
     for number in range(len(budgets)):
-        found = best_within([_scored_by_cost(plan, number) for plan in every], _boxes(budgets, None), 1)
+        found = best_within([scored_by_cost(plan, number) for plan in every], _boxes(budgets, None), 1)
         if not found:
             return None
         largest.append(found[0].costs[number])
     return np.array(largest, dtype=np.int64)
-
-
-def _scored_by_cost(plan: Plan, number: int) -> Plan:
-    """A plan whose scores are one of the costs; what is never chosen stays so."""
-    scores = [np.where(np.isfinite(d.scores), d.costs[:, number], -np.inf) for d in plan.decisions]
-    changed = [d._replace(scores=s) for d, s in zip(plan.decisions, scores, strict=True)]
-    return plan._replace(score=float(plan.costs[number]), decisions=changed)
 
 
 def _smallest(every: Sequence[Plan]) -> np.ndarray:

@@ -117,17 +117,20 @@ def ahead(plan: Plan, values: Callable[[Decision], np.ndarray], best: Callable[[
     return found
 
 
-def lowest_prices(bound: Callable[[np.ndarray], np.ndarray], positive: np.ndarray, widest: float) -> np.ndarray:
+def lowest_prices(
+    bound: Callable[[np.ndarray], np.ndarray], no_upper: np.ndarray, no_lower: np.ndarray, widest: float
+) -> np.ndarray:
     """Where a convex function is smallest, by a grid around the best point so far that becomes finer.
 
     It need not be exact: every price gives a bound.
 
     Args:
         bound: Prices (n, costs) -> (n,).
-        positive: Costs whose price cannot be negative, (costs,).
+        no_upper: Costs whose upper end always holds, so that their price is not positive, (costs,).
+        no_lower: The same of lower ends and negative prices.
         widest: Half the width of the first grid.
     """
-    size = len(positive)
+    size = len(no_upper)
     if not size:
         return np.zeros(0)
     points = 9 if size == 1 else 7 if size == 2 else 5
@@ -135,7 +138,8 @@ def lowest_prices(bound: Callable[[np.ndarray], np.ndarray], positive: np.ndarra
     centre, width = np.zeros(size), widest
     while width > 1e-9 * widest and width > 1e-7 * max(1e-3, np.abs(centre).max()):
         prices = centre + width * grid
-        prices = np.where(positive, np.maximum(prices, 0), prices)
+        prices = np.where(no_upper, np.minimum(prices, 0), np.where(no_lower, np.maximum(prices, 0), prices))
+        prices = np.where(no_upper & no_lower, 0, prices)
         centre = prices[np.nanargmin(bound(prices))]
         width *= 0.4 if size == 1 else 0.55
     return centre
@@ -147,3 +151,12 @@ def architecture(space: SearchSpace, chosen: Iterable[tuple[tuple[str, int], int
     for (name, row), k in chosen:
         values[name][row] = space.choices[name][k]
     return space.architecture(**{name: v if name in space.per_layer else v[0] for name, v in values.items()})
+
+
+def scored_by_cost(plan: Plan, number: int, sign: int = 1) -> Plan:
+    """A plan whose scores are one of its costs, or that times -1; what has a score of minus infinity keeps it."""
+    changed = [
+        d._replace(scores=np.where(np.isfinite(d.scores), sign * d.costs[:, number], -np.inf)) for d in plan.decisions
+    ]
+    score = float(sign * plan.costs[number]) if np.isfinite(plan.score) else -np.inf
+    return plan._replace(score=score, decisions=changed)

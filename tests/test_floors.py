@@ -12,7 +12,8 @@ import tangle_hf
 PACKAGE = Path(tangle_hf.__file__).parent
 FLOORS = {"space": 0, "version": 0, "files": 0, "errors": 0, "samplers": 1, "axes": 1, "entangle": 1, "arch": 1.5,
           "models": 2, "extract": 3, "cost_table": 3, "cost": 3.1, "example_inputs": 3, "latency_table": 3.1,
-          "latency": 3.2, "latency_profile": 3.3, "budgets": 3.2, "discretise": 3.3, "constrained_sampling": 3.4,
+          "latency": 3.2, "latency_profile": 3.3, "budgets": 3.2, "plans": 3.2, "best_within": 3.3,
+          "discretise": 3.4, "tilted_sampling": 3.4, "constrained_sampling": 3.5,
           "metrics": 3, "recalibrate": 3, "table": 3, "search": 4, "export": 5, "analysis": 5, "onnx": 5.1, "resolve": 5.1,
           "card_facts": 5.1, "card_front_matter": 5.1, "card": 5.2, "info": 5.2, "hub": 5.3, "cli": 5.9}  # fmt: skip
 SHARED = [path.stem for path in (PACKAGE / "models").glob("*.py")]  # families may read these, not each other

@@ -38,6 +38,8 @@ def check_settings(
     if names := arguments.settings_without_effect():
         logger.warning(f"method={arguments.method} does not read {', '.join(names)}: no effect")
     check_budgets(arguments, supernet, sequence_length)
+    if arguments.resolved_method.two_stage:  # what the second stage cannot draw is said before the first one
+        Proposals(arguments, supernet, sequence_length).random(random.Random(arguments.seed))
     for difference in check_latency(arguments, supernet, sequence_length, accelerator.device):
         logger.warning(f"the latency table was measured under other conditions: {difference}")
 
