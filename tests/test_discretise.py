@@ -193,7 +193,7 @@ SPACES = {
 
 
 @pytest.mark.parametrize("name", SPACES)
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("widths", [(1, 2, 3), (1 << 12,) * 3])  # with and without bounds and parts
 @pytest.mark.parametrize("rows", [random_rows, equal_rows])
 def test_any_cost_that_adds_up_over_layers(name, seed, widths, rows, monkeypatch):
@@ -203,7 +203,7 @@ def test_any_cost_that_adds_up_over_layers(name, seed, widths, rows, monkeypatch
     net, rows = SimpleNamespace(space=space), rows(space, seed)
     scores = {arch: log_probability(space, rows, arch) for arch in costs}
     for number in (1, 2):
-        for quantile, band in product((0.02, 0.2, 0.6), (None, 0.95, 1.0)):
+        for quantile, band in product((0.05, 0.4), (None, 0.95)):
             limits = [sorted(v)[int(quantile * len(v))] for v in list(zip(*costs.values(), strict=True))[:number]]
             budgets = [Budget(f"cost{n}", limit, table) for n, (limit, table) in enumerate(zip(limits, tables))]
             kept = [arch for arch, cost in costs.items() if all(c <= limit for c, limit in zip(cost, limits))]

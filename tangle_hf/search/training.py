@@ -1,6 +1,7 @@
 """What both trainers, of mixtures (`bilevel`) and of single paths (`single_paths`), do around their steps."""
 
 import json
+import random
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from transformers import PreTrainedModel, get_scheduler
 from .arguments import SearchArguments
 from .checkpoints import latest_checkpoint, save_checkpoint
 from .choose import check_budgets, check_latency
+from .proposals import Proposals
 
 
 logger = get_logger(__name__)
@@ -28,7 +30,7 @@ def check_settings(
     """Warns of settings that the method does not read, and of a latency table of another machine.
 
     Raises:
-        ValueError: Precision is fp16, no architecture keeps to the budgets, or the latency table is missing or was measured
+        ValueError: Precision is fp16, no architecture keeps to the budgets or too few to be drawn, or the latency table is missing or was measured
             under other conditions.
     """
     if accelerator.mixed_precision == "fp16":
