@@ -197,4 +197,5 @@ def test_too_few_to_be_found_are_refused(way, monkeypatch):
         with pytest.raises(ValueError, match="hardly any architecture.*raise one of the budgets"):
             ConstrainedSampler(SPACE, uniform_mixture(SPACE), budgets)
     else:
-        assert ConstrainedSampler(SPACE, uniform_mixture(SPACE), budgets).sample(random.Random(0)) == SPACE.smallest
+        drawn = ConstrainedSampler(SPACE, uniform_mixture(SPACE), budgets).sample(random.Random(0))
+        assert (drawn.n_embd, drawn.n_layer, drawn.mlp_ratio) == (16, 1, (1,))
