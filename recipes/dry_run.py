@@ -109,7 +109,7 @@ def dry_run(
         sizes = " and ".join(str(run.size) for run in runs[-2:])
         print(
             f"measured on micro-batches of {sizes} examples, not {whole}, which would take more than {MOST_SECONDS} s or too "
-            "much memory here; time and memory of the whole micro-batch are extrapolated in a straight line"
+            "much memory here; times are taken in proportion to the size, memory on the straight line through both"
         )
     if settings.max_latency_ms is not None:
         print("max_latency_ms is left out: a dry run measures no latency")
@@ -142,9 +142,12 @@ def measured(whole: int, run: Callable[[int], Measured], accelerator: Accelerato
 
 
 def extrapolated(runs: list[Measured], size: int, what: str) -> float:
-    """Seconds or bytes of a micro-batch, on the straight line through the last two runs; never less than the last."""
+    """Seconds of a micro-batch, in proportion to the last run, or bytes, on the straight line through the last two.
+
+    Differences between times of two short runs are noise on a busy machine, so that seconds are rather too many than too few.
+    """
     last = getattr(runs[-1], what)
-    if len(runs) == 1:
+    if what == "step" or len(runs) == 1:
         return last * size / runs[-1].size
     slope = (last - getattr(runs[-2], what)) / (runs[-1].size - runs[-2].size)
     return last + max(0.0, slope) * (size - runs[-1].size)
