@@ -47,7 +47,7 @@ def start(settings: SearchArguments, hub: SearchHubArguments, resolved: dict, de
         ConnectionError: As `check_target`.
     """
     # A CPU without instructions for it is many times slower in bfloat16, which says nothing of the machine for the search.
-    slow = settings.dry_run and not torch.cuda.is_available() and settings.mixed_precision != "no"
+    slow = settings.dry_run and not torch.cuda.is_available() and settings.mixed_precision not in (None, "no")
     if slow:
         print(f"a dry run on the CPU measures in float32, not in {settings.mixed_precision}")
     accelerator = Accelerator(
