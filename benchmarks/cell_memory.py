@@ -18,7 +18,7 @@ import torch
 from side_by_side import compare_memory, compare_time, peak_memory, print_rows
 
 from tangle_hf import ArchParameters, ElasticCellsConfig, ElasticCellsForImageClassification, sampler
-from tangle_hf.models.cnn.operations import kernel_of, module_name, modules_of
+from tangle_hf.models.cells.operations import kernel_of, module_name, modules_of
 
 
 SPACES = {

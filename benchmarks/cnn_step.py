@@ -26,7 +26,7 @@ from tangle_hf import (
     TangleMobileNetV3ForImageClassification,
     sampler,
 )
-from tangle_hf.models.cnn.spaces_cnn import CONV_MACRO, OFA_MOBILENETV3
+from tangle_hf.models.conv_spaces import CONV_MACRO, OFA_MOBILENETV3
 
 
 KINDS = ("plain", "weight", "arch")

@@ -29,12 +29,12 @@ from tangle_hf import (
     sampler,
 )
 from tangle_hf.analysis import format_table
-from tangle_hf.arch import uniform_mixture
-from tangle_hf.budgets import make_budgets
-from tangle_hf.discretise import discretise
-from tangle_hf.models.cnn.spaces_cnn import OFA_MOBILENETV3
+from tangle_hf.arch_parameters import uniform_mixture
+from tangle_hf.budgets.discretisation import discretise
+from tangle_hf.budgets.limits import make_budgets
+from tangle_hf.models.conv_spaces import OFA_MOBILENETV3
 from tangle_hf.models.vit.spaces_vit import AUTOFORMER_B, AUTOFORMER_HEAD_DIM, AUTOFORMER_S, AUTOFORMER_T
-from tangle_hf.search.budget import Surface, start_on_surface
+from tangle_hf.search.gradient.budget_surface import Surface, start_on_surface
 
 
 def language(depths: list[int], head_dim: int | None = None) -> SimpleNamespace:
@@ -110,7 +110,9 @@ def main(nets: list[str], kinds: list[str], limits: list[str], repeats: int) -> 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nets", nargs="+", choices=NETS, default=list(NETS))
-    parser.add_argument("--shares", nargs="+", choices=["random", "equal", "start"], default=["random", "equal", "start"])
+    parser.add_argument(
+        "--shares", nargs="+", choices=["random", "equal", "start"], default=["random", "equal", "start"]
+    )
     parser.add_argument("--budgets", nargs=2, default=["60%", "70%"], help="of FLOPs and of parameters")
     parser.add_argument("--repeats", type=int, default=3)
     given = parser.parse_args()

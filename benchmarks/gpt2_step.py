@@ -25,7 +25,7 @@ from tangle_hf import (
     extract,
     sampler,
 )
-from tangle_hf.arch import argmax
+from tangle_hf.arch_parameters import argmax
 
 
 SIZES = ((2, 128, 2048), (12, 224, 2048), (2, 128, 50257))  # sequences, tokens of each, vocabulary

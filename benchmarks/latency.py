@@ -21,9 +21,9 @@ from tangle_hf import (
     SearchSpace,
 )
 from tangle_hf.analysis import format_table
-from tangle_hf.example_inputs import example_inputs
-from tangle_hf.latency import ROUNDS, build_nets, conditions, measure
-from tangle_hf.latency_profile import compare, layer_groups, nets_to_measure, profile, table_of, usual_form
+from tangle_hf.cost.latency_profiles import compare, layer_groups, nets_to_measure, profile, table_of, usual_form
+from tangle_hf.cost.timing import ROUNDS, build_nets, conditions, measure
+from tangle_hf.models.example_inputs import example_inputs
 from tangle_hf.models.vit.spaces_vit import AUTOFORMER_HEAD_DIM, AUTOFORMER_T
 
 

@@ -17,23 +17,23 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from arguments import parse
-from baselines import EqualCost, equal_cost, most_parameters, random_architectures, uniform_shrinks
-from compare_arguments import CompareArguments
-from compare_nets import Comparison, Net
-from compare_report import report
-from compare_rows import Row, claim, read_row, work
-from compare_runs import Run, data_settings, load_data, read_runs, supernet_of
 from filelock import FileLock
-from run_folder import check_is_folder, check_run_folder, defaults_of, write_config
-from search_run import readable_errors
-from training import TrainingSettings
 from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
 from tangle_hf.analysis.anytime import read_curve
-from tangle_hf.budgets import Budget, make_budgets
+from tangle_hf.budgets.limits import Budget, make_budgets
+from tangle_hf.compare.baselines import EqualCost, equal_cost, most_parameters, random_architectures, uniform_shrinks
+from tangle_hf.compare.nets import Comparison, Net
+from tangle_hf.compare.report import report
+from tangle_hf.compare.rows import Row, claim, read_row, work
+from tangle_hf.compare.runs import Run, data_settings, load_data, read_runs, supernet_of
+from tangle_hf.compare.settings import CompareArguments
+from tangle_hf.runs.folder import check_is_folder, check_run_folder, defaults_of, write_config
+from tangle_hf.runs.search_run import readable_errors
+from tangle_hf.settings import parse
 from tangle_hf.space import Architecture
+from tangle_hf.training.trainer import TrainingSettings
 
 
 LIMITS = ("max_params", "max_params_without_embeddings", "max_flops")

@@ -16,25 +16,25 @@ import sys
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-import lora
-import text_data
 import torch
 from accelerate import PartialState
 from accelerate.utils import set_seed
-from finetune_tasks import Task, language_task, parse_for_kind, vision_task
-from hub_arguments import HubArguments, command_line, hub_options
-from image_arguments import ImageArguments
-from image_transforms import AugmentationArguments
-from run_folder import begun, check_run_folder, defaults_of, settings_of, write_json
-from training import TrainingSettings, train, training_arguments
 from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
 from tangle_hf.analysis import format_table
-from tangle_hf.card import write_finetuned_card
+from tangle_hf.data import text as text_data
+from tangle_hf.data.images.settings import ImageArguments
+from tangle_hf.data.images.transforms import AugmentationArguments
 from tangle_hf.errors import readable_errors
 from tangle_hf.files import replacing
-from tangle_hf.hub import check_target, folder_files, publish
+from tangle_hf.hub.cards import write_finetuned_card
+from tangle_hf.hub.publishing import check_target, folder_files, publish
+from tangle_hf.hub.settings import HubArguments, command_line, hub_options
+from tangle_hf.runs.folder import begun, check_run_folder, defaults_of, settings_of, write_json
+from tangle_hf.training import lora
+from tangle_hf.training.tasks import Task, language_task, parse_for_kind, vision_task
+from tangle_hf.training.trainer import TrainingSettings, train, training_arguments
 
 
 MODES = ("inherit", "finetune", "retrain")

@@ -14,40 +14,39 @@ Continue a stopped run with the same command and --resume.
 
 from dataclasses import dataclass
 
-from arguments import parse, with_default
-from conv_spaces import build_supernet, check_settings, notation, trained
-from dry_run import dry_run
-from evaluation import accuracy
-from hub_arguments import SearchHubArguments
-from image_arguments import ImageArguments, describe
-from image_models import set_classes
-from image_search import SmallAugmentationArguments, first_images, load_for_search, made_up_image, processor_for
-from image_splits import split_for_search
-from image_transforms import (
+from transformers import PreTrainedModel
+
+from tangle_hf import extract, flops, one_hot
+from tangle_hf.data.images.settings import ImageArguments, describe
+from tangle_hf.data.images.splits import split_for_search
+from tangle_hf.data.images.transforms import (
     AugmentationArguments,
     evaluation_images,
     training_images,
     use_soft_targets,
 )
-from recalibrate import still_batches
-from run_folder import defaults_of, settings_of
-from search_run import readable_errors, run, start
-from search_task import SearchTask
-from space_arguments import ConvSpaceArguments
-from transformers import PreTrainedModel
-
-from tangle_hf import extract, flops, one_hot
-from tangle_hf.recalibrate import recalibrate
+from tangle_hf.data.trained_tables import look_up
+from tangle_hf.evaluation import accuracy
+from tangle_hf.hub.settings import SearchHubArguments
+from tangle_hf.models.image_classifiers import set_classes
+from tangle_hf.models.space_settings import ConvSpaceArguments
+from tangle_hf.runs.conv_spaces import build_supernet, check_settings, notation, trained
+from tangle_hf.runs.dry_runs import dry_run
+from tangle_hf.runs.folder import defaults_of, settings_of
+from tangle_hf.runs.image_search import (
+    ConvImageArguments,
+    SmallAugmentationArguments,
+    first_images,
+    load_for_search,
+    made_up_image,
+    processor_for,
+)
+from tangle_hf.runs.search_run import readable_errors, run, start
+from tangle_hf.runs.task import SearchTask
 from tangle_hf.search import SearchArguments
+from tangle_hf.settings import parse, with_default
 from tangle_hf.space import Architecture
-from tangle_hf.table import look_up
-
-
-@dataclass
-class ConvImageArguments(ImageArguments):
-    """Which images, with a size that the digits are enlarged to."""
-
-    image_size: int | None = with_default(ImageArguments, "image_size", 16)
+from tangle_hf.subnets.recalibration import recalibrate, still_batches
 
 
 @dataclass

@@ -12,20 +12,20 @@ Continue a stopped run with the same command and --resume.
 """
 
 import torch
-from arguments import parse
-from checkpoint_errors import reading_checkpoint
-from dry_run import dry_run
-from evaluation import perplexity
-from hub_arguments import SearchHubArguments
-from run_folder import defaults_of, settings_of
-from search_run import readable_errors, run, start
-from search_task import SearchTask
-from space_arguments import SpaceArguments, search_space
-from text_data import DataArguments, describe, load_texts, load_tokenizer, pack, split_for_search
 from transformers import PreTrainedTokenizerBase
 
 from tangle_hf import ElasticGPT2Config, ElasticGPT2LMHeadModel, flops
+from tangle_hf.data.text import DataArguments, describe, load_texts, load_tokenizer, pack, split_for_search
+from tangle_hf.evaluation import perplexity
+from tangle_hf.hub.settings import SearchHubArguments
+from tangle_hf.models.checkpoint_errors import reading_checkpoint
+from tangle_hf.models.space_settings import SpaceArguments, search_space
+from tangle_hf.runs.dry_runs import dry_run
+from tangle_hf.runs.folder import defaults_of, settings_of
+from tangle_hf.runs.search_run import readable_errors, run, start
+from tangle_hf.runs.task import SearchTask
 from tangle_hf.search import SearchArguments
+from tangle_hf.settings import parse
 
 
 def main(space: SpaceArguments, data: DataArguments, settings: SearchArguments, hub: SearchHubArguments) -> None:

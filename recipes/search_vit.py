@@ -14,28 +14,33 @@ processor makes them. Continue a stopped run with the same command and --resume.
 
 from dataclasses import dataclass
 
-from arguments import parse, with_default
-from checkpoint_errors import reading_checkpoint
-from dry_run import dry_run
-from evaluation import accuracy
-from hub_arguments import SearchHubArguments
-from image_arguments import ImageArguments, describe
-from image_models import check_patches, set_classes, set_image_size
-from image_search import SmallAugmentationArguments, first_images, load_for_search, made_up_image, processor_for
-from image_splits import split_for_search
-from image_transforms import (
+from tangle_hf import ElasticViTConfig, ElasticViTForImageClassification, flops
+from tangle_hf.data.images.settings import ImageArguments, describe
+from tangle_hf.data.images.splits import split_for_search
+from tangle_hf.data.images.transforms import (
     AugmentationArguments,
     evaluation_images,
     training_images,
     use_soft_targets,
 )
-from run_folder import defaults_of, settings_of
-from search_run import readable_errors, run, start
-from search_task import SearchTask
-from space_arguments import ViTSpaceArguments, search_space
-
-from tangle_hf import ElasticViTConfig, ElasticViTForImageClassification, flops
+from tangle_hf.evaluation import accuracy
+from tangle_hf.hub.settings import SearchHubArguments
+from tangle_hf.models.checkpoint_errors import reading_checkpoint
+from tangle_hf.models.image_classifiers import check_patches, set_classes, set_image_size
+from tangle_hf.models.space_settings import ViTSpaceArguments, search_space
+from tangle_hf.runs.dry_runs import dry_run
+from tangle_hf.runs.folder import defaults_of, settings_of
+from tangle_hf.runs.image_search import (
+    SmallAugmentationArguments,
+    first_images,
+    load_for_search,
+    made_up_image,
+    processor_for,
+)
+from tangle_hf.runs.search_run import readable_errors, run, start
+from tangle_hf.runs.task import SearchTask
 from tangle_hf.search import SearchArguments
+from tangle_hf.settings import parse, with_default
 
 
 @dataclass

@@ -2,22 +2,19 @@
 
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForImageClassification
 
-from .arch import ArchParameters, Mixture, one_hot
-from .cost import expected_flops, expected_num_params, flops, num_params
-from .extract import extract
-from .models.cnn import (
+from .arch_parameters import ArchParameters, Mixture, one_hot
+from .cost.counts import expected_flops, expected_num_params, flops, num_params
+from .models.cells import (
     ElasticCellsConfig,
     ElasticCellsForImageClassification,
-    ElasticConvMacroConfig,
-    ElasticConvMacroForImageClassification,
-    ElasticMobileNetV3Config,
-    ElasticMobileNetV3ForImageClassification,
     TangleCellsConfig,
     TangleCellsForImageClassification,
+)
+from .models.conv_macro import (
+    ElasticConvMacroConfig,
+    ElasticConvMacroForImageClassification,
     TangleConvMacroConfig,
     TangleConvMacroForImageClassification,
-    TangleMobileNetV3Config,
-    TangleMobileNetV3ForImageClassification,
 )
 from .models.gpt2 import (
     ElasticGPT2Config,
@@ -25,6 +22,12 @@ from .models.gpt2 import (
     TangleGPT2Config,
     TangleGPT2ForCausalLM,
     TangleGPT2Model,
+)
+from .models.mobilenetv3 import (
+    ElasticMobileNetV3Config,
+    ElasticMobileNetV3ForImageClassification,
+    TangleMobileNetV3Config,
+    TangleMobileNetV3ForImageClassification,
 )
 from .models.vit import (
     ElasticViTConfig,
@@ -35,6 +38,7 @@ from .models.vit import (
 )
 from .samplers import sampler
 from .space import Architecture, PerLayer, SearchSpace
+from .subnets.extraction import extract
 from .version import __version__
 
 

@@ -5,8 +5,8 @@ import random
 import pytest
 
 from tangle_hf import ElasticGPT2Config, ElasticViTConfig, PerLayer, SearchSpace, flops, num_params
-from tangle_hf.budgets import make_budgets, parse_amount
-from tangle_hf.cost_table import exact, tabulate
+from tangle_hf.budgets.limits import make_budgets, parse_amount
+from tangle_hf.cost.tables import exact, tabulate
 
 
 SPACE = SearchSpace(n_embd=[16, 32], n_layer=[1, 2, 3], n_head=PerLayer([2, 4]), mlp_ratio=PerLayer([1, 2]))

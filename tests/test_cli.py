@@ -14,11 +14,12 @@ from models.families import gpt2, vit
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForImageClassification
 
-from tangle_hf import Architecture, ArchParameters, extract, latency, num_params
-from tangle_hf.cli import main
-from tangle_hf.latency_profile import profile
-from tangle_hf.latency_table import save_latency_table
-from tangle_hf.resolve import resolve
+from tangle_hf import Architecture, ArchParameters, extract, num_params
+from tangle_hf.cli.main import main
+from tangle_hf.cost import timing as latency
+from tangle_hf.cost.latency_profiles import profile
+from tangle_hf.cost.latency_tables import save_latency_table
+from tangle_hf.runs.resolving import resolve
 
 
 LAYERS_DIFFER = {
@@ -194,7 +195,7 @@ def test_errors_that_nobody_has_thought_of_keep_their_traceback(run, monkeypatch
     def broken(*_, **__):
         return json.loads("{")
 
-    monkeypatch.setattr("tangle_hf.cli.describe", broken)
+    monkeypatch.setattr("tangle_hf.cli.main.describe", broken)
     with pytest.raises(json.JSONDecodeError):
         main(["info", "run"])
 

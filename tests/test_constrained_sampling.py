@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from tangle_hf import ElasticGPT2Config, ElasticMobileNetV3Config, PerLayer, SearchSpace
-from tangle_hf.arch import uniform_mixture
+from tangle_hf.arch_parameters import uniform_mixture
 from tangle_hf.axes import Axis, ParameterAxes
-from tangle_hf.budgets import Budget, make_budgets
-from tangle_hf.constrained_sampling import ConstrainedSampler, sample_independently
-from tangle_hf.cost_table import exact, tabulate
-from tangle_hf.discretise import least_costs
-from tangle_hf.models.cnn.spaces_cnn import OFA_MOBILENETV3
+from tangle_hf.budgets.discretisation import least_costs
+from tangle_hf.budgets.limits import Budget, make_budgets
+from tangle_hf.budgets.sampling import ConstrainedSampler, sample_independently
+from tangle_hf.cost.tables import exact, tabulate
+from tangle_hf.models.conv_spaces import OFA_MOBILENETV3
 
 
 SPACE = SearchSpace(n_embd=[16, 32], n_layer=[1, 2], n_head=PerLayer([2, 4]), mlp_ratio=PerLayer([1, 2, 4]))
@@ -28,7 +28,7 @@ DRAWS = 1000
 def way(request, monkeypatch):
     """Every test, with the way of drawing that is for spaces of too many costs, too."""
     if request.param == "by rejection":
-        monkeypatch.setattr("tangle_hf.constrained_sampling.MOST_SUMS", 0)
+        monkeypatch.setattr("tangle_hf.budgets.sampling.MOST_SUMS", 0)
     return request.param
 
 
@@ -190,8 +190,8 @@ def test_the_band_begins_at_the_limit_or_else_at_the_largest_cost_within_it():
 
 
 def test_too_few_to_be_found_are_refused(way, monkeypatch):
-    monkeypatch.setattr("tangle_hf.tilted_sampling.BATCHES", (4,))
-    monkeypatch.setattr("tangle_hf.tilted_sampling.WIDEST_PRICE", 1e-9)
+    monkeypatch.setattr("tangle_hf.budgets.tilted_sampling.BATCHES", (4,))
+    monkeypatch.setattr("tangle_hf.budgets.tilted_sampling.WIDEST_PRICE", 1e-9)
     budgets = make_budgets(CONFIG, max_params=exact(make_budgets(CONFIG, max_params="50%")[0].table, SPACE.smallest))
     if way == "by rejection":
         with pytest.raises(ValueError, match="hardly any architecture.*raise one of the budgets"):

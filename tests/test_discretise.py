@@ -25,15 +25,15 @@ from tangle_hf import (
     num_params,
     sampler,
 )
-from tangle_hf.arch import argmax, uniform_mixture
+from tangle_hf.arch_parameters import argmax, uniform_mixture
 from tangle_hf.axes import Axis, ParameterAxes
-from tangle_hf.budgets import Budget, make_budgets
-from tangle_hf.constrained_sampling import ConstrainedSampler
-from tangle_hf.cost_table import CostTable, Term, exact, expected, tabulate
-from tangle_hf.discretise import discretise
-from tangle_hf.models.cnn.spaces_cnn import OFA_MOBILENETV3
-from tangle_hf.search.budget import Surface, start_on_surface
-from tangle_hf.search.proposals import fits
+from tangle_hf.budgets.discretisation import discretise
+from tangle_hf.budgets.limits import Budget, make_budgets
+from tangle_hf.budgets.sampling import ConstrainedSampler
+from tangle_hf.cost.tables import CostTable, Term, exact, expected, tabulate
+from tangle_hf.models.conv_spaces import OFA_MOBILENETV3
+from tangle_hf.search.gradient.budget_surface import Surface, start_on_surface
+from tangle_hf.search.two_stage.proposals import fits
 
 
 LENGTH = 8
@@ -197,7 +197,7 @@ SPACES = {
 @pytest.mark.parametrize("widths", [(1, 2, 3), (1 << 12,) * 3])  # with and without bounds and parts
 @pytest.mark.parametrize("rows", [random_rows, equal_rows])
 def test_any_cost_that_adds_up_over_layers(name, seed, widths, rows, monkeypatch):
-    monkeypatch.setattr("tangle_hf.best_within.WIDTHS", widths)
+    monkeypatch.setattr("tangle_hf.budgets.best_within.WIDTHS", widths)
     space, every = SPACES[name], a_space_with_costs(name, seed)
     tables, costs = every
     net, rows = SimpleNamespace(space=space), rows(space, seed)
@@ -262,7 +262,9 @@ def test_a_space_of_many_costs_takes_no_time(limits, kind):
     found = discretise(SimpleNamespace(space=space), rows, budgets, count=5, band=0.95)
     assert time.process_time() - start < 3 and len(found) == 5
     sample = ConstrainedSampler(space, uniform_mixture(space), budgets, [0.95 * b.limit for b in budgets]).sample
-    inside = [arch for arch in space.neighbours(found[0].arch) if fits(arch, budgets, [0.95 * b.limit for b in budgets])]
+    inside = [
+        arch for arch in space.neighbours(found[0].arch) if fits(arch, budgets, [0.95 * b.limit for b in budgets])
+    ]
     for other in [*inside, *(sample(rng) for _ in range(20))]:
         assert log_probability(space, rows, other) <= found[0].log_probability + 1e-8
 

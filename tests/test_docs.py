@@ -6,11 +6,11 @@ import shlex
 import sys
 from pathlib import Path
 
-import arguments
-import finetune_tasks
 import pytest
 
-from tangle_hf.cli import make_parser
+from tangle_hf import settings as arguments
+from tangle_hf.cli.main import make_parser
+from tangle_hf.training import tasks as finetune_tasks
 
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -8,7 +8,7 @@ import torch
 from models.families import gpt2
 
 from tangle_hf import SearchSpace, extract
-from tangle_hf.export import export
+from tangle_hf.subnets.exports import export
 
 
 LOADER = """
@@ -76,7 +76,7 @@ def test_files_load_and_generate_where_the_library_cannot_be_imported(case, form
 
 def test_a_failed_export_leaves_nothing_under_the_name(tmp_path, monkeypatch):
     supernet = gpt2()
-    monkeypatch.setattr("tangle_hf.export.compare", lambda *a, **k: (float("nan"), 1.0))
+    monkeypatch.setattr("tangle_hf.subnets.exports.compare", lambda *a, **k: (float("nan"), 1.0))
     with pytest.raises(ValueError, match="differ"):
         export(supernet, supernet.space.smallest, tmp_path / "subnet", {"input_ids": torch.arange(4)[None]})
     assert not (tmp_path / "subnet").exists()

@@ -9,7 +9,7 @@ import torch
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
 from tangle_hf import ElasticCellsConfig, ElasticCellsForImageClassification, TangleCellsForImageClassification
-from tangle_hf.export import export
+from tangle_hf.subnets.exports import export
 
 
 LOADER = """

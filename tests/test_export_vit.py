@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForImageClassification,
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
 from tangle_hf import TangleViTConfig, TangleViTForImageClassification, TangleViTModel, extract
-from tangle_hf.export import export
+from tangle_hf.subnets.exports import export
 
 
 LOADER = """
@@ -136,7 +136,7 @@ def test_an_export_that_differs_is_refused(tmp_path, monkeypatch):
             subnet.classifier.weight.neg_()
         return subnet
 
-    monkeypatch.setattr("tangle_hf.export.extract", broken)
+    monkeypatch.setattr("tangle_hf.subnets.exports.extract", broken)
     with pytest.raises(ValueError, match="differ from the supernet"):
         export(supernet, arch, tmp_path / "subnet", {"pixel_values": images()})
     assert not (tmp_path / "subnet").exists()

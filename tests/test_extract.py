@@ -6,7 +6,7 @@ from models.families import FAMILIES, gpt2
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, GPT2LMHeadModel
 
 from tangle_hf import TangleGPT2Config, TangleGPT2ForCausalLM, TangleGPT2Model, extract, num_params
-from tangle_hf.extract import new_subnet
+from tangle_hf.subnets.extraction import new_subnet
 
 
 TOKENS = torch.arange(20).view(2, 10)

@@ -18,12 +18,12 @@ from tangle_hf import (
     TangleGPT2ForCausalLM,
     num_params,
 )
-from tangle_hf import latency as timing
 from tangle_hf.axes import Axis, ParameterAxes
-from tangle_hf.example_inputs import example_inputs
-from tangle_hf.latency import build_nets, conditions, forward_seconds, measure
-from tangle_hf.latency_profile import layer_groups, profile, usual_form
-from tangle_hf.latency_table import LatencyTable, Part, latency_cost, latency_ms
+from tangle_hf.cost import timing
+from tangle_hf.cost.latency_profiles import layer_groups, profile, usual_form
+from tangle_hf.cost.latency_tables import LatencyTable, Part, latency_cost, latency_ms
+from tangle_hf.cost.timing import build_nets, conditions, forward_seconds, measure
+from tangle_hf.models.example_inputs import example_inputs
 
 
 def gpt2(n_embd=(16, 24, 32), n_layer=(2, 3), n_head=PerLayer([2, 4]), mlp_ratio=PerLayer([1, 1.5, 2])):  # noqa: B008

@@ -8,11 +8,9 @@ import pytest
 import torch
 
 from tangle_hf import ElasticGPT2Config, ElasticGPT2LMHeadModel, PerLayer, SearchSpace, num_params
-from tangle_hf.budgets import make_budgets
-from tangle_hf.cost_table import exact, expected
-from tangle_hf.discretise import discretise
-from tangle_hf.latency import conditions
-from tangle_hf.latency_table import (
+from tangle_hf.budgets.discretisation import discretise
+from tangle_hf.budgets.limits import make_budgets
+from tangle_hf.cost.latency_tables import (
     LatencyTable,
     Part,
     check_latency_table,
@@ -21,6 +19,8 @@ from tangle_hf.latency_table import (
     load_latency_table,
     save_latency_table,
 )
+from tangle_hf.cost.tables import exact, expected
+from tangle_hf.cost.timing import conditions
 
 
 SPACE = SearchSpace(n_embd=[16, 24, 32], n_layer=[1, 2, 3], n_head=PerLayer([2, 4]), mlp_ratio=PerLayer([1, 2]))

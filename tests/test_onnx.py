@@ -10,8 +10,8 @@ from models.families import gpt2, images, vit
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from tangle_hf import extract
-from tangle_hf.cli import main
-from tangle_hf.onnx import export_onnx
+from tangle_hf.cli.main import main
+from tangle_hf.subnets.onnx_exports import export_onnx
 
 
 def run_graph(path, **inputs) -> torch.Tensor:
@@ -71,7 +71,9 @@ def test_a_compact_image_classifier_and_nothing_half_written(tmp_path, monkeypat
 
     before = (folder / "model.onnx").read_bytes()
     wrong = extract(supernet, supernet.space.smallest)
-    monkeypatch.setattr("tangle_hf.onnx._write", lambda graph, path: path.write_bytes(before))  # another net's graph
+    monkeypatch.setattr(
+        "tangle_hf.subnets.onnx_exports._write", lambda graph, path: path.write_bytes(before)
+    )  # another net's graph
     with pytest.raises(ValueError, match="would differ from the model by"):
         export_onnx(wrong, folder)
     assert (folder / "model.onnx").read_bytes() == before and not list(tmp_path.glob(".partial*"))

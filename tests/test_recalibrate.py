@@ -7,7 +7,7 @@ import torch
 from models.families import conv_macro, images, mobilenetv3
 
 from tangle_hf import extract, one_hot
-from tangle_hf.recalibrate import batch_norms, recalibrate
+from tangle_hf.subnets.recalibration import batch_norms, recalibrate
 
 
 BATCHES = [images(4), images(4) * 0.5 + 1, images(4).flip(0) - 0.3]

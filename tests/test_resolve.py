@@ -17,16 +17,16 @@ from tangle_hf import (
     PerLayer,
     SearchSpace,
     flops,
-    latency,
     num_params,
     sampler,
 )
-from tangle_hf.budgets import make_budgets
-from tangle_hf.discretise import discretise
-from tangle_hf.latency_profile import profile
-from tangle_hf.latency_table import latency_ms, save_latency_table
+from tangle_hf.budgets.discretisation import discretise
+from tangle_hf.budgets.limits import make_budgets
+from tangle_hf.cost import timing as latency
+from tangle_hf.cost.latency_profiles import profile
+from tangle_hf.cost.latency_tables import latency_ms, save_latency_table
 from tangle_hf.models.loading import load_supernet
-from tangle_hf.resolve import resolve
+from tangle_hf.runs.resolving import resolve
 
 
 def gpt2():

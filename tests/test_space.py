@@ -6,7 +6,7 @@ import random
 import pytest
 
 from tangle_hf import Architecture, PerLayer, SearchSpace, one_hot
-from tangle_hf.arch import argmax
+from tangle_hf.arch_parameters import argmax
 
 
 SPACE = SearchSpace(n_embd=[16, 32], n_layer=[1, 2], n_head=PerLayer([2, 4]), mlp_ratio=PerLayer([1, 2, 4]))

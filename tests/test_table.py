@@ -6,9 +6,9 @@ from functools import partial
 
 import pytest
 
-from tangle_hf.models.cnn.subnets_cells import architecture_of, genotype_of
+from tangle_hf.data.trained_tables import look_up, read_table
+from tangle_hf.models.cells.subnets_cells import architecture_of, genotype_of
 from tangle_hf.space import Architecture
-from tangle_hf.table import look_up, read_table
 
 
 PARSE = partial(architecture_of, "nas_bench_201")

@@ -13,7 +13,7 @@ from torch.nn.utils.stateless import _reparametrize_module
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from ..arch import argmax
+from ..arch_parameters import argmax
 from ..axes import AxisTable, membership, named_tensors, slice_parameters
 from ..space import Architecture, SearchSpace
 from .spaces import check_checkpoint

@@ -1,11 +1,11 @@
 """Search methods. They know "a model with a space", never a family."""
 
-from .arguments import SearchArguments
-from .bilevel import search
-from .choose import choose
-from .front import trace_front
-from .single_paths import train_single_paths
-from .two_stage import search_candidates
+from .choice import choose
+from .gradient.bilevel import search
+from .gradient.front import trace_front
+from .settings import SearchArguments
+from .two_stage.candidate_search import search_candidates
+from .two_stage.single_paths import train_single_paths
 
 
 __all__ = ["SearchArguments", "choose", "search", "search_candidates", "trace_front", "train_single_paths"]

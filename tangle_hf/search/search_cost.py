@@ -17,9 +17,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
-from ..arch import uniform_mixture
-from ..cost_table import CostTable, exact, of_largest, tabulate
-from ..example_inputs import example_inputs
+from ..arch_parameters import uniform_mixture
+from ..cost.tables import CostTable, exact, of_largest, tabulate
+from ..models.example_inputs import example_inputs
 from ..space import Architecture
 
 

@@ -6,17 +6,17 @@ import huggingface_hub.utils._http
 import pytest
 import search_gpt
 import search_vit
-from arguments import parse
-from hub_arguments import SearchHubArguments
 from huggingface_hub import constants
-from image_arguments import ImageArguments
-from image_search import SmallAugmentationArguments
 from loopback_hub import LoopbackHub
 from search_vit import ImageSearchArguments
-from space_arguments import SpaceArguments, ViTSpaceArguments
-from text_data import DataArguments as TextArguments
 
+from tangle_hf.data.images.settings import ImageArguments
+from tangle_hf.data.text import DataArguments as TextArguments
+from tangle_hf.hub.settings import SearchHubArguments
+from tangle_hf.models.space_settings import SpaceArguments, ViTSpaceArguments
+from tangle_hf.runs.image_search import SmallAugmentationArguments
 from tangle_hf.search import SearchArguments
+from tangle_hf.settings import parse
 
 
 RECIPES = {

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tangle_hf import Architecture, ElasticGPT2LMHeadModel, ElasticViTForImageClassification, extract
-from tangle_hf.cli import main
+from tangle_hf.cli.main import main
 from tangle_hf.models.loading import load_supernet
 
 

@@ -14,8 +14,8 @@ from huggingface_hub import ModelCard, constants
 from loopback_hub import LARGE, File
 
 from tangle_hf import ElasticGPT2LMHeadModel
-from tangle_hf.card import LOCAL_NAME
-from tangle_hf.hub import push
+from tangle_hf.hub.cards import LOCAL_NAME
+from tangle_hf.hub.publishing import push
 
 
 FRESH = """

@@ -25,17 +25,17 @@ from tangle_hf import (
     sampler,
 )
 from tangle_hf.axes import pad_parameters, slice_parameters
-from tangle_hf.budgets import make_budgets
-from tangle_hf.cost import parameter_entries
-from tangle_hf.cost_table import exact, of_largest, of_smallest, tabulate
-from tangle_hf.models.cnn.configuration_tangle_cells import darts_cifar, darts_imagenet
-from tangle_hf.models.cnn.genotypes import CELLS
-from tangle_hf.models.cnn.progressive_cells import grow, strongest_operations
-from tangle_hf.models.cnn.superposed_cells import edge_shares, superposed_edge
+from tangle_hf.budgets.limits import make_budgets
+from tangle_hf.cost.counts import parameter_entries
+from tangle_hf.cost.tables import exact, of_largest, of_smallest, tabulate
+from tangle_hf.models.cells.configuration_tangle_cells import darts_cifar, darts_imagenet
+from tangle_hf.models.cells.genotypes import CELLS
+from tangle_hf.models.cells.progressive_cells import grow, strongest_operations
+from tangle_hf.models.cells.superposed_cells import edge_shares, superposed_edge
 from tangle_hf.models.loading import load_supernet
 from tangle_hf.search import SearchArguments
-from tangle_hf.search.paths import path_rule
 from tangle_hf.search.search_cost import SearchCost
+from tangle_hf.search.two_stage.paths import path_rule
 
 
 SMALL = {

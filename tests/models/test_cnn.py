@@ -29,11 +29,11 @@ from tangle_hf import (
     sampler,
 )
 from tangle_hf.axes import Axis, ParameterAxes, exists, slice_parameters, whole
-from tangle_hf.discretise import discretise
-from tangle_hf.export import export
-from tangle_hf.models.cnn.configuration_tangle_mobilenetv3 import make_divisible
-from tangle_hf.models.cnn.spaces_cnn import CONV_MACRO, OFA_MOBILENETV3
+from tangle_hf.budgets.discretisation import discretise
+from tangle_hf.models.conv_spaces import CONV_MACRO, OFA_MOBILENETV3
 from tangle_hf.models.loading import load_supernet
+from tangle_hf.models.mobilenetv3.configuration_tangle_mobilenetv3 import make_divisible
+from tangle_hf.subnets.exports import export
 
 
 FAMILIES = {"conv_macro": (conv_macro, 12), "mobilenetv3": (mobilenetv3, 8)}

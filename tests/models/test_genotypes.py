@@ -5,9 +5,9 @@ import random
 import pytest
 import torch
 
-from tangle_hf.models.cnn.configuration_elastic_cells import complete_cells
-from tangle_hf.models.cnn.genotypes import CELLS, check_operations, has_notation, notation, parse
-from tangle_hf.models.cnn.subnets_cells import architecture_of, discretise_edges, genotype_of
+from tangle_hf.models.cells.configuration_elastic_cells import complete_cells
+from tangle_hf.models.cells.genotypes import CELLS, check_operations, has_notation, notation, parse
+from tangle_hf.models.cells.subnets_cells import architecture_of, discretise_edges, genotype_of
 
 
 # arXiv:2312.10440, F.5.1, with the quotes of its text.

@@ -8,14 +8,14 @@ import search_cnn
 import search_gpt
 import search_vit
 import torch
-from arguments import parse, read_config
-from image_arguments import ImageArguments
-from image_search import SmallAugmentationArguments
-from space_arguments import ConvSpaceArguments, SpaceArguments, ViTSpaceArguments
-from text_data import DataArguments
 
+from tangle_hf.data.images.settings import ImageArguments
+from tangle_hf.data.text import DataArguments
+from tangle_hf.models.space_settings import ConvSpaceArguments, SpaceArguments, ViTSpaceArguments
 from tangle_hf.models.vit.spaces_vit import AUTOFORMER_B, AUTOFORMER_HEAD_DIM, AUTOFORMER_S, AUTOFORMER_T
+from tangle_hf.runs.image_search import SmallAugmentationArguments
 from tangle_hf.search import SearchArguments
+from tangle_hf.settings import parse, read_config
 
 
 KINDS = (SpaceArguments, DataArguments, SearchArguments)

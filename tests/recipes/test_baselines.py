@@ -3,10 +3,10 @@
 import random
 
 import pytest
-from baselines import equal_cost, most_parameters, random_architectures, uniform_shrinks
 
 from tangle_hf import ElasticGPT2Config, ElasticViTConfig, PerLayer, SearchSpace, num_params
-from tangle_hf.budgets import make_budgets
+from tangle_hf.budgets.limits import make_budgets
+from tangle_hf.compare.baselines import equal_cost, most_parameters, random_architectures, uniform_shrinks
 
 
 TEXT = SearchSpace(n_embd=[16, 24, 32], n_layer=[1, 2, 3], n_head=PerLayer([2, 4]), mlp_ratio=PerLayer([1, 2, 4]))
@@ -67,7 +67,7 @@ def test_the_band_is_that_of_a_search():
 
 
 def test_fewer_are_returned_where_there_are_no_more(monkeypatch):
-    monkeypatch.setattr("baselines.MAX_REPEATS", 50)
+    monkeypatch.setattr("tangle_hf.compare.baselines.MAX_REPEATS", 50)
     space = SearchSpace(n_embd=[16, 32], n_layer=[2], n_head=[2], mlp_ratio=PerLayer([1, 2]))
     config = ElasticGPT2Config(space=space, vocab_size=64, n_positions=16)
     cost = equal_cost(space, make_budgets(config, max_params_without_embeddings="92%"))

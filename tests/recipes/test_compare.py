@@ -8,25 +8,24 @@ import statistics
 from dataclasses import asdict
 
 import compare
-import compare_rows
-import evaluation
 import pytest
 import torch
 from accelerate import PartialState
-from arguments import parse
-from compare_arguments import CompareArguments
-from compare_rows import Row, arch_id, claim
-from compare_runs import load_data, read_runs, supernet_of
-from run_folder import write_config
 from search_gpt import build_supernet
-from space_arguments import SpaceArguments
-from text_data import DataArguments, load_texts, load_tokenizer
 from transformers import Trainer
 from transformers.utils import logging
 
-from tangle_hf import one_hot
+from tangle_hf import evaluation, one_hot
+from tangle_hf.compare import rows as compare_rows
+from tangle_hf.compare.rows import Row, arch_id, claim
+from tangle_hf.compare.runs import load_data, read_runs, supernet_of
+from tangle_hf.compare.settings import CompareArguments
+from tangle_hf.data.text import DataArguments, load_texts, load_tokenizer
 from tangle_hf.models.loading import load_supernet
+from tangle_hf.models.space_settings import SpaceArguments
+from tangle_hf.runs.folder import write_config
 from tangle_hf.search import SearchArguments
+from tangle_hf.settings import parse
 from tangle_hf.space import Architecture
 
 

@@ -2,19 +2,19 @@
 
 from pathlib import Path
 
-import dry_run
 import pytest
 import search_cnn
 import search_gpt
 import search_vit
 import torch
 from accelerate import Accelerator
-from arguments import parse
-from dry_run import Measured, extrapolated, measured
-from hub_arguments import SearchHubArguments
 
-from tangle_hf.arch import uniform_mixture
+from tangle_hf.arch_parameters import uniform_mixture
+from tangle_hf.hub.settings import SearchHubArguments
+from tangle_hf.runs import dry_runs as dry_run
+from tangle_hf.runs.dry_runs import Measured, extrapolated, measured
 from tangle_hf.search import SearchArguments
+from tangle_hf.settings import parse
 
 
 def runs_of(whole, monkeypatch, seconds=0.0, bytes_per_example=1, limit=1000):

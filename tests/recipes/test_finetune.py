@@ -9,20 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import evaluation
 import pytest
-import text_data
 import torch
-from arguments import parse
 from finetune import MODES, FinetuneArguments, arguments, main
-from finetune_tasks import language_task, vision_task
-from image_arguments import ImageArguments
-from image_data import load_images
-from image_models import checkpoint_processor, names_of, set_image_size
-from image_transforms import AugmentationArguments, evaluation_images, image_processor
-from lora import with_adapters
 from peft import PeftModel
-from training import last_checkpoint, training_arguments
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageClassification,
@@ -41,9 +31,19 @@ from tangle_hf import (
     ElasticGPT2LMHeadModel,
     PerLayer,
     SearchSpace,
+    evaluation,
 )
-from tangle_hf.export import export
+from tangle_hf.data import text as text_data
+from tangle_hf.data.images.loading import load_images
+from tangle_hf.data.images.settings import ImageArguments
+from tangle_hf.data.images.transforms import AugmentationArguments, evaluation_images, image_processor
+from tangle_hf.models.image_classifiers import checkpoint_processor, names_of, set_image_size
+from tangle_hf.settings import parse
 from tangle_hf.space import Architecture
+from tangle_hf.subnets.exports import export
+from tangle_hf.training.lora import with_adapters
+from tangle_hf.training.tasks import language_task, vision_task
+from tangle_hf.training.trainer import last_checkpoint, training_arguments
 
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "finetune.py"

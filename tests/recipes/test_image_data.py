@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 from datasets.distributed import split_dataset_by_node
-from image_arguments import ImageArguments
-from image_classes import class_names
-from image_data import load_images, resolve_image_size
-from image_files import open_image, to_channels
-from image_splits import split_for_search
 from PIL import Image as PILImage
+
+from tangle_hf.data.images.classes import class_names
+from tangle_hf.data.images.files import open_image, to_channels
+from tangle_hf.data.images.loading import load_images, resolve_image_size
+from tangle_hf.data.images.settings import ImageArguments
+from tangle_hf.data.images.splits import split_for_search
 
 
 def picture(number: int, mode: str = "RGB", size: tuple = (6, 6)) -> PILImage.Image:

@@ -2,9 +2,6 @@
 
 import pytest
 import torch
-from image_arguments import ImageArguments
-from image_models import check_patches, checkpoint_processor, from_scratch, names_of, set_classes, set_image_size
-from image_transforms import image_processor
 from PIL import Image
 from transformers import (
     AutoModelForImageClassification,
@@ -15,6 +12,17 @@ from transformers import (
     ViTImageProcessor,
 )
 from transformers.utils import logging
+
+from tangle_hf.data.images.settings import ImageArguments
+from tangle_hf.data.images.transforms import image_processor
+from tangle_hf.models.image_classifiers import (
+    check_patches,
+    checkpoint_processor,
+    from_scratch,
+    names_of,
+    set_classes,
+    set_image_size,
+)
 
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}

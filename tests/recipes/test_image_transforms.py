@@ -9,9 +9,12 @@ import torch
 from accelerate import Accelerator
 from datasets import ClassLabel, Dataset, Features, Image
 from datasets.distributed import split_dataset_by_node
-from evaluation import accuracy
-from image_arguments import ImageArguments
-from image_transforms import (
+from PIL import Image as PILImage
+from transformers import AutoImageProcessor, ViTConfig, ViTForImageClassification, pipeline
+from transformers.utils import logging
+
+from tangle_hf.data.images.settings import ImageArguments
+from tangle_hf.data.images.transforms import (
     AugmentationArguments,
     augmentation,
     evaluation_images,
@@ -21,11 +24,8 @@ from image_transforms import (
     training_images,
     use_soft_targets,
 )
-from PIL import Image as PILImage
-from transformers import AutoImageProcessor, ViTConfig, ViTForImageClassification, pipeline
-from transformers.utils import logging
-
-from tangle_hf.search.data import Batches
+from tangle_hf.evaluation import accuracy
+from tangle_hf.search.batches import Batches
 
 
 ALL = AugmentationArguments(

@@ -10,9 +10,9 @@ from lm_eval import simple_evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from models.families import gpt2
-from text_data import DataArguments, load_tokenizer
 
 from tangle_hf import extract
+from tangle_hf.data.text import DataArguments, load_tokenizer
 
 
 TASKS = Path(__file__).parents[2] / "recipes" / "lm_eval"

@@ -2,18 +2,17 @@
 
 import json
 
-import evaluation
 import pytest
-from finetune_tasks import parse_for_kind
-from image_arguments import ImageArguments
-from image_data import load_images
-from image_models import checkpoint_processor
-from image_transforms import evaluation_images, image_processor
 from models.families import vit
-from precision import PrecisionArguments, main
 from transformers import AutoModelForImageClassification
 
-from tangle_hf import extract
+from tangle_hf import evaluation, extract
+from tangle_hf.cli.precision import PrecisionArguments, main
+from tangle_hf.data.images.loading import load_images
+from tangle_hf.data.images.settings import ImageArguments
+from tangle_hf.data.images.transforms import evaluation_images, image_processor
+from tangle_hf.models.image_classifiers import checkpoint_processor
+from tangle_hf.training.tasks import parse_for_kind
 
 
 def test_every_row_is_scored_on_the_test_data(tmp_path, capsys):

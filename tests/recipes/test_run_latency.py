@@ -7,17 +7,17 @@ from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
-import image_search
 import pytest
-import run_latency
-import search_stages
-from arguments import parse
 from matplotlib.figure import Figure
 from test_search_vit import KINDS, TINY, lines, run
 
-from tangle_hf import latency
-from tangle_hf.latency_profile import profile
-from tangle_hf.latency_table import latency_ms, load_latency_table, save_latency_table
+from tangle_hf.cost import timing as latency
+from tangle_hf.cost.latency_profiles import profile
+from tangle_hf.cost.latency_tables import latency_ms, load_latency_table, save_latency_table
+from tangle_hf.runs import image_search
+from tangle_hf.runs import latency as run_latency
+from tangle_hf.runs import stages as search_stages
+from tangle_hf.settings import parse
 from tangle_hf.space import Architecture
 
 

@@ -3,31 +3,29 @@
 import json
 from types import SimpleNamespace
 
-import build_cells
 import compare
-import make_table
-import prune_cells
 import pytest
 import search_cnn
 import torch
-from arguments import parse
-from compare_arguments import CompareArguments
-from conv_spaces import check_settings
-from hub_arguments import HubArguments
-from image_search import SmallAugmentationArguments
-from image_transforms import AugmentationArguments, cut_out
 from safetensors.torch import load_file
 from search_cnn import ConvImageArguments, ConvSearchArguments
-from space_arguments import ConvSpaceArguments
-from training import RaiseDropPath
 from transformers import AutoModelForImageClassification
 
 from tangle_hf import ElasticCellsForImageClassification, num_params
-from tangle_hf.cli import main
-from tangle_hf.models.cnn.subnets_cells import architecture_of
+from tangle_hf.cli import build_cells, make_table, prune_cells
+from tangle_hf.cli.main import main
+from tangle_hf.compare.settings import CompareArguments
+from tangle_hf.data.images.transforms import AugmentationArguments, cut_out
+from tangle_hf.hub.settings import HubArguments
+from tangle_hf.models.cells.subnets_cells import architecture_of
 from tangle_hf.models.loading import load_supernet
+from tangle_hf.models.space_settings import ConvSpaceArguments
+from tangle_hf.runs.conv_spaces import check_settings
+from tangle_hf.runs.image_search import SmallAugmentationArguments
 from tangle_hf.search import SearchArguments
+from tangle_hf.settings import parse
 from tangle_hf.space import Architecture, PerLayer, SearchSpace
+from tangle_hf.training.trainer import RaiseDropPath
 
 
 KINDS = (ConvSpaceArguments, ConvImageArguments, SmallAugmentationArguments, ConvSearchArguments, HubArguments)

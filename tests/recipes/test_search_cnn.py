@@ -7,29 +7,29 @@ from unittest.mock import patch
 
 import compare
 import pytest
-import recalibrate as recalibrate_recipe
 import search_cnn
 import torch
-from arguments import parse
-from compare_arguments import CompareArguments
-from evaluation import accuracy
-from hub_arguments import SearchHubArguments
-from image_arguments import ImageArguments
-from image_data import load_images
-from image_search import SmallAugmentationArguments
-from image_splits import split_for_search
-from image_transforms import evaluation_images, image_processor
 from search_cnn import ConvImageArguments, ConvSearchArguments, main, supernet_for
-from space_arguments import ConvSpaceArguments
 from transformers import AutoModelForImageClassification
 from transformers.utils import logging
 
 from tangle_hf import extract
-from tangle_hf.cli import main as cli
+from tangle_hf.cli import recalibrate as recalibrate_recipe
+from tangle_hf.cli.main import main as cli
+from tangle_hf.compare.settings import CompareArguments
+from tangle_hf.data.images.loading import load_images
+from tangle_hf.data.images.settings import ImageArguments
+from tangle_hf.data.images.splits import split_for_search
+from tangle_hf.data.images.transforms import evaluation_images, image_processor
+from tangle_hf.evaluation import accuracy
+from tangle_hf.hub.settings import SearchHubArguments
 from tangle_hf.models.loading import load_supernet
-from tangle_hf.recalibrate import recalibrate
-from tangle_hf.resolve import resolve
+from tangle_hf.models.space_settings import ConvSpaceArguments
+from tangle_hf.runs.image_search import SmallAugmentationArguments
+from tangle_hf.runs.resolving import resolve
+from tangle_hf.settings import parse
 from tangle_hf.space import Architecture
+from tangle_hf.subnets.recalibration import recalibrate
 
 
 KINDS = (ConvSpaceArguments, ConvImageArguments, SmallAugmentationArguments, ConvSearchArguments, SearchHubArguments)

@@ -8,23 +8,23 @@ import sys
 from pathlib import Path
 
 import pytest
-import search_run
 import search_vit
 import torch
-from arguments import parse
-from hub_arguments import SearchHubArguments
-from image_arguments import ImageArguments
-from image_data import load_images
-from image_files import open_image
-from image_search import SmallAugmentationArguments
-from image_transforms import EvaluationImages, TrainingImages, evaluation_images, image_processor
-from run_folder import begun, check_run_folder, defaults_of, from_settings, settings_of, write_config
-from search_run import readable_errors
 from search_vit import ImageSearchArguments, build_supernet, main
-from space_arguments import ViTSpaceArguments
 from transformers import AutoImageProcessor, AutoModelForImageClassification, ViTConfig, ViTForImageClassification
 
 from tangle_hf import ElasticViTForImageClassification, extract, num_params
+from tangle_hf.data.images.files import open_image
+from tangle_hf.data.images.loading import load_images
+from tangle_hf.data.images.settings import ImageArguments
+from tangle_hf.data.images.transforms import EvaluationImages, TrainingImages, evaluation_images, image_processor
+from tangle_hf.hub.settings import SearchHubArguments
+from tangle_hf.models.space_settings import ViTSpaceArguments
+from tangle_hf.runs import search_run
+from tangle_hf.runs.folder import begun, check_run_folder, defaults_of, from_settings, settings_of, write_config
+from tangle_hf.runs.image_search import SmallAugmentationArguments
+from tangle_hf.runs.search_run import readable_errors
+from tangle_hf.settings import parse
 from tangle_hf.space import Architecture
 
 

@@ -4,9 +4,10 @@ import json
 
 import pytest
 from datasets.distributed import split_dataset_by_node
-from text_data import DataArguments, load_texts, load_tokenizer, pack, split_for_search
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer
+
+from tangle_hf.data.text import DataArguments, load_texts, load_tokenizer, pack, split_for_search
 
 
 TEXT = "".join(f"Line {i}: the quick brown fox jumps over {i * i} lazy dogs.\n" for i in range(400))

@@ -16,11 +16,17 @@ from tangle_hf import (
     num_params,
     sampler,
 )
-from tangle_hf.budgets import Budget, make_budgets
-from tangle_hf.latency import conditions
-from tangle_hf.latency_table import LatencyTable, Part, save_latency_table
+from tangle_hf.budgets.limits import Budget, make_budgets
+from tangle_hf.cost.latency_tables import LatencyTable, Part, save_latency_table
+from tangle_hf.cost.timing import conditions
 from tangle_hf.search import SearchArguments, choose, search
-from tangle_hf.search.budget import Surface, project_gradient, return_to_surface, start_on_surface, used
+from tangle_hf.search.gradient.budget_surface import (
+    Surface,
+    project_gradient,
+    return_to_surface,
+    start_on_surface,
+    used,
+)
 
 
 CONFIG = ElasticGPT2Config(space=SPACE, vocab_size=40, n_positions=8)

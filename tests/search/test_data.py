@@ -8,7 +8,7 @@ import torch
 from accelerate import Accelerator
 from datasets import Dataset
 
-from tangle_hf.search.data import Batches
+from tangle_hf.search.batches import Batches
 
 
 def examples(stream: bool):

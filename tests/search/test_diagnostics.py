@@ -19,7 +19,7 @@ from tangle_hf import (
 )
 from tangle_hf.analysis import plot_diagnostics, plot_losses, read_metrics
 from tangle_hf.search import SearchArguments, search
-from tangle_hf.search.diagnostics import undecided_rows
+from tangle_hf.search.gradient.diagnostics import undecided_rows
 
 
 BATCH = torch.stack([Blocks()[i]["input_ids"] for i in range(6)])

@@ -22,14 +22,14 @@ from tangle_hf import (
     sampler,
 )
 from tangle_hf.analysis import read_metrics
-from tangle_hf.budgets import make_budgets
-from tangle_hf.cost_table import exact
-from tangle_hf.discretise import discretise
-from tangle_hf.resolve import extract_point, resolve
+from tangle_hf.budgets.discretisation import discretise
+from tangle_hf.budgets.limits import make_budgets
+from tangle_hf.cost.tables import exact
+from tangle_hf.runs.resolving import extract_point, resolve
 from tangle_hf.search import SearchArguments, search, trace_front
-from tangle_hf.search.budget import Surface, used
-from tangle_hf.search.front import hypervolume
-from tangle_hf.search.pareto import arch_front
+from tangle_hf.search.gradient.arch_front import arch_front
+from tangle_hf.search.gradient.budget_surface import Surface, used
+from tangle_hf.search.gradient.front import hypervolume
 
 
 def gpt2():

@@ -20,15 +20,15 @@ from tangle_hf import (
     flops,
     num_params,
 )
-from tangle_hf.budgets import make_budgets
-from tangle_hf.cost_table import exact
+from tangle_hf.budgets.limits import make_budgets
+from tangle_hf.cost.tables import exact
 from tangle_hf.search import SearchArguments, search_candidates, train_single_paths
-from tangle_hf.search.evolution import draw_new, offspring
 from tangle_hf.search.methods import METHODS
-from tangle_hf.search.paths import STRATA, path_rule
-from tangle_hf.search.proposals import Proposals
 from tangle_hf.search.search_cost import SearchCost
-from tangle_hf.search.single_paths import distillation_loss
+from tangle_hf.search.two_stage.evolution import draw_new, offspring
+from tangle_hf.search.two_stage.paths import STRATA, path_rule
+from tangle_hf.search.two_stage.proposals import Proposals
+from tangle_hf.search.two_stage.single_paths import distillation_loss
 
 
 WIDE = SearchSpace(n_embd=[16, 32, 48], n_layer=[2, 3, 4], n_head=PerLayer([2, 4]), mlp_ratio=PerLayer([1, 2, 4]))
@@ -342,6 +342,6 @@ def test_settings_without_effect_warn(tmp_path, caplog):
 
 
 def test_without_pymoo_nsga2_says_how_to_install_it(monkeypatch):
-    monkeypatch.setattr("tangle_hf.search.arguments.find_spec", lambda name: None)
+    monkeypatch.setattr("tangle_hf.search.settings.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'tangle_hf\[search\]'"):
         SearchArguments(method="sandwich+nsga2")

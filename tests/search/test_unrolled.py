@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from tangle_hf.samplers import DrNAS
 from tangle_hf.search import SearchArguments
-from tangle_hf.search.unrolled import unrolled_backward
+from tangle_hf.search.gradient.unrolled import unrolled_backward
 
 
 class Net(nn.Module):

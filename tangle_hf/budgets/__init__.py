@@ -1,0 +1,1 @@
+"""Limits on costs, and the exact choice and exact draws within them."""

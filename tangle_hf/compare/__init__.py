@@ -1,0 +1,1 @@
+"""Found nets beside baselines of equal cost."""

@@ -1,0 +1,117 @@
+"""Nets of a comparison, and what is known of them so far."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import PreTrainedModel
+
+from ..space import Architecture
+from .baselines import EqualCost
+from .rows import Row, read_row
+from .runs import Data, Run, supernet_of
+from .settings import CompareArguments
+
+
+@dataclass(frozen=True)
+class Net:
+    """One of the nets that are compared.
+
+    Args:
+        method: What it is a repetition of.
+        name: Its own name.
+        arch: Its architecture.
+        run: Name of the run that found it.
+        baseline: Whether it is there to compare with.
+    """
+
+    method: str
+    name: str
+    arch: Architecture
+    run: str | None = None
+    baseline: bool = False
+
+    def rows(self, mode: str, horizon: float | None = None, seeds: Sequence[int] = ()) -> list[Row]:
+        """Its rows of a mode; only what a run found has weights to inherit."""
+        if mode == "retrain":
+            return [Row(mode, self.arch, None, horizon, seed) for seed in seeds]
+        if self.run is None:
+            return []
+        if mode == "inherit":
+            return [Row(mode, self.arch, self.run)]
+        return [Row(mode, self.arch, self.run, horizon, seed) for seed in seeds]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is reported on.
+
+    Args:
+        nets: All nets.
+        runs: Runs whose supernets they are scored in.
+        settings: The recipe's.
+        data: Data.
+        cost: What equal cost means; None if there is no budget.
+        folder: Of the comparison.
+        search_costs: Method -> plain-model steps of a search; of all four with the paper's protocol. None if unknown.
+    """
+
+    nets: Sequence[Net]
+    runs: Sequence[Run]
+    settings: CompareArguments
+    data: Data
+    cost: EqualCost | None
+    folder: Path
+    search_costs: Mapping[str, float | None]
+
+    @property
+    def supernet(self) -> PreTrainedModel:
+        """The supernet of the first run, which knows the space and its costs."""
+        return supernet_of(self.runs[0].folder)
+
+    @property
+    def columns(self) -> list[tuple[str, float | None]]:
+        """(mode, horizon) of everything that is scored."""
+        trained = [(mode, h) for mode in ("retrain", "finetune") for h in self.settings.horizons]
+        return [(m, h) for m, h in [*trained, ("inherit", None)] if m in self.settings.modes]
+
+    def scores(self, net: Net, mode: str, horizon: float | None, split: str, metric: str | None = None) -> list[float]:
+        """The scores of a net's finished rows, accuracies in percent."""
+        metric = metric or self.data.metric
+        seeds = self.settings.baseline_seeds if net.baseline else self.settings.seeds
+        stored = (read_row(self.folder, row) for row in net.rows(mode, horizon, seeds))
+        return [(100 if metric == "accuracy" else 1) * row[split][metric] for row in stored if row is not None]
+
+    def sample(self, nets: Sequence[Net], mode: str, horizon: float | None) -> tuple[list[float], str]:
+        """What a method's mean, spread and tests are of: means over seeds of its nets, or if it has one net, its seeds.
+
+        Runs that found the same architecture share its retrained rows. If all of them did, these are the rows of one net.
+        """
+        scores = [found for net in nets if (found := self.scores(net, mode, horizon, "test"))]
+        one = len(nets) == 1 or (mode == "retrain" and len({net.arch for net in nets}) == 1)
+        if one:
+            return (scores[0] if scores else []), "seeds"
+        return [statistics.mean(found) for found in scores], "nets"
+
+    @property
+    def methods(self) -> dict[str, list[Net]]:
+        """Method -> its nets, in order of appearance."""
+        found: dict[str, list[Net]] = {}
+        for net in self.nets:
+            found.setdefault(net.method, []).append(net)
+        return found
+
+    def inherited(self, run: Run, arch: Architecture) -> float | None:
+        """Validation loss of an architecture in the supernet of a run, None if it is not measured yet."""
+        row = read_row(self.folder, Row("rank", arch, run.name))
+        return None if row is None else row["validation"]["loss"]
+
+    def equal_cost(self, net: Net) -> bool | None:
+        """Whether a net has the cost of the budget, None if there is no budget."""
+        return self.cost.of(net.arch) if self.cost else None
+
+
+def column(mode: str, horizon: float | None) -> str:
+    """The name of a column of scores."""
+    return mode if horizon is None else f"{mode} x{horizon:g}"

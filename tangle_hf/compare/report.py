@@ -1,0 +1,140 @@
+"""The tables of a comparison, from the rows that are finished, and `results.json`."""
+
+import statistics
+from collections.abc import Iterable, Sequence
+
+from ..analysis import format_table
+from ..cost.counts import flops, num_params
+from ..runs.folder import write_json
+from .analysis import cka, pictures, rank_correlations, timings, welch_tests
+from .nets import Comparison, Net, column
+from .rows import Row, read_row
+
+
+NONE = "-"
+
+
+def report(comparison: Comparison, rows: Sequence[Row]) -> None:
+    """Prints the tables, and leaves `results.json`, pictures and their numbers.
+
+    Args:
+        comparison: Nets and their scores.
+        rows: All rows that were planned.
+    """
+    data, folder = comparison.data, comparison.folder
+    missing = [row.name for row in rows if read_row(folder, row) is None]
+    milliseconds, seconds = timings(comparison)
+    costs = {}
+    for net in comparison.nets:
+        times = {"latency_ms": milliseconds.get(net.name), "generation_s": seconds.get(net.name)}
+        costs[net.name] = net_costs(comparison, net) | times
+    tests = welch_tests(comparison)
+    correlations = rank_correlations(comparison)
+    similarities = cka(comparison)
+    pictures(comparison)
+    results = {
+        "metric": "accuracy in percent" if data.metric == "accuracy" else "loss in nats",
+        "missing": missing,
+        "methods": method_rows(comparison, costs, as_text=False),
+        "nets": net_rows(comparison, costs, as_text=False),
+        "welch": tests,
+        "rank_correlation": correlations,
+        "cka": similarities,
+    }
+    write_json(folder / "results.json", results)
+    print("\n" + format_table(method_rows(comparison, costs)) + "\n\n" + format_table(net_rows(comparison, costs)))
+    shown = [test for test in tests if test["mode"] == "retrain" and test["t"] is not None]
+    if shown:
+        keys = ("first", "second", "horizon", "difference", "t", "df", "p")
+        print("\nWelch's t-test of test scores, retrained, not corrected for the number of tests")
+        print(format_table([{key: test[key] for key in keys} for test in shown]))
+    shown = [found for found in correlations if found["kendall"] is not None]
+    if shown:
+        print("\nrank correlation with the retrained validation loss")
+        print(format_table(shown))
+    if similarities:
+        keys = ("inherit and retrain", "finetune and retrain")
+        print("\nlinear CKA, mean over layers and seeds")
+        print(
+            format_table([{"net": name} | {k: found[k]["mean"] for k in keys} for name, found in similarities.items()])
+        )
+    if missing:
+        print(f"\nmissing, or under way in another process: {len(missing)} of {len(rows)} rows: {', '.join(missing)}")
+    print(f"\ntest {results['metric']}, mean ± standard deviation; all numbers are in {folder / 'results.json'}")
+
+
+def method_rows(comparison: Comparison, costs: dict[str, dict], as_text: bool = True) -> list[dict]:
+    """A row per method: means over its nets, and the test scores at every length of training."""
+    rows = []
+    for method, nets in comparison.methods.items():
+        row = {"method": method, "nets": len(nets), "search cost": comparison.search_costs.get(method)}
+        row |= _mean_costs(comparison, [costs[net.name] for net in nets])
+        for mode, horizon in comparison.columns:
+            values, unit = comparison.sample(nets, mode, horizon)
+            row[column(mode, horizon)] = _summary(values) | {"of": unit}
+        rows.append(_as_text(row) if as_text else row)
+    return rows
+
+
+def net_rows(comparison: Comparison, costs: dict[str, dict], as_text: bool = True) -> list[dict]:
+    """A row per net: what it is, and its scores over seeds."""
+    rows = []
+    for net in comparison.nets:
+        row = {"net": net.name, "architecture": str(net.arch) if as_text else net.arch.to_dict()}
+        row["equal cost"] = comparison.equal_cost(net)
+        row |= _mean_costs(comparison, [costs[net.name]])
+        for mode, horizon in comparison.columns:
+            for split in ("test",) if as_text else ("validation", "test"):
+                name = column(mode, horizon) + ("" if split == "test" else f" {split}")
+                row[name] = _summary(comparison.scores(net, mode, horizon, split)) | {"of": "seeds"}
+        rows.append(_as_text(row) if as_text else row)
+    return rows
+
+
+def net_costs(comparison: Comparison, net: Net) -> dict:
+    """Parameters, with and without embedding tables, and FLOPs of a net."""
+    supernet, length = comparison.supernet, comparison.data.sequence_length
+    space, config = supernet.space, supernet.config
+    return {
+        "parameters": num_params(space, net.arch, config),
+        "parameters_without_embeddings": num_params(space, net.arch, config, embeddings=False),
+        "flops": flops(space, net.arch, config, sequence_length=length) // (length or 1),
+    }
+
+
+def _mean_costs(comparison: Comparison, costs: Iterable[dict]) -> dict:
+    costs = list(costs)
+    names = {"parameters": "parameters", "parameters_without_embeddings": "without embeddings",
+             "flops": f"FLOPs/{comparison.data.example}", "latency_ms": "latency ms",
+             "generation_s": f"{comparison.settings.generate_tokens} tokens in s"}  # fmt: skip
+    means = {}
+    for key, name in names.items():
+        values = [cost[key] for cost in costs if cost[key] is not None]
+        if values:
+            mean = statistics.mean(values)
+            means[name] = round(mean) if isinstance(values[0], int) else mean
+    return means
+
+
+def _summary(values: Sequence[float]) -> dict:
+    spread = statistics.stdev(values) if len(values) > 1 else None
+    return {"mean": statistics.mean(values) if values else None, "deviation": spread, "values": list(values)}
+
+
+def _as_text(row: dict) -> dict:
+    return {name: _cell(value) for name, value in row.items()}
+
+
+def _cell(value):
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None:
+        return NONE
+    if not isinstance(value, dict):
+        return value
+    if value["mean"] is None:
+        return NONE
+    spread = (
+        "" if value["deviation"] is None else f" ± {value['deviation']:.4f} ({len(value['values'])} {value['of']})"
+    )
+    return f"{value['mean']:.4f}{spread}"

@@ -1,0 +1,1 @@
+"""Parameters, FLOPs and latency of architectures."""

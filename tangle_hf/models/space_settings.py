@@ -1,0 +1,215 @@
+"""Arguments of the recipes that describe a search space and its supernet, one dataclass per family."""
+
+from dataclasses import dataclass, field
+
+from ..space import PerLayer, SearchSpace
+
+
+SUPERPOSITIONS = ("inputs", "weights")
+
+
+@dataclass
+class SpaceArguments:
+    """The search space of a GPT-2 and the supernet that holds it.
+
+    Raises:
+        ValueError: If a dimension has no choices, or `shared`, `superposition` or `dropout` is out of its range.
+    """
+
+    _argument_group_name = "search space"
+
+    n_embd: list[int] = field(
+        default_factory=lambda: [64, 96, 128], metadata={"help": "choices of the embedding width"}
+    )
+    n_layer: list[int] = field(default_factory=lambda: [2, 3, 4], metadata={"help": "choices of the number of layers"})
+    n_head: list[int] = field(default_factory=lambda: [2, 4], metadata={"help": "choices of the number of heads"})
+    mlp_ratio: list[float] = field(
+        default_factory=lambda: [1, 2, 4], metadata={"help": "choices of the MLP's hidden width / n_embd"}
+    )
+    shared: list[str] = field(
+        default_factory=list,
+        metadata={"help": "dimensions (n_head, mlp_ratio) with one value for all layers instead of one per layer"},
+    )
+    head_dim: int | None = field(default=None, metadata={"help": "fixed width of a head; default: n_embd / n_head"})
+    superposition: str = field(
+        default="inputs", metadata={"help": "where the shares enter: inputs (of each layer) or weights (Algorithm 2)"}
+    )
+    dropout: float = field(default=0.0, metadata={"help": "dropout of embeddings, attention and residuals, in [0, 1)"})
+    start_from: str | None = field(
+        default=None,
+        metadata={
+            "help": "a GPT-2 checkpoint folder or Hub name to start from; the largest choices must be its sizes"
+        },
+    )
+
+    def __post_init__(self):
+        _check(self, ("n_embd", "n_layer"), ("n_head", "mlp_ratio"))
+
+
+@dataclass
+class ViTSpaceArguments:
+    """The search space of a ViT and the supernet that holds it.
+
+    Raises:
+        ValueError: If a dimension has no choices, or `shared`, `superposition` or a probability is out of its range.
+    """
+
+    _argument_group_name = "search space"
+
+    hidden_size: list[int] = field(
+        default_factory=lambda: [48, 64, 96], metadata={"help": "choices of the embedding width"}
+    )
+    num_hidden_layers: list[int] = field(
+        default_factory=lambda: [2, 3, 4], metadata={"help": "choices of the number of layers"}
+    )
+    num_attention_heads: list[int] = field(
+        default_factory=lambda: [2, 4], metadata={"help": "choices of the number of heads"}
+    )
+    mlp_ratio: list[float] = field(
+        default_factory=lambda: [1, 2, 4], metadata={"help": "choices of the MLP's hidden width / hidden_size"}
+    )
+    shared: list[str] = field(
+        default_factory=list,
+        metadata={"help": "dimensions (num_attention_heads, mlp_ratio) with one value for all layers instead of one per "
+                          "layer"},
+    )  # fmt: skip
+    head_dim: int | None = field(
+        default=None, metadata={"help": "fixed width of a head; default: hidden_size / num_attention_heads"}
+    )
+    patch_size: int = field(default=2, metadata={"help": "height and width of a patch, in pixels"})
+    superposition: str = field(
+        default="inputs", metadata={"help": "where the shares enter: inputs (of each layer) or weights (Algorithm 2)"}
+    )
+    dropout: float = field(default=0.0, metadata={"help": "dropout of embeddings, attention and residuals, in [0, 1)"})
+    drop_path_rate: float = field(
+        default=0.0,
+        metadata={"help": "stochastic depth of the search: probability of the last layer, growing from 0 at the first; "
+                          "DeiT 0.1"},
+    )  # fmt: skip
+    initializer_range: float = field(
+        default=0.05,
+        metadata={"help": "standard deviation of new weights; narrow nets learn faster with more than the usual 0.02"},
+    )
+    start_from: str | None = field(
+        default=None,
+        metadata={"help": "a ViT checkpoint folder or Hub name to start from; the largest choices must be its sizes"},
+    )
+
+    def __post_init__(self):
+        _check(self, ("hidden_size", "num_hidden_layers"), ("num_attention_heads", "mlp_ratio"))
+        if not 0 <= self.drop_path_rate < 1:
+            raise ValueError(f"drop_path_rate={self.drop_path_rate} must be at least 0 and below 1")
+        if self.initializer_range <= 0:
+            raise ValueError(f"initializer_range={self.initializer_range} must be above 0")
+
+
+@dataclass
+class ConvSpaceArguments:
+    """The convolutional space and the supernet that holds it. Choices that are left out are the paper's.
+
+    Raises:
+        ValueError: A number is out of its range.
+    """
+
+    _argument_group_name = "search space"
+
+    space: str = field(
+        default="conv_macro",
+        metadata={"help": "conv_macro (four convolutions), mobilenetv3 (once-for-all's space), or cells: toy_cell, "
+                          "nas_bench_201, darts"},
+    )  # fmt: skip
+    kernel_size: list[int] = field(default_factory=list, metadata={"help": "choices of the kernel size, odd numbers"})
+    expand_ratio: list[float] = field(
+        default_factory=list, metadata={"help": "mobilenetv3: choices of inner channels / input channels of a block"}
+    )
+    depths: list[int] = field(default_factory=list, metadata={"help": "mobilenetv3: choices of the blocks of a stage"})
+    width_multiplier: float = field(default=1.0, metadata={"help": "mobilenetv3: multiplies all numbers of channels"})
+    strides: list[int] = field(
+        default_factory=list,
+        metadata={"help": "mobilenetv3: strides of stem, first block and the five stages; default: 2 1 2 2 2 1 2, for "
+                          "images of 224 pixels; 1 1 1 2 2 1 2 suits 32"},
+    )  # fmt: skip
+    kernel_transform: bool = field(
+        default=False, metadata={"help": "mobilenetv3: smaller kernels by trained matrices, as in once-for-all"}
+    )
+    entangled: bool = field(
+        default=True,
+        metadata={"help": "cells: convolutions that differ in the kernel only share their weights; false: none share"},
+    )
+    operations: list[str] = field(
+        default_factory=list, metadata={"help": "cells: choices of an edge; default: all of the space"}
+    )
+    hidden_size: int | None = field(
+        default=None, metadata={"help": "cells: channels of the first cell; default: 32 toy_cell, else 16"}
+    )
+    num_cells: int | None = field(
+        default=None, metadata={"help": "cells: their number, in nas_bench_201 of each stage; default: 3, 5, darts 8"}
+    )
+    partial_channels: int = field(
+        default=1, metadata={"help": "cells: 1 / partial_channels of the channels take operations (PC-DARTS)"}
+    )
+    kept_inputs: int | None = field(
+        default=None,
+        metadata={"help": "cells: edges into each node that the result keeps, 0 for all; default: 2 darts, else all"},
+    )
+    dropout: float | None = field(
+        default=None,
+        metadata={"help": "dropout of the classifier, in toy_cell behind each cell, too; default: 0.5 conv_macro, 0.1 "
+                          "mobilenetv3, 0.2 toy_cell"},
+    )  # fmt: skip
+    table: str | None = field(
+        default=None,
+        metadata={"help": "table of architectures that are trained already (.jsonl, .json, .csv); its metrics of the best "
+                          "architecture are written along the search, see recipes/make_table.py"},
+    )  # fmt: skip
+    recalibration_batches: int = field(
+        default=200,
+        metadata={"help": "training batches from which a found net with batch norms gets statistics of its own"},
+    )
+    start_from: str | None = field(
+        default=None,
+        metadata={"help": "a net of the same space to start from, exported or a supernet; the largest choices must be "
+                          "its sizes"},
+    )  # fmt: skip
+
+    def __post_init__(self):
+        self.expand_ratio = [int(ratio) if float(ratio).is_integer() else ratio for ratio in self.expand_ratio]
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout={self.dropout} must be at least 0 and below 1")
+        if self.width_multiplier <= 0:
+            raise ValueError(f"width_multiplier={self.width_multiplier} must be above 0")
+        if self.recalibration_batches < 1:
+            raise ValueError(f"recalibration_batches={self.recalibration_batches} must be at least 1")
+
+
+def search_space(arguments: SpaceArguments | ViTSpaceArguments, whole: list[str], per_layer: list[str]) -> SearchSpace:
+    """The space of these arguments.
+
+    Args:
+        arguments: Its choices, and which of the dimensions per layer have one value for all layers.
+        whole: Dimensions with one value for the net.
+        per_layer: Dimensions with one value per layer.
+    """
+    choices = {name: getattr(arguments, name) for name in (*whole, *per_layer)}
+    own = set(per_layer) - set(arguments.shared)
+    return SearchSpace(**{name: PerLayer(values) if name in own else values for name, values in choices.items()})
+
+
+def _check(arguments: SpaceArguments | ViTSpaceArguments, whole: tuple[str, ...], per_layer: tuple[str, ...]) -> None:
+    # The command line reads `4` as 4.0; a whole ratio stays a whole number in the space's JSON.
+    arguments.mlp_ratio = [int(ratio) if float(ratio).is_integer() else float(ratio) for ratio in arguments.mlp_ratio]
+    for name in (*whole, *per_layer):
+        if not getattr(arguments, name):
+            raise ValueError(f"{name}=[] has no choice; give at least one number, as in --{name} 2 4")
+    for name in arguments.shared:
+        if name not in per_layer:
+            raise ValueError(
+                f"shared={arguments.shared}: {name!r} is not a per-layer dimension; allowed are {per_layer}"
+            )
+    if arguments.superposition not in SUPERPOSITIONS:
+        raise ValueError(f"superposition={arguments.superposition!r} is unknown; choose one of {SUPERPOSITIONS}")
+    if not 0 <= arguments.dropout < 1:
+        raise ValueError(f"dropout={arguments.dropout} must be at least 0 and below 1")
+    if arguments.head_dim is not None and arguments.head_dim < 1:
+        default = f"{whole[0]} / {per_layer[0]}"
+        raise ValueError(f"head_dim={arguments.head_dim} must be at least 1; leave it out for {default}")

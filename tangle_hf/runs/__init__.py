@@ -1,0 +1,1 @@
+"""What a run folder is, from its first file to its report."""

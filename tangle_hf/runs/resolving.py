@@ -1,0 +1,254 @@
+"""Another budget for a finished search: its trained distribution is discretised again, nothing is trained."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+import yaml
+from safetensors import safe_open
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.utils import logging
+
+from ..arch_parameters import ArchParameters, one_hot
+from ..budgets.discretisation import Candidate, discretise
+from ..budgets.limits import Budget, make_budgets
+from ..cost.latency_profiles import compare
+from ..cost.latency_tables import LatencyTable, check_latency_table, load_latency_table
+from ..cost.timing import build_nets, conditions, measure
+from ..files import check_replaceable
+from ..models.example_inputs import example_inputs
+from ..models.loading import load_processor, load_supernet
+from ..samplers import SAMPLERS, sampler
+from ..search.choice import BAND
+from ..search.gradient.arch_front import arch_front
+from ..search.settings import SearchArguments
+from ..space import Architecture
+from ..subnets.exports import EXPORT, Export, export
+from ..subnets.recalibration import batch_norms, recalibrate
+
+
+logger = logging.get_logger(__name__)
+
+ARCH_PARAMETERS = "arch_parameters.safetensors"
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What was found for the new budgets.
+
+    Args:
+        candidate: The architecture, its log-probability and its costs.
+        limits: The budgets in whole numbers, latency in milliseconds, by cost.
+        export: The exported model.
+        latency: Its predicted and its measured milliseconds, where latency has a budget.
+    """
+
+    candidate: Candidate
+    limits: dict[str, int | float]
+    export: Export
+    latency: dict[str, float] | None = None
+
+
+def resolve(
+    run_dir: str | Path,
+    budgets: Mapping[str, str | int],
+    folder: str | Path,
+    *,
+    standard_only: bool = False,
+    count: int = 5,
+    loss: Callable[[PreTrainedModel, Architecture], float] | None = None,
+    inputs: Mapping[str, Tensor] | None = None,
+    form: str = "auto",
+    latency_table: str | Path | None = None,
+    allow_other_latency_table: bool = False,
+    batches: Iterable[Tensor] | None = None,
+) -> Resolved:
+    """Finds the best architecture of a finished run within other budgets, and exports it.
+
+    Args:
+        run_dir: Folder of the run, or of a supernet that was published with its `arch_parameters.safetensors`. Of a run with
+            `pareto` the distribution at the new limit of the front's cost is taken.
+        budgets: "max_params", "max_params_without_embeddings", "max_flops" or "max_latency_ms" -> amount, as in
+            `make_budgets`. FLOPs of text are those of a block of the run.
+        folder: Where to write the model.
+        standard_only: Only architectures that have the stock form.
+        count: How many candidates to rank by `loss`.
+        loss: Loss of an architecture in the supernet that it is given; None takes the most likely architecture.
+        inputs: Arguments of one forward pass to compare the export by; made up if None.
+        form: As in `tangle_hf.extract`.
+        latency_table: File of measured times for "max_latency_ms"; the run's own if None. What is found is timed with its
+            batch size and length.
+        allow_other_latency_table: Take it even if it was measured under other conditions than those here.
+        batches: Training images (batch, channels, height, width), from which what is exported gets batch-norm statistics of
+            its own; without them a net with batch norms keeps those of the saved supernet, which warns.
+
+    Raises:
+        ValueError: The run is not finished or of two stages, a budget is unknown or cannot be kept, the latency table is
+            missing or was measured under other conditions, or the folder holds something else than an earlier export.
+    """
+    run_dir, folder = Path(run_dir), Path(folder)
+    _check(run_dir)
+    check_replaceable(folder, *EXPORT)
+    kinds = ("max_params", "max_params_without_embeddings", "max_flops", "max_latency_ms")
+    if unknown := budgets.keys() - set(kinds):
+        raise ValueError(f"{sorted(unknown)} are not budgets; choose from {kinds}")
+    settings = _settings(run_dir)
+    method = sampler(settings["method"])
+    supernet, table = load_supernet(supernet_folder(run_dir)).eval(), None
+    if "max_latency_ms" in budgets:
+        table = load_latency_table(latency_table or run_dir / "latency_table.json")
+        if table.conditions["device"] == _accelerator():
+            supernet.to(_accelerator())
+        here = conditions(supernet, **_timed_inputs(table))
+        check_latency_table(table, supernet.space, here, allow_other=allow_other_latency_table)
+    limits = make_budgets(supernet.config, **budgets, latency_table=table, sequence_length=_block_size(settings))
+    arch_parameters = _arch_parameters(run_dir, settings, supernet, limits)
+    shares, count = arch_parameters.probabilities(method), 1 if loss is None else count
+    candidates = discretise(supernet, shares, limits, count=count, band=BAND, standard_only=standard_only)
+    if loss is not None:
+        candidates = sorted(candidates, key=lambda candidate: loss(supernet, candidate.arch))
+    arch = candidates[0].arch
+    settle_batch_norms(supernet, arch, batches)
+    inputs = {n: v.to(supernet.device) for n, v in (inputs or example_inputs(supernet)).items()}
+    processor = load_processor(supernet_folder(run_dir))
+    written = export(supernet, arch, folder, inputs, form, processor)
+    latency = None
+    if table is not None:
+        timed = example_inputs(supernet, **_timed_inputs(table))
+        (ms,) = measure(build_nets(supernet, [arch], written.form), timed, progress=False)
+        latency = compare(table, arch, ms)
+    return Resolved(candidates[0], {b.cost: b.in_units(b.limit) for b in limits}, written, latency)
+
+
+def settle_batch_norms(supernet: PreTrainedModel, arch: Architecture, batches: Iterable[Tensor] | None) -> None:
+    """Gives a supernet the batch-norm statistics of an architecture before that is exported.
+
+    Args:
+        supernet: Its statistics are replaced.
+        arch: The architecture.
+        batches: As in `resolve`; None leaves a supernet with batch norms as it is, which warns.
+    """
+    if batches is not None:
+        recalibrate(supernet, batches, one_hot(supernet.space, arch))
+    elif batch_norms(supernet):
+        logger.warning(
+            "the batch norms keep the statistics of the saved supernet, which are not those of this net; pass batches of "
+            "training images, or run recipes/recalibrate.py on the exported folder"
+        )
+
+
+def _timed_inputs(table: LatencyTable) -> dict[str, int | None]:
+    """What nets were timed on, as arguments of `example_inputs` and `conditions`."""
+    return {name: table.conditions[name] for name in ("batch_size", "sequence_length")}
+
+
+def _accelerator() -> str | None:
+    """The kind of accelerator at hand, as a table names it."""
+    return torch.accelerator.current_accelerator().type if torch.accelerator.is_available() else None
+
+
+def supernet_folder(run_dir: str | Path) -> Path:
+    """Where the supernet is: `supernet/` of a run, or the folder itself if it is a supernet that was published."""
+    run_dir = Path(run_dir)
+    return run_dir / "supernet" if (run_dir / "supernet").is_dir() else run_dir
+
+
+def extract_point(
+    run_dir: str | Path,
+    number: int,
+    folder: str | Path,
+    inputs: Mapping[str, Tensor] | None = None,
+    form: str = "auto",
+    batches: Iterable[Tensor] | None = None,
+) -> Export:
+    """Exports one architecture of a finished run's front.
+
+    Args:
+        run_dir: Folder of a run with `--pareto`, with `pareto.json` and `supernet/`.
+        number: Of the point in `pareto.json`, from 0.
+        folder: Where to write the model.
+        inputs: As in `resolve`.
+        form: As in `tangle_hf.extract`.
+        batches: As in `resolve`.
+
+    Raises:
+        ValueError: The run is not finished or has no front, there is no such point, or the folder holds something else than
+            an earlier export.
+    """
+    arch = front_point(run_dir, number)
+    check_replaceable(folder, *EXPORT)
+    supernet = load_supernet(supernet_folder(run_dir)).eval()
+    settle_batch_norms(supernet, arch, batches)
+    return export(supernet, arch, folder, inputs, form, load_processor(supernet_folder(run_dir)))
+
+
+def front_point(run_dir: str | Path, number: int) -> Architecture:
+    """One architecture of a finished run's front; arguments and errors as in `extract_point`."""
+    run_dir = Path(run_dir)
+    _check(run_dir)
+    path = run_dir / "pareto.json"
+    if not path.exists():
+        raise ValueError(f"the run in {run_dir} has no front: {path.name} is missing; search with --pareto")
+    points = json.loads(path.read_text())["points"]
+    if not 0 <= number < len(points):
+        raise ValueError(f"the front in {run_dir} has no point {number}; choose from 0 to {len(points) - 1}")
+    return Architecture(points[number]["arch"])
+
+
+def _arch_parameters(
+    run_dir: Path, settings: dict, supernet: PreTrainedModel, budgets: tuple[Budget, ...]
+) -> ArchParameters:
+    """Those of a run; of a front, those of the budget of its cost."""
+    path, cost = run_dir / ARCH_PARAMETERS, settings.get("pareto")
+    if cost is None:
+        arch_parameters = ArchParameters(supernet.space)
+        arch_parameters.load(path)
+        return arch_parameters
+    limits = [budget.limit for budget in budgets if budget.cost == cost]
+    if not limits:
+        raise ValueError(f"the run in {run_dir} has a front over {cost}; give max_{cost}, alone or with other budgets")
+    known = {name: settings[name] for name in (f.name for f in fields(SearchArguments)) if name in settings}
+    if cost == "latency_ms":
+        known["latency_table"] = str(run_dir / "latency_table.json")  # the one of the search
+    front = arch_front(SearchArguments(**known), supernet, _block_size(settings))
+    front.load(path)
+    discretise(supernet, front.anchors[0].probabilities(front.method), budgets)  # one that cannot be kept says so here
+    return front.at(limits[0])
+
+
+def _check(run_dir: Path) -> None:
+    if (run_dir / "candidates.jsonl").is_file():
+        raise ValueError(
+            f"{run_dir} was searched in two stages and has no logits to discretise again; search again with the budget, or "
+            "take a candidate within it from candidates.jsonl"
+        )
+    needed = [supernet_folder(run_dir) / "config.json", run_dir / ARCH_PARAMETERS]
+    if missing := [str(path.relative_to(run_dir)) for path in needed if not path.is_file()]:
+        raise ValueError(
+            f"{run_dir} is no finished run and no supernet with its logits: {', '.join(missing)} missing; finish a run "
+            "with --resume"
+        )
+
+
+def _settings(run_dir: Path) -> dict:
+    """The settings of a run; of a published supernet those in the header of its logits, as text."""
+    with safe_open(run_dir / ARCH_PARAMETERS, "pt") as file:
+        settings = file.metadata() or {}
+    if (run_dir / "config.yaml").is_file():
+        settings |= yaml.safe_load((run_dir / "config.yaml").read_text())
+    if "method" not in settings:
+        raise ValueError(f"{run_dir / ARCH_PARAMETERS} does not say which method trained it; resolve the run itself")
+    if settings["method"] not in SAMPLERS:
+        raise ValueError(
+            f"the run in {run_dir} used {settings['method']}, which trains no distribution to discretise again; its "
+            "candidates.jsonl has every architecture that it scored"
+        )
+    return settings
+
+
+def _block_size(settings: dict) -> int | None:
+    length = settings.get("block_size")
+    return None if length is None else int(length)

@@ -1,0 +1,163 @@
+"""What a search would give now, and whether it has decided: costs, gap, rows near uniform, how long nothing has changed."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+
+from transformers import PreTrainedModel
+
+from ...arch_parameters import ArchParameters, Mixture
+from ...samplers import Sampler, sampler
+from ...space import Architecture
+from ..choice import costs, current_best
+from ..settings import SearchArguments
+from .arch_front import ArchFront
+
+
+WINDOW = 5  # evaluations over which stability is reported
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search would give now for one anchor's budgets.
+
+    Args:
+        limit: The anchor's limit of the front's cost, None without a front.
+        arch: The best architecture.
+        numbers: Entropy, costs and, where they were taken, scores and the discretisation gap.
+        details: Architecture, shares and entropies of every row, for `metrics.jsonl`.
+        undecided: Dimension -> its rows near uniform, as `undecided_rows`.
+    """
+
+    limit: float | None
+    arch: Architecture
+    numbers: dict[str, float]
+    details: dict
+    undecided: dict[str, list[int]]
+
+    @property
+    def label(self) -> str:
+        """What names of numbers end with."""
+        return "" if self.limit is None else f"@{self.limit}"
+
+
+def describe(
+    supernet: PreTrainedModel,
+    front: ArchFront,
+    arguments: SearchArguments,
+    evaluate: Callable[[Architecture], float | Mapping[str, float]] | None = None,
+    evaluate_mixture: Callable[[Mixture], float] | None = None,
+) -> list[Found]:
+    """What there is at each anchor.
+
+    The discretisation gap is the loss under the expected shares minus that of the discretised net, with the same weights on
+    the same data: how much of what was trained is not in the net that is taken.
+
+    Args:
+        supernet: With its current weights.
+        front: The architecture parameters.
+        arguments: Settings.
+        evaluate: As in `search`; None takes no scores.
+        evaluate_mixture: As in `search`; None takes no gap.
+    """
+    method, found = sampler(arguments.sampler), []
+    for limit in front.limits:
+        arch_parameters, budgets = front.at(limit), front.budgets_at(limit)
+        best = current_best(supernet, arch_parameters, arguments, budgets)
+        shares, numbers = arch_parameters.probabilities(method), {}
+        if evaluate is not None:
+            scores = evaluate(best)
+            scores = scores if isinstance(scores, Mapping) else {"loss": scores}
+            numbers |= {f"validation_{name}": score for name, score in scores.items()}
+            if evaluate_mixture is not None:
+                numbers["discretisation_gap"] = evaluate_mixture(shares) - scores["loss"]
+        numbers |= costs(arch_parameters, best, arguments, budgets) | {"entropy": arch_parameters.entropy(method)}
+        shown = None if limit is None else budgets[-1].in_units(limit)
+        details = {} if limit is None else {"limit": shown}
+        details |= {"arch": best.to_dict(), "shares": {name: rows.tolist() for name, rows in shares.items()}}
+        details["entropies"] = {name: rows.tolist() for name, rows in arch_parameters.entropies(method).items()}
+        near = undecided_rows(arch_parameters, method, best, arguments.undecided_entropy)
+        found.append(Found(shown, best, numbers, details, near))
+    return found
+
+
+class Stability:
+    """For how long one architecture has been the best, as a checkpoint holds it.
+
+    `found` are the architectures of the evaluations since architecture steps began, as JSON.
+    """
+
+    def __init__(self):
+        self.found: list[str] = []
+        self.best: str | None = None
+        self.changed = self.evaluated = 0
+        self.decided = False
+
+    def see(self, step: int, arch: Architecture, decided: bool, evaluated: bool) -> dict[str, float]:
+        """Takes the best architecture after a step, and gives the numbers for `metrics.jsonl`.
+
+        Args:
+            step: Steps so far.
+            arch: The best architecture.
+            decided: Whether none of its rows is near uniform.
+            evaluated: Whether this step counts as an evaluation.
+
+        Returns:
+            Steps since the last change, and the share of the last evaluations that found this architecture, in [0, 1].
+        """
+        if arch.to_json() != self.best:
+            self.best, self.changed = arch.to_json(), step
+        if evaluated:
+            self.found.append(self.best)
+            self.evaluated, self.decided = step, decided
+        last = self.found[-WINDOW:]
+        share = {"arch_stability": last.count(self.best) / len(last)} if last else {}
+        return {"arch_unchanged_steps": step - self.changed, **share}
+
+    def settled(self, step: int, enough: int) -> bool:
+        """Whether the evaluation after this step was the last of `enough` equal ones, with every row decided."""
+        same = sum(1 for _ in takewhile(lambda arch: arch == self.found[-1], reversed(self.found)))
+        return self.evaluated == step and self.decided and same >= enough
+
+    def state_dict(self) -> dict:
+        return dict(vars(self))
+
+    def load_state_dict(self, state: dict) -> None:
+        vars(self).update(state)
+
+
+def undecided_rows(
+    arch_parameters: ArchParameters, method: Sampler, arch: Architecture, threshold: float
+) -> dict[str, list[int]]:
+    """The rows that are near uniform: dimension -> their numbers. Rows of layers that the architecture lacks do not count.
+
+    Args:
+        arch_parameters: The logits.
+        method: Turns them into shares.
+        arch: What was found.
+        threshold: Entropy relative to uniform above which a row is undecided, in (0, 1].
+    """
+    space, near = arch_parameters.space, {}
+    for name, entropies in arch_parameters.entropies(method).items():
+        value = getattr(arch, name)
+        values = value if name in space.per_layer else (value,)  # None or missing where a layer does not exist
+        rows = [row for row, taken in enumerate(values) if taken is not None and entropies[row] > threshold]
+        near |= {name: rows} if rows else {}
+    return near
+
+
+def undecided_message(found: Sequence[Found], arguments: SearchArguments) -> str | None:
+    """What a search has left open, and what to change; None if nothing."""
+    parts = []
+    for one in found:
+        names = [f"{name} (row {', '.join(map(str, rows))})" for name, rows in one.undecided.items()]
+        if names:
+            parts.append(", ".join(names) + ("" if one.limit is None else f" at {arguments.pareto} <= {one.limit:,}"))
+    if not parts:
+        return None
+    return (
+        f"the search has not decided {'; '.join(parts)}: shares near uniform (entropy above {arguments.undecided_entropy} of "
+        "1), so that what was taken there is close to a guess. Give it more --max_steps, a larger --arch_learning_rate "
+        f"({arguments.resolved_arch_learning_rate:.3g} in this run) or a smaller --arch_warmup_ratio. If that changes nothing, "
+        "the loss does not depend on these choices"
+    )

@@ -1,0 +1,85 @@
+"""The front of a search: the best architecture at each of many budgets, which of them no other beats, and the hypervolume."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import moocore
+import numpy as np
+from transformers import PreTrainedModel
+
+from ...budgets.discretisation import Candidate, discretise
+from ...space import Architecture
+from ..choice import BAND
+from ..settings import SearchArguments
+from .arch_front import ArchFront
+
+
+@dataclass(frozen=True)
+class FrontPoint:
+    """What was found for one budget.
+
+    Args:
+        limit: The limit of the front's cost, in its unit.
+        cost: What the architecture has of it, at most the limit.
+        loss: The loss that the architecture inherits.
+        candidate: The architecture, with all its costs.
+        nondominated: Whether no other point has at most its cost and its loss.
+    """
+
+    limit: float
+    cost: float
+    loss: float
+    candidate: Candidate
+    nondominated: bool
+
+
+def trace_front(
+    supernet: PreTrainedModel, front: ArchFront, arguments: SearchArguments, loss: Callable[[Architecture], float]
+) -> list[FrontPoint]:
+    """Reads a front off at `pareto_points` limits, evenly from the first anchor to the last.
+
+    At each limit the logits of that limit are discretised exactly, and the best of the `budget_candidates` most likely
+    architectures in the band [0.95, 1] is taken.
+
+    Args:
+        supernet: After the search.
+        front: What `search` returned.
+        arguments: The settings of the search.
+        loss: Loss of an architecture with the supernet's weights, on data of the architecture steps.
+    """
+    losses: dict[Architecture, float] = {}
+    taken: list[tuple[float, Candidate]] = []
+    for limit in np.linspace(front.limits[0], front.limits[-1], arguments.pareto_points).round().astype(int).tolist():
+        shares, budgets = front.at(limit).probabilities(front.method), front.budgets_at(limit)
+        candidates = discretise(
+            supernet,
+            shares,
+            budgets,
+            count=arguments.budget_candidates,
+            band=BAND,
+            standard_only=arguments.standard_only,
+        )
+        for candidate in candidates:
+            if candidate.arch not in losses:
+                losses[candidate.arch] = loss(candidate.arch)
+        taken.append((budgets[-1].in_units(limit), min(candidates, key=lambda candidate: losses[candidate.arch])))
+    pairs = [(c.costs[arguments.pareto], losses[c.arch]) for _, c in taken]
+    best = moocore.is_nondominated(np.array(pairs, dtype=float))
+    return [
+        FrontPoint(limit, cost, inherited, candidate, bool(first))
+        for (limit, candidate), (cost, inherited), first in zip(taken, pairs, best, strict=True)
+    ]
+
+
+def hypervolume(points: Sequence[tuple[float, float]], reference: tuple[float, float]) -> float:
+    """Area that is dominated by (cost, loss) points, up to a reference that is worse in both::
+
+        area of the union over points of [cost, reference cost] x [loss, reference loss]
+
+    Zitzler and Thiele, 1998, doi:10.1007/BFb0056872. What lies beyond the reference counts nothing.
+
+    Args:
+        points: Costs, as shares of the largest net, and losses.
+        reference: The same for all fronts that are compared.
+    """
+    return float(moocore.hypervolume(np.array(points, dtype=float), ref=list(reference)))

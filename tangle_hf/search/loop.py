@@ -1,0 +1,237 @@
+"""What both trainers, of mixtures (`bilevel`) and of single paths (`single_paths`), do around their steps."""
+
+import json
+import random
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.logging import get_logger
+from accelerate.utils import DistributedDataParallelKwargs
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel, get_scheduler
+
+from .checkpoints import latest_checkpoint, save_checkpoint
+from .choice import check_budgets, check_latency
+from .settings import SearchArguments
+from .two_stage.proposals import Proposals
+
+
+logger = get_logger(__name__)
+
+
+def check_settings(
+    arguments: SearchArguments, supernet: PreTrainedModel, accelerator: Accelerator, sequence_length: int | None
+) -> None:
+    """Warns of settings that the method does not read, and of a latency table of another machine.
+
+    Raises:
+        ValueError: Precision is fp16, no architecture keeps to the budgets or too few to be drawn, or the latency table is missing or was measured
+            under other conditions.
+    """
+    if accelerator.mixed_precision == "fp16":
+        raise ValueError(
+            "mixed_precision=fp16 is not supported: two losses cannot share its scaler; choose bf16 or no"
+        )
+    if names := arguments.settings_without_effect():
+        logger.warning(f"method={arguments.method} does not read {', '.join(names)}: no effect")
+    check_budgets(arguments, supernet, sequence_length)
+    if arguments.resolved_method.two_stage:  # what the second stage cannot draw is said before the first one
+        Proposals(arguments, supernet, sequence_length).random(random.Random(arguments.seed))
+    for difference in check_latency(arguments, supernet, sequence_length, accelerator.device):
+        logger.warning(f"the latency table was measured under other conditions: {difference}")
+
+
+def weight_optimizer(supernet: PreTrainedModel, arguments: SearchArguments) -> torch.optim.Optimizer:
+    """AdamW or SGD; weight decay on matrices and kernels only."""
+    parameters = list(supernet.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": arguments.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    if arguments.optimizer == "sgd":
+        momentum, nesterov = arguments.sgd_momentum, arguments.nesterov and arguments.sgd_momentum > 0
+        return torch.optim.SGD(groups, lr=arguments.learning_rate, momentum=momentum, nesterov=nesterov)
+    return torch.optim.AdamW(groups, lr=arguments.learning_rate, betas=(arguments.adam_beta1, arguments.adam_beta2))
+
+
+def weight_scheduler(
+    optimizer: torch.optim.Optimizer, arguments: SearchArguments
+) -> torch.optim.lr_scheduler.LRScheduler:
+    """Linear warm-up, then a cosine to the smallest learning rate."""
+    return get_scheduler(
+        "cosine_with_min_lr",
+        optimizer,
+        num_warmup_steps=arguments.warmup_steps,
+        num_training_steps=arguments.max_steps,
+        scheduler_specific_kwargs={"min_lr": arguments.min_learning_rate},
+    )
+
+
+def _resume(accelerator: Accelerator, run_dir: Path) -> None:
+    found = latest_checkpoint(run_dir)
+    if found is None:
+        raise ValueError(f"{run_dir}/checkpoints has no whole checkpoint to resume from; start without --resume")
+    folder, step = found
+    accelerator.load_state(str(folder))
+    logger.info(f"resumed from {folder} after step {step}")
+
+
+def finite(loss: Tensor, which: str, step: int) -> float:
+    """The loss as a number.
+
+    Raises:
+        FloatingPointError: It is not finite.
+    """
+    if not torch.isfinite(loss):
+        raise FloatingPointError(
+            f"the {which} loss is {loss.item()} at step {step}; the last good checkpoint is kept. Try a smaller "
+            "--learning_rate, more --warmup_steps, a smaller --max_grad_norm, or --mixed_precision no"
+        )
+    return loss.item()
+
+
+def step_size(arguments: SearchArguments, accelerator: Accelerator) -> int:
+    """Examples of a weight step, over all processes and micro-batches."""
+    return arguments.per_device_batch_size * arguments.gradient_accumulation_steps * accelerator.num_processes
+
+
+def prepare(
+    supernet: PreTrainedModel,
+    optimizer: torch.optim.Optimizer,
+    state,
+    arguments: SearchArguments,
+    accelerator: Accelerator,
+    single_paths: bool,
+) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """The model and optimizer as accelerate runs them, with everything as in the last checkpoint if the run is resumed.
+
+    Args:
+        supernet: What is trained.
+        optimizer: Of its weights. The scheduler stays unprepared: accelerate would step it once per process.
+        state: What a checkpoint holds beside both.
+        arguments: Settings.
+        accelerator: Device, processes and precision.
+        single_paths: Whether a weight step leaves parameters without a gradient, which DDP must be told.
+
+    Raises:
+        ValueError: `resume` without a checkpoint, or `compile_blocks` of a family without blocks that are alike.
+    """
+    if arguments.activation_checkpointing:
+        supernet.activation_checkpointing_enable()
+    if arguments.compile_blocks and not arguments.resolved_method.two_stage:
+        supernet.compile_blocks()
+    if single_paths:
+        accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
+    model, optimizer = accelerator.prepare(supernet, optimizer)
+    accelerator.register_for_checkpointing(state)
+    if arguments.resume:
+        _resume(accelerator, Path(arguments.output_dir))
+    return model, optimizer
+
+
+def run_steps(
+    step: Callable[[], dict[str, float]],
+    log: Callable[[dict[str, float], bool], str],
+    done: Callable[[], bool],
+    state,
+    arguments: SearchArguments,
+    accelerator: Accelerator,
+    name: str,
+) -> bool:
+    """Steps until it is done or was asked to stop; saves and shows progress.
+
+    Args:
+        step: Makes a step and gives its losses.
+        log: Takes the losses and whether an evaluation is due; gives what the progress bar is to show.
+        done: Whether no step is left.
+        state: Its `step` counts.
+        arguments: Settings.
+        accelerator: Processes.
+        name: Of the progress bar.
+
+    Returns:
+        False if it was stopped before it was done; a checkpoint was left.
+    """
+    bar = progress_bar(accelerator, arguments.max_steps, state.step, name)
+    with stop_on_signal(accelerator), bar:
+        while not done():
+            record = step()
+            state.step += 1
+            bar.update()
+            due = state.step == arguments.max_steps or state.step % arguments.eval_steps == 0
+            if due or state.step % arguments.logging_steps == 0:
+                bar.set_postfix_str(log(record, due))
+            stop, finished = accelerator.check_trigger(), done()
+            if stop or finished or state.step % arguments.save_steps == 0:
+                save_checkpoint(accelerator, Path(arguments.output_dir), state.step)
+            if stop and not finished:
+                return False
+    return True
+
+
+def progress_bar(accelerator: Accelerator, total: int, done: int, name: str) -> tqdm:
+    """A bar that the main process shows and leaves."""
+    return tqdm(total=total, initial=done, desc=name, disable=not accelerator.is_main_process, leave=True)
+
+
+@contextmanager
+def same_random_numbers(accelerator: Accelerator) -> Iterator[None]:
+    """What is done inside draws none of the numbers of the search; a data loader draws one for every pass."""
+    devices = [accelerator.device] if accelerator.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        yield
+
+
+class Metrics:
+    """`metrics.jsonl`, and its numbers to accelerate's trackers. Lines after a resumed step are dropped."""
+
+    def __init__(self, path: Path, accelerator: Accelerator, step: int):
+        self.path, self.accelerator = path, accelerator
+        if accelerator.is_main_process:
+            keep_records(path, lambda record: record["step"] <= step)
+
+    def write(
+        self, step: int, numbers: Mapping[str, float], details: Mapping, tracked: Mapping[str, float] | None = None
+    ) -> None:
+        """One line: the step, numbers and details. Trackers get the numbers and what is `tracked`."""
+        self.accelerator.log({**numbers, **(tracked or {})}, step=step)
+        if self.accelerator.is_main_process:
+            append_record(self.path, {"step": step, **numbers, **details})
+
+
+def append_record(path: Path, record: Mapping) -> None:
+    """Adds a line of JSON."""
+    with path.open("a") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def keep_records(path: Path, wanted: Callable[[dict], bool]) -> list[dict]:
+    """Drops all lines of JSON that are not wanted, and half a line that a killed process left; returns what is kept."""
+    lines = path.read_text().split("\n")[:-1] if path.exists() else []
+    kept = [(line, json.loads(line)) for line in lines if line]
+    kept = [(line, record) for line, record in kept if wanted(record)]
+    partial = path.with_suffix(".partial")
+    partial.write_text("".join(line + "\n" for line, _ in kept))
+    partial.rename(path)
+    return [record for _, record in kept]
+
+
+@contextmanager
+def stop_on_signal(accelerator: Accelerator) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the search after the current step, with a checkpoint; a second Ctrl-C ends it at once."""
+
+    def request(signum, frame):
+        accelerator.set_trigger()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,346 @@
+"""Settings of a search, with the help texts that recipes show."""
+
+from dataclasses import dataclass, field, fields
+from importlib.util import find_spec
+
+from ..budgets.limits import parse_amount
+from ..cost.latency_tables import NANOSECONDS
+from .methods import METHODS, Method
+from .two_stage.settings import TwoStageArguments
+
+
+BUDGET_MODES = ("equal", "at_most")
+OPTIMIZERS = ("adamw", "sgd")
+BUDGET_PARTS = ("start", "project", "return")
+LIMITS = ("max_params", "max_params_without_embeddings", "max_flops", "max_latency_ms")
+
+
+@dataclass
+class SearchArguments(TwoStageArguments):
+    """First-order bi-level search (arXiv:1806.09055, section 2.3; TangleNAS, arXiv:2312.10440, algorithm 1), or two stages.
+
+    Raises:
+        ValueError: A value is out of its range; the message says which values are allowed.
+    """
+
+    _argument_group_name = "search"
+
+    output_dir: str = field(default="runs/search_gpt", metadata={"help": "folder of the run"})
+    seed: int = field(
+        default=0, metadata={"help": "seed of weights, architecture parameters, data order and sampling"}
+    )
+    method: str = field(
+        default="drnas",
+        metadata={"help": "how weights are trained and the architecture is chosen: " + ", ".join(METHODS)},
+    )
+    max_steps: int = field(default=400, metadata={"help": "weight steps; each has an architecture step before it"})
+    per_device_batch_size: int = field(default=16, metadata={"help": "examples per process and micro-batch"})
+    gradient_accumulation_steps: int = field(default=1, metadata={"help": "micro-batches per step, of both levels"})
+    optimizer: str = field(
+        default="adamw",
+        metadata={"help": "of the weights: adamw, or sgd with momentum as in convolutional nets"},
+    )
+    nesterov: bool = field(default=True, metadata={"help": "Nesterov's form of the momentum of sgd"})
+    sgd_momentum: float = field(default=0.9, metadata={"help": "momentum of sgd, in [0, 1)"})
+    learning_rate: float = field(default=3e-3, metadata={"help": "peak learning rate of the weights (cosine)"})
+    min_learning_rate: float = field(default=3e-4, metadata={"help": "learning rate at the end"})
+    warmup_steps: int = field(default=20, metadata={"help": "steps of linear learning-rate warm-up"})
+    weight_decay: float = field(default=0.1, metadata={"help": "weight decay of matrices and kernels"})
+    adam_beta1: float = field(default=0.9, metadata={"help": "AdamW beta1 of the weights"})
+    adam_beta2: float = field(default=0.99, metadata={"help": "AdamW beta2 of the weights"})
+    max_grad_norm: float = field(default=1.0, metadata={"help": "gradient clipping of the weights"})
+    arch_learning_rate: float | None = field(
+        default=None,
+        metadata={"help": "Adam learning rate of the logits; default: 10 / architecture steps, at most 0.05"},
+    )
+    arch_adam_beta1: float = field(default=0.5, metadata={"help": "Adam beta1 of the logits"})
+    arch_adam_beta2: float = field(default=0.999, metadata={"help": "Adam beta2 of the logits"})
+    arch_weight_decay: float = field(default=0.0, metadata={"help": "L2 regularisation of the logits"})
+    arch_kl_scale: float = field(
+        default=0.0,
+        metadata={
+            "help": "weight of the divergence of DrNAS's Dirichlet from the flat one, instead of L2; only for drnas"
+        },
+    )
+    arch_max_grad_norm: float = field(default=5.0, metadata={"help": "gradient clipping of the logits"})
+    arch_warmup_ratio: float = field(
+        default=0.2, metadata={"help": "share of the steps that train weights only, before architecture steps begin"}
+    )
+    unrolled: bool = field(
+        default=False,
+        metadata={
+            "help": "second-order architecture steps: through one step of the weights (DARTS), five times the cost"
+        },
+    )
+    arch_start_from: str | None = field(
+        default=None, metadata={"help": "file of logits of an earlier search of the same space to start from"}
+    )
+    train_portion: float = field(
+        default=0.8, metadata={"help": "share of the training data for weights; the rest is for the architecture"}
+    )
+    max_params: str | None = field(
+        default=None,
+        metadata={"help": "most parameters of the net: a number, 20M, or 50%% of the largest"},
+    )
+    max_params_without_embeddings: str | None = field(
+        default=None, metadata={"help": "most parameters without the embedding tables, written like max_params"}
+    )
+    max_flops: str | None = field(
+        default=None,
+        metadata={"help": "most FLOPs of a forward pass over one example (a whole block of text): 1.5G, or 50%%"},
+    )
+    max_latency_ms: str | None = field(
+        default=None,
+        metadata={
+            "help": "most milliseconds of a forward pass over latency_batch_size examples, predicted from times measured on "
+            "this device: 12, or 60%% of the largest"
+        },
+    )
+    latency_batch_size: int = field(default=1, metadata={"help": "examples in a forward pass that is timed"})
+    latency_table: str | None = field(
+        default=None,
+        metadata={"help": "file of measured times, latency_table.json of another run; default: measured at the start"},
+    )
+    allow_other_latency_table: bool = field(
+        default=False,
+        metadata={"help": "take latency_table even if its device, type, batch, threads or space are others"},
+    )
+    standard_only: bool = field(
+        default=False, metadata={"help": "find a net that is a stock transformers class: its layers are equal"}
+    )
+    budget_mode: str = field(
+        default="equal",
+        metadata={"help": "equal: the expected cost stays on the budget; at_most: the budget is a ceiling only"},
+    )
+    budget_parts: list[str] = field(
+        default_factory=lambda: list(BUDGET_PARTS),
+        metadata={
+            "help": "what keeps the search on its budget, to leave out for an ablation: start on it, project the loss "
+            "gradient, return after each step"
+        },
+    )
+    budget_candidates: int = field(
+        default=5,
+        metadata={
+            "help": "most likely nets within the limits, of which the one with the best inherited loss is taken"
+        },
+    )
+    pareto: str | None = field(
+        default=None,
+        metadata={
+            "help": "search the whole front of loss against a cost instead of one net: "
+            f"{', '.join(name.removeprefix('max_') for name in LIMITS)}"
+        },
+    )
+    pareto_anchors: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "budgets of that cost, ascending, with logits of their own, between which logits are interpolated; "
+            "default: 10, 50 and 90%% of the way from the smallest to the largest net"
+        },
+    )
+    pareto_points: int = field(
+        default=9, metadata={"help": "budgets at which the front is read off, evenly between the outer anchors"}
+    )
+    early_stop_evals: int | None = field(
+        default=None,
+        metadata={
+            "help": "stop when this many evaluations in a row have found the same architecture and none of its rows is "
+            "undecided; go on with --resume and another value"
+        },
+    )
+    undecided_entropy: float = field(
+        default=0.95,
+        metadata={"help": "entropy of a row, relative to uniform, above which it counts as undecided"},
+    )
+    logging_steps: int = field(default=10, metadata={"help": "steps between lines of metrics.jsonl"})
+    eval_steps: int = field(
+        default=100, metadata={"help": "steps between evaluations of the current best architecture"}
+    )
+    eval_batches: int = field(default=10, metadata={"help": "validation batches of such an evaluation"})
+    save_steps: int = field(default=100, metadata={"help": "steps between checkpoints; the last two are kept"})
+    mixed_precision: str | None = field(
+        default=None, metadata={"help": "no or bf16; default: what accelerate launch says"}
+    )
+    activation_checkpointing: bool = field(
+        default=False, metadata={"help": "recompute activations in the backward pass: less memory, more time"}
+    )
+    compile_blocks: bool = field(
+        default=False,
+        metadata={
+            "help": "compile the block under a mixture, one program for all blocks: faster, once the first steps have "
+            "compiled it, which takes a minute or two"
+        },
+    )
+    dataloader_num_workers: int = field(
+        default=0, metadata={"help": "worker processes that load and augment, for each level; 0 with streaming"}
+    )
+    resume: bool = field(default=False, metadata={"help": "continue the run in output_dir from its last checkpoint"})
+    report_to: str = field(default="none", metadata={"help": "none, trackio, tensorboard or wandb"})
+    dry_run: bool = field(
+        default=False,
+        metadata={"help": "two steps on synthetic data, then parameters, memory, time per step and hours"},
+    )
+
+    def __post_init__(self):
+        if self.method not in METHODS:
+            raise ValueError(f"method={self.method!r} is unknown; choose one of {list(METHODS)}")
+        if METHODS[self.method].choice == "es" and self.num_mutations + self.num_crossovers > self.population_size:
+            raise ValueError(
+                f"num_mutations={self.num_mutations} and num_crossovers={self.num_crossovers} are more than "
+                f"population_size={self.population_size}; make them smaller or the population larger"
+            )
+        if METHODS[self.method].choice == "nsga2" and find_spec("pymoo") is None:
+            raise ValueError(f"method={self.method} needs pymoo; install it with: pip install 'tangle_hf[search]'")
+        super().__post_init__()
+        counts = ("max_steps", "per_device_batch_size", "gradient_accumulation_steps")
+        counts += ("logging_steps", "eval_steps", "eval_batches", "save_steps", "budget_candidates", "latency_batch_size",
+                   "early_stop_evals")  # fmt: skip
+        for name in counts:
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer={self.optimizer!r} is unknown; choose one of {OPTIMIZERS}")
+        if not 0 <= self.sgd_momentum < 1:
+            raise ValueError(f"sgd_momentum={self.sgd_momentum} must be at least 0 and below 1")
+        if self.learning_rate <= 0:
+            raise ValueError(f"learning_rate={self.learning_rate} must be above 0")
+        for name in (
+            "min_learning_rate",
+            "weight_decay",
+            "warmup_steps",
+            "arch_weight_decay",
+            "arch_kl_scale",
+            "dataloader_num_workers",
+        ):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)} must not be negative")
+        if not 0 <= self.arch_warmup_ratio < 1:
+            raise ValueError(f"arch_warmup_ratio={self.arch_warmup_ratio} must be at least 0 and below 1")
+        if not 0 < self.train_portion < 1:
+            raise ValueError(f"train_portion={self.train_portion} must be between 0 and 1; both parts need data")
+        if self.arch_kl_scale and self.method != "drnas":
+            raise ValueError(
+                f"arch_kl_scale={self.arch_kl_scale} is for the Dirichlet of method=drnas; with method={self.method} use "
+                "arch_weight_decay"
+            )
+        if self.mixed_precision not in (None, "no", "bf16"):
+            raise ValueError(f"mixed_precision={self.mixed_precision!r} is not supported; choose no or bf16")
+        if not 0 < self.undecided_entropy <= 1:
+            raise ValueError(
+                f"undecided_entropy={self.undecided_entropy} must be above 0 and at most 1, which is uniform"
+            )
+        self._check_limits()
+        self._check_pareto()
+
+    def _check_limits(self) -> None:
+        for name in self.given_limits():
+            try:
+                parse_amount(getattr(self, name), largest=10**12, unit=NANOSECONDS if name == "max_latency_ms" else 1)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
+        if self.budget_mode not in BUDGET_MODES:
+            raise ValueError(f"budget_mode={self.budget_mode!r} is unknown; choose one of {BUDGET_MODES}")
+        if unknown := set(self.budget_parts) - set(BUDGET_PARTS):
+            raise ValueError(f"budget_parts={sorted(unknown)} are unknown; choose from {BUDGET_PARTS}")
+        latency = self.limits_latency or self.latency_table is not None
+        if self.latency_batch_size != 1 and not latency:
+            raise ValueError(
+                f"latency_batch_size={self.latency_batch_size} would have no effect: no latency is measured; give "
+                "max_latency_ms, too"
+            )
+        if self.allow_other_latency_table and not latency:
+            raise ValueError("allow_other_latency_table would have no effect: give the latency_table, too")
+        if self.nsga2_cost == "latency_ms" and not latency:
+            raise ValueError("nsga2_cost=latency_ms needs times of this device; give max_latency_ms or latency_table")
+        if self.path_sampling == "budget" and not self.given_limits():
+            raise ValueError(
+                "path_sampling=budget needs a budget; give max_params, max_flops or another, or use uniform"
+            )
+        one_stage = [name for name in ("pareto", "early_stop_evals") if getattr(self, name) is not None]
+        if one_stage and self.resolved_method.two_stage:
+            raise ValueError(
+                f"{', '.join(one_stage)} would have no effect: method={self.method} has no architecture parameters; choose "
+                "a method of one stage or leave it out"
+            )
+
+    def _check_pareto(self) -> None:
+        if self.pareto is None:
+            if self.pareto_anchors is not None:
+                raise ValueError("pareto_anchors would have no effect: give the cost of the front with pareto, too")
+            return
+        costs = [name.removeprefix("max_") for name in LIMITS]
+        if self.pareto not in costs:
+            raise ValueError(f"pareto={self.pareto!r} is not a cost; choose one of {costs}")
+        if getattr(self, f"max_{self.pareto}") is not None:
+            raise ValueError(
+                f"pareto={self.pareto} and max_{self.pareto} limit the same cost; say with pareto_anchors from where to "
+                "where the front goes"
+            )
+        if self.pareto_anchors is not None and len(self.pareto_anchors) < 2:
+            raise ValueError(f"pareto_anchors={self.pareto_anchors} must be at least two budgets; one needs no front")
+        if self.pareto_points < 2:
+            raise ValueError(f"pareto_points={self.pareto_points} must be at least 2")
+        for amount in self.pareto_anchors or ():
+            try:
+                parse_amount(amount, largest=10**12, unit=NANOSECONDS if self.pareto == "latency_ms" else 1)
+            except ValueError as error:
+                raise ValueError(f"pareto_anchors: {error}") from None
+
+    def given_limits(self) -> list[str]:
+        """The budgets that are set, by name."""
+        return [name for name in LIMITS if getattr(self, name) is not None]
+
+    @property
+    def resolved_method(self) -> Method:
+        """What `method` stands for."""
+        return METHODS[self.method]
+
+    @property
+    def sampler(self) -> str:
+        """The sampler of a one-stage method."""
+        if self.resolved_method.two_stage:
+            raise ValueError(f"method={self.method} trains weights on single paths and has no sampler of mixtures")
+        return self.resolved_method.weights
+
+    def settings_without_effect(self) -> list[str]:
+        """Settings that differ from their defaults and that the method does not read."""
+        defaults = {f.name: f.default for f in fields(self)}
+        unread = settings_not_read(self.resolved_method)
+        return [name for name in unread if getattr(self, name) != defaults[name]]
+
+    @property
+    def limits_latency(self) -> bool:
+        """Whether a budget or a front is of latency."""
+        return self.max_latency_ms is not None or self.pareto == "latency_ms"
+
+    @property
+    def arch_warmup_steps(self) -> int:
+        """Steps without an architecture step."""
+        return round(self.arch_warmup_ratio * self.max_steps)
+
+    @property
+    def resolved_arch_learning_rate(self) -> float:
+        """The given rate, or one with which Adam can move a logit by about 10 in the whole search."""
+        if self.arch_learning_rate is not None:
+            return self.arch_learning_rate
+        return min(0.05, 10 / max(1, self.max_steps - self.arch_warmup_steps))
+
+
+def settings_not_read(method: Method) -> list[str]:
+    """Names of the settings that are for other methods."""
+    names = []
+    if method.two_stage:
+        names += [f.name for f in fields(SearchArguments) if f.name.startswith("arch_")]
+        names += ["budget_candidates", "unrolled", "compile_blocks"]
+    else:
+        names += [f.name for f in fields(TwoStageArguments) if f.name != "candidate_batches"]
+    if method.weights == "spos":
+        names += ["sandwich_paths", "distillation"]
+    if method.two_stage and method.choice != "es":
+        names += ["num_parents", "num_mutations", "num_crossovers"]
+    if method.choice == "rs":
+        names += ["mutation_prob", "whole_mutation_prob"]
+    if method.two_stage and method.choice != "nsga2":
+        names.append("nsga2_cost")
+    return names

@@ -1,0 +1,1 @@
+"""Methods of two stages: weights on single subnets, then a search over candidates."""

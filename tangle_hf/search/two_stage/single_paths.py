@@ -1,0 +1,157 @@
+"""The first stage of two-stage methods: the weights of a supernet, trained on single paths.
+
+Each step runs the subnets that `path_rule` names on one batch and adds up their gradients. In a sandwich all learn from the
+labels, and all but the largest, on request, from its outputs (in-place distillation). It needs a model with a `space` whose
+forward takes `arch=` and returns a loss and logits, and knows nothing else about it.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+
+from ...space import Architecture
+from ..batches import Batches
+from ..loop import (
+    Metrics,
+    check_settings,
+    finite,
+    prepare,
+    run_steps,
+    same_random_numbers,
+    step_size,
+    weight_optimizer,
+    weight_scheduler,
+)
+from ..search_cost import SearchCost
+from ..settings import SearchArguments
+from .paths import path_rule
+
+
+@dataclass
+class TrainState:
+    """Everything a checkpoint must hold beside the weights and their optimizer."""
+
+    scheduler: torch.optim.lr_scheduler.LRScheduler
+    batches: Batches
+    cost: SearchCost
+    step: int = 0
+
+    def state_dict(self) -> dict:
+        parts = [self.scheduler.state_dict(), self.batches.state_dict()]
+        return {"step": self.step, "spent": self.cost.spent, "parts": parts}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.step, self.cost.spent = state["step"], state["spent"]
+        for part, stored in zip((self.scheduler, self.batches), state["parts"], strict=True):
+            part.load_state_dict(stored)
+
+
+def train_single_paths(
+    supernet: PreTrainedModel,
+    train_data,
+    arguments: SearchArguments,
+    accelerator: Accelerator,
+    evaluate: Callable[[Architecture], float | Mapping[str, float]] | None = None,
+    sequence_length: int | None = None,
+) -> SearchCost | None:
+    """Trains the weights, and leaves checkpoints and `metrics.jsonl` in `arguments.output_dir`.
+
+    Args:
+        supernet: An `Elastic*` model; trained in place.
+        train_data: Data set of dicts of tensors.
+        arguments: Settings.
+        accelerator: Device, processes, precision and trackers.
+        evaluate: Scores of one architecture with the current weights, the loss among them; called with the largest every
+            `eval_steps` on every process.
+        sequence_length: Tokens of an example, which `max_flops` of a language model needs.
+
+    Returns:
+        What the training cost; None if it was interrupted (a checkpoint was left).
+
+    Raises:
+        ValueError: `resume` without a checkpoint, or as `check_settings`.
+        FloatingPointError: A loss is not finite; the last good checkpoint is kept.
+    """
+    check_settings(arguments, supernet, accelerator, sequence_length)
+    run_dir, largest = Path(arguments.output_dir), supernet.space.largest
+    run_dir.mkdir(parents=True, exist_ok=True)
+    paths = path_rule(arguments, supernet, sequence_length)
+    optimizer = weight_optimizer(supernet, arguments)
+    workers = arguments.dataloader_num_workers
+    state = TrainState(
+        weight_scheduler(optimizer, arguments),
+        Batches(accelerator, train_data, arguments.per_device_batch_size, arguments.seed, workers),
+        SearchCost(supernet, step_size(arguments, accelerator), sequence_length),
+    )
+    model, optimizer = prepare(supernet, optimizer, state, arguments, accelerator, single_paths=True)
+    metrics = Metrics(run_dir / "metrics.jsonl", accelerator, state.step)
+    batches = iter(state.batches)
+
+    def step() -> dict[str, float]:
+        model.train()
+        archs = paths(state.step)
+        micro = [next(batches) for _ in range(arguments.gradient_accumulation_steps)]
+        for arch in archs:
+            state.cost.add_weight_step(arch)
+        return _weight_step(model, optimizer, state, archs, micro, accelerator, arguments)
+
+    def log(record: dict[str, float], due: bool) -> str:
+        if due and evaluate is not None:
+            with same_random_numbers(accelerator):
+                scores = evaluate(largest)
+            scores = scores if isinstance(scores, Mapping) else {"loss": scores}
+            record |= {f"validation_{name}": score for name, score in scores.items()}
+        record |= {"learning_rate": state.scheduler.get_last_lr()[0], "search_cost": state.cost.spent}
+        metrics.write(state.step, record, {"arch": largest.to_dict()})
+        return f"loss {record['train_loss']:.3f}"
+
+    if not run_steps(step, log, lambda: state.step >= arguments.max_steps, state, arguments, accelerator, "training"):
+        return None
+    # Mixed precision wraps the forward; what is evaluated and exported from here on is the plain model.
+    accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    return state.cost
+
+
+def distillation_loss(logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """Cross-entropy against the teacher's probabilities, BigNAS (arXiv:2003.11142, section 3.1)::
+
+        mean over positions of  -sum_c softmax(teacher)_c log softmax(student)_c
+
+    Args:
+        logits: Of the subnet, (..., classes).
+        teacher_logits: Of the largest net on the same inputs; no gradient reaches it.
+    """
+    classes = logits.shape[-1]
+    targets = teacher_logits.detach().float().softmax(-1)
+    return F.cross_entropy(logits.float().reshape(-1, classes), targets.reshape(-1, classes))
+
+
+def _weight_step(model, optimizer, state, archs, micro, accelerator, arguments) -> dict[str, float]:
+    """One step on the mean of the subnets' losses, so that clipping means the same for any number; returns the losses."""
+    total = torch.zeros(len(archs), device=accelerator.device)
+    for number, batch in enumerate(micro):
+        teacher = None
+        for path, arch in enumerate(archs):
+            last = number == len(micro) - 1 and path == len(archs) - 1
+            with nullcontext() if last else accelerator.no_sync(model):
+                output = model(**batch, arch=arch)
+                loss = output.loss
+                if teacher is not None and arguments.distillation:
+                    loss = torch.lerp(loss, distillation_loss(output.logits, teacher), arguments.distillation)
+                loss = loss / len(micro)
+                accelerator.backward(loss / len(archs))
+            total[path] += loss.detach()
+            teacher = output.logits.detach() if teacher is None else teacher
+    largest, *others = (finite(loss, "training", state.step) for loss in accelerator.reduce(total, "mean"))
+    accelerator.clip_grad_norm_(model.parameters(), arguments.max_grad_norm)
+    optimizer.step()
+    state.scheduler.step()
+    optimizer.zero_grad()
+    return {"train_loss": largest} | ({"subnets_loss": sum(others) / len(others)} if others else {})

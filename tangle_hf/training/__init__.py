@@ -1,0 +1,1 @@
+"""Training of single nets: fine-tuning and comparisons."""
