@@ -4,6 +4,7 @@ import functools
 import math
 import random
 import time
+from itertools import product
 from types import SimpleNamespace
 
 import pytest
@@ -16,7 +17,6 @@ from tangle_hf import (
     ElasticGPT2Config,
     ElasticGPT2LMHeadModel,
     ElasticMobileNetV3Config,
-    ElasticMobileNetV3ForImageClassification,
     ElasticViTConfig,
     ElasticViTForImageClassification,
     PerLayer,
@@ -25,12 +25,15 @@ from tangle_hf import (
     num_params,
     sampler,
 )
-from tangle_hf.arch_parameters import argmax
+from tangle_hf.arch_parameters import argmax, uniform_mixture
 from tangle_hf.axes import Axis, ParameterAxes
 from tangle_hf.budgets.discretisation import discretise
 from tangle_hf.budgets.limits import Budget, make_budgets
+from tangle_hf.budgets.sampling import ConstrainedSampler
 from tangle_hf.cost.tables import CostTable, Term, exact, expected, tabulate
 from tangle_hf.models.conv_spaces import OFA_MOBILENETV3
+from tangle_hf.search.gradient.budget_surface import Surface, start_on_surface
+from tangle_hf.search.two_stage.proposals import fits
 
 
 LENGTH = 8
@@ -68,6 +71,13 @@ def random_rows(space, seed):
     generator = torch.Generator().manual_seed(seed)
     logits = {n: 2 * torch.randn(space.rows(n), len(c), generator=generator) for n, c in space.choices.items()}
     return {name: rows.double().softmax(-1) for name, rows in logits.items()}
+
+
+def equal_rows(space, seed):
+    """Nothing decides: all choices of a row, or of all rows but those of one dimension, have the same share."""
+    rows = {name: torch.full((space.rows(name), len(c)), 1 / len(c)).double() for name, c in space.choices.items()}
+    name = list(space.choices)[seed % len(space.choices)]
+    return rows | ({name: random_rows(space, seed)[name]} if seed % 2 else {})
 
 
 def log_probability(space, rows, arch):
@@ -183,48 +193,80 @@ SPACES = {
 
 
 @pytest.mark.parametrize("name", SPACES)
-@pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("coarse", [2, 3000])  # with and without a rough search in front of the exact one
-def test_any_cost_that_adds_up_over_layers(name, seed, coarse, monkeypatch):
-    monkeypatch.setattr("tangle_hf.budgets.discretisation.COARSE", coarse)
-    space = SPACES[name]
-    net = SimpleNamespace(space=space)
-    tables = [random_cost(space, seed), random_cost(space, seed + 100)]
-    costs = {arch: tuple(exact(table, arch) for table in tables) for arch in space}
-    rows = random_rows(space, seed)
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("widths", [(1, 2, 3), (1 << 12,) * 3])  # with and without bounds and parts
+@pytest.mark.parametrize("rows", [random_rows, equal_rows])
+def test_any_cost_that_adds_up_over_layers(name, seed, widths, rows, monkeypatch):
+    monkeypatch.setattr("tangle_hf.budgets.best_within.WIDTHS", widths)
+    space, every = SPACES[name], a_space_with_costs(name, seed)
+    tables, costs = every
+    net, rows = SimpleNamespace(space=space), rows(space, seed)
+    scores = {arch: log_probability(space, rows, arch) for arch in costs}
+    for number in (1, 2):
+        for quantile, band in product((0.05, 0.4), (None, 0.95)):
+            limits = [sorted(v)[int(quantile * len(v))] for v in list(zip(*costs.values(), strict=True))[:number]]
+            budgets = [Budget(f"cost{n}", limit, table) for n, (limit, table) in enumerate(zip(limits, tables))]
+            kept = [arch for arch, cost in costs.items() if all(c <= limit for c, limit in zip(cost, limits))]
+            if not kept:
+                with pytest.raises(ValueError, match="smallest"):
+                    discretise(net, rows, budgets, band=band)
+                continue
+            if band is not None:
+                reached = [max(costs[arch][n] for arch in kept) for n in range(number)]
+                for tops in (limits, reached):
+                    inside = [arch for arch in kept if any(c >= band * top for c, top in zip(costs[arch], tops))]
+                    if inside:
+                        break
+                kept = inside
+            best = sorted((scores[arch] for arch in kept), reverse=True)
+            for count in (1, 5):
+                found = discretise(net, rows, budgets, count=count, band=band)
+                assert [c.log_probability for c in found] == pytest.approx(best[:count], abs=1e-8)
+                assert len({c.arch for c in found}) == len(found) and {c.arch for c in found} <= set(kept)
+                assert all(tuple(c.costs.values()) == costs[c.arch][:number] for c in found)
+                assert all(scores[c.arch] == pytest.approx(c.log_probability) for c in found)
+
+
+@functools.cache
+def a_space_with_costs(name, seed):
+    """Two random costs of a space, and what every architecture costs."""
+    tables = [random_cost(SPACES[name], seed), random_cost(SPACES[name], seed + 100)]
+    return tables, {arch: tuple(exact(table, arch) for table in tables) for arch in SPACES[name]}
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_expected_costs_are_the_mean_and_no_budget_the_argmax(name):
+    space, rows = SPACES[name], random_rows(SPACES[name], 0)
+    tables, costs = a_space_with_costs(name, 0)
     for table, values in zip(tables, zip(*costs.values(), strict=True), strict=True):
         mean = sum(probability(space, rows, arch) * cost for arch, cost in zip(costs, values, strict=True))
         assert expected(table, rows).item() == pytest.approx(mean, rel=1e-9)
-    assert discretise(net, rows)[0].arch == argmax(space, rows)
-    for quantile in (0.02, 0.2, 0.6):
-        limits = [sorted(values)[int(quantile * len(values))] for values in zip(*costs.values(), strict=True)]
-        budgets = [
-            Budget(f"cost{i}", limit, table) for i, (limit, table) in enumerate(zip(limits, tables, strict=True))
-        ]
-        kept = [arch for arch, cost in costs.items() if all(c <= limit for c, limit in zip(cost, limits, strict=True))]
-        if kept:
-            scores = sorted((log_probability(space, rows, arch) for arch in kept), reverse=True)
-            found = discretise(net, rows, budgets, count=5)
-            assert [c.log_probability for c in found] == pytest.approx(scores[:5], abs=1e-9)
-            assert all(c.arch in kept and tuple(c.costs.values()) == costs[c.arch] for c in found)
-            assert all(log_probability(space, rows, c.arch) == pytest.approx(c.log_probability) for c in found)
+    assert discretise(SimpleNamespace(space=space), rows)[0].arch == argmax(space, rows)
 
 
-def test_a_space_of_many_costs_takes_no_time():
-    """MobileNetV3 at 60 % of its FLOPs: 10^19 architectures, whose costs are nearly all different."""
-    config = ElasticMobileNetV3Config(space=OFA_MOBILENETV3, num_labels=1000)
-    model = ElasticMobileNetV3ForImageClassification
-    net = SimpleNamespace(space=config.space, config=config, subnet_forms=model.subnet_forms)
-    rows, rng = random_rows(config.space, 0), random.Random(0)
-    budgets = make_budgets(config, max_flops="60%", max_params="90%")
+@pytest.mark.parametrize("limits", [{"max_flops": "60%"}, {"max_flops": "60%", "max_params": "70%"},
+                                    {"max_flops": "80%", "max_params": "80%"}], ids=str)  # fmt: skip
+@pytest.mark.parametrize("kind", ["random", "equal", "nearly equal", "start"])
+def test_a_space_of_many_costs_takes_no_time(limits, kind):
+    """MobileNetV3: 10^19 architectures, whose costs are nearly all different, under shares of every stage of a search."""
+    config = ElasticMobileNetV3Config(space=OFA_MOBILENETV3, num_labels=1000, image_size=224)
+    space, rng, budgets = config.space, random.Random(0), make_budgets(config, **limits)
+    rows = equal_rows(space, 0) if kind == "equal" else random_rows(space, 0)
+    if kind == "nearly equal":
+        rows = {name: (1e-6 * shares).softmax(-1) for name, shares in rows.items()}
+    if kind == "start":
+        method = sampler("drnas")
+        logits = start_on_surface(Surface(method, budgets), ArchParameters(space).logits)
+        rows = {name: method.mean(values) for name, values in logits.items()}
     start = time.process_time()
-    found = discretise(net, rows, budgets, count=5, band=0.95)
-    assert time.process_time() - start < 10 and len(found) == 5
-    params, work = (budget.limit for budget in budgets)
-    for other in [*config.space.neighbours(found[0].arch), *(config.space.sample(rng) for _ in range(50))]:
-        costs = num_params(config.space, other, config), flops(config.space, other, config)
-        if costs[0] <= params and costs[1] <= work and (costs[0] >= 0.95 * params or costs[1] >= 0.95 * work):
-            assert log_probability(config.space, rows, other) <= found[0].log_probability + 1e-9
+    found = discretise(SimpleNamespace(space=space), rows, budgets, count=5, band=0.95)
+    assert time.process_time() - start < 3 and len(found) == 5
+    sample = ConstrainedSampler(space, uniform_mixture(space), budgets, [0.95 * b.limit for b in budgets]).sample
+    inside = [
+        arch for arch in space.neighbours(found[0].arch) if fits(arch, budgets, [0.95 * b.limit for b in budgets])
+    ]
+    for other in [*inside, *(sample(rng) for _ in range(20))]:
+        assert log_probability(space, rows, other) <= found[0].log_probability + 1e-8
 
 
 def test_shares_of_zero_are_the_last_resort():

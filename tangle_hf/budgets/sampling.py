@@ -2,7 +2,8 @@
 
 Drawing until one fits takes for ever under a tight budget, and repairing one that does not fit changes the distribution.
 Here costs add up over decisions (`cost_table.decisions`), so the probability of every attained cost is a sum over what
-was decided before: it is added up forwards, and an architecture is drawn backwards from its cost.
+was decided before: it is added up forwards, and an architecture is drawn backwards from its cost. Where the costs are too many for
+that, `TiltedSampler` draws from the same distribution.
 """
 
 import random
@@ -12,9 +13,15 @@ from itertools import accumulate, product
 import numpy as np
 from torch import Tensor
 
-from ..cost.tables import CostTable, decisions, outside
+from ..cost.tables import CostTable, decisions, greatest, outside
 from ..space import Architecture, SearchSpace
+from .best_within import Box, best_within
 from .limits import Budget
+from .plans import architecture, plans, scored_by_cost
+from .tilted_sampling import TiltedSampler
+
+
+MOST_SUMS = 20_000  # different costs behind a decision that are added up
 
 
 class ConstrainedSampler:
@@ -33,11 +40,8 @@ class ConstrainedSampler:
         strata: (cost, number of strata) draws the stratum first, evenly among those that are not empty: strata cut the
             range of that cost into equal parts. None: w = 1.
 
-    Attributes:
-        costs: What each budget's cost may be, int64 of shape (possible costs, budgets).
-
     Raises:
-        ValueError: No architecture with a share above zero keeps to the budgets.
+        ValueError: No architecture with a share above zero keeps to the budgets, or hardly any.
     """
 
     def __init__(
@@ -51,34 +55,46 @@ class ConstrainedSampler:
         self.space = space
         shares = {name: rows.detach().cpu().double().numpy() for name, rows in mixture.items()}
         tables = [budget.table for budget in budgets] + ([strata[0]] if strata else [])
-        limits = np.full(len(tables), np.iinfo(np.int64).max)
-        limits[: len(budgets)] = [budget.limit for budget in budgets]
+        limits = np.array([greatest(table) for table in tables], dtype=np.int64)
+        limits[: len(budgets)] = np.minimum(limits[: len(budgets)], [budget.limit for budget in budgets])
+        lower = None if lower is None or not budgets else np.ceil(lower).astype(np.int64)
+        count = strata[1] if strata else 1
+        self._tilted: list[TiltedSampler] = []
+        try:
+            self._add_up(shares, tables, limits, lower, count)
+        except _TooMany:
+            self._tilted = _by_rejection(space, shares, tables, limits, lower, count)
+            found = bool(self._tilted)
+        else:
+            found = bool(self._states)
+        if not found:
+            limit = ", ".join(f"max_{budget.cost} = {budget.text(budget.limit)}" for budget in budgets)
+            raise ValueError(f"no architecture that these shares can give keeps to {limit}; raise the budget")
+
+    def _add_up(self, shares, tables, limits, lower, count) -> None:
+        space = self.space
         whole = [name for name in space.choices if name not in space.per_layer and name != space.depth_name]
         starts = [_start(space, shares, tables, dict(zip(whole, chosen, strict=True)))
                   for chosen in product(*(range(len(space.choices[name])) for name in whole))]  # fmt: skip
         self._end = _merged([_through_layers(space, shares, tables, limits, *start) for start in starts], limits)
         costs, masses = self._end.costs, self._end.masses
-        if lower is not None and budgets:
-            masses = masses * (costs[:, : len(budgets)] >= lower).any(1)
-        if not masses.sum() > 0:
-            limit = ", ".join(f"max_{budget.cost} = {budget.text(budget.limit)}" for budget in budgets)
-            raise ValueError(f"no architecture that these shares can give keeps to {limit}; raise the budget")
-        self.costs = costs[masses > 0, : len(budgets)]
-        if strata:
-            masses = _stratified(costs[:, -1], masses, strata[1])
+        if lower is not None:
+            masses = masses * (costs[:, : len(lower)] >= lower).any(1)
+        if count > 1 and masses.sum() > 0:
+            masses = _stratified(costs[:, -1], masses, count)
         self._states = np.flatnonzero(masses).tolist()
         self._cumulative = list(accumulate(masses[self._states].tolist()))
 
     def sample(self, rng: random.Random) -> Architecture:
         """Draws one architecture."""
-        values = {name: [None] * self.space.rows(name) for name in self.space.choices}
+        if self._tilted:
+            return architecture(self.space, rng.choice(self._tilted).sample(rng))
+        chosen = []
         sums, state = self._end, rng.choices(self._states, cum_weights=self._cumulative)[0]
         while sums is not None:
             sums, state, option = sums.undone(state, rng)
-            for (name, row), k in option:
-                values[name][row] = self.space.choices[name][k]
-        per_layer = self.space.per_layer
-        return self.space.architecture(**{name: v if name in per_layer else v[0] for name, v in values.items()})
+            chosen += option
+        return architecture(self.space, chosen)
 
 
 def sample_independently(
@@ -93,6 +109,10 @@ def sample_independently(
     """
     values = {name: [rng.choices(choices, row)[0] for row in shares[name]] for name, choices in space.choices.items()}
     return space.architecture(**{name: v if name in space.per_layer else v[0] for name, v in values.items()})
+
+
+class _TooMany(Exception):
+    """More than `MOST_SUMS` costs."""
 
 
 class _Sums:
@@ -174,6 +194,8 @@ def _added(branches: Sequence[tuple], limits: np.ndarray) -> _Sums:
     costs = costs[order]
     first = np.ones(len(costs), dtype=bool)
     first[1:] = (costs[1:] != costs[:-1]).any(1)
+    if first.sum() > MOST_SUMS:
+        raise _TooMany
     return _Sums(costs[first], np.bincount(np.cumsum(first) - 1, masses[order], int(first.sum())), branches)
 
 
@@ -183,3 +205,31 @@ def _stratified(costs: np.ndarray, masses: np.ndarray, count: int) -> np.ndarray
     strata = np.minimum((costs - low) * count // max(1, high - low), count - 1).clip(min=0)
     total = np.bincount(strata, masses, count)
     return np.divide(masses, total[strata], out=np.zeros_like(masses), where=total[strata] > 0)
+
+
+def _by_rejection(space: SearchSpace, shares, tables, limits, lower, count) -> list[TiltedSampler]:
+    """A sampler for each stratum that is not empty; the same strata as in `_stratified`."""
+    with np.errstate(divide="ignore"):
+        logs = {name: np.log(rows) for name, rows in shares.items()}
+    every, nothing = plans(space, tables, logs, of_missing=lambda row: 0.0), np.zeros_like(limits)
+    starts = [nothing]
+    if lower is not None:
+        starts = [np.where(np.arange(len(limits)) == number, lower[number], 0) for number in range(len(lower))]
+    boxes = [[Box(start, limits) for start in starts]]
+    if count > 1:
+        least, most = (
+            best_within([scored_by_cost(plan, -1, sign) for plan in every], boxes[0], 1) for sign in (-1, 1)
+        )
+        if not most:
+            return []
+        low, high = least[0].costs[-1], most[0].costs[-1]
+        span = max(1, high - low)
+        cuts = [low - -span * number // count for number in range(count)] + [high + 1]
+        last = np.arange(len(limits)) == len(limits) - 1
+        boxes = [
+            [Box(np.where(last, first, start), np.where(last, end - 1, limits)) for start in starts]
+            for first, end in zip(cuts, cuts[1:], strict=False)
+        ]
+    even = [plan._replace(decisions=[d._replace(scores=np.where(np.isfinite(d.scores), 0, -np.inf))
+                                     for d in plan.decisions]) for plan in every]  # fmt: skip
+    return [TiltedSampler(every, within) for within in boxes if best_within(even, within, 1)]

@@ -12,10 +12,12 @@ import numpy as np
 from transformers import PreTrainedConfig
 
 from ..arch_parameters import uniform_mixture
+from ..budgets.discretisation import least_costs
 from ..budgets.limits import Budget
 from ..budgets.sampling import ConstrainedSampler
 from ..cost.counts import num_params
-from ..search.two_stage.proposals import fits, least_costs
+from ..search.choice import BAND
+from ..search.two_stage.proposals import fits
 from ..space import Architecture, SearchSpace
 
 
@@ -45,7 +47,7 @@ def equal_cost(space: SearchSpace, budgets: Sequence[Budget]) -> EqualCost:
     Raises:
         ValueError: No architecture keeps to them.
     """
-    return EqualCost(budgets, least_costs(ConstrainedSampler(space, uniform_mixture(space), budgets).costs, budgets))
+    return EqualCost(budgets, least_costs(space, uniform_mixture(space), budgets, BAND))
 
 
 def uniform_shrinks(space: SearchSpace, cost: EqualCost) -> list[Architecture]:

@@ -1,19 +1,33 @@
-"""`--dry_run`: what a search would cost, from two steps on synthetic data of the right shape."""
+"""`--dry_run`: what a search would cost, from a few steps on synthetic data of the right shape.
+
+Steps are taken on growing micro-batches, as far as memory and patience go. What the whole micro-batch needs is extrapolated.
+"""
 
 import resource
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from transformers import PreTrainedModel
 
 from ..analysis import format_table
 from ..cost.counts import num_params
 from ..search import SearchArguments, search, train_single_paths
 from .latency import without_latency
+
+
+FIRST_SIZE = 2  # examples of the first micro-batch; batch norms cannot take one
+MOST_SECONDS = 60  # no larger micro-batch is begun that would end later
+MOST_CPU_MEMORY = (
+    5 * 2**30
+)  # nor one that would need more bytes than this, on a GPU than `MOST_GPU_MEMORY` of what it has
+MOST_GPU_MEMORY = 0.9
 
 
 class Synthetic(torch.utils.data.Dataset):
@@ -29,6 +43,15 @@ class Synthetic(torch.utils.data.Dataset):
         return self.example(torch.Generator().manual_seed(index))
 
 
+class Measured(NamedTuple):
+    """Micro-batches of `size` examples: seconds of the first step and of a later one, peak memory in bytes so far."""
+
+    size: int
+    first: float
+    step: float
+    memory: int
+
+
 def dry_run(
     supernet: PreTrainedModel,
     settings: SearchArguments,
@@ -39,7 +62,7 @@ def dry_run(
 ) -> None:
     """Two steps of one micro-batch per level; prints parameters, memory, time per step and projected hours.
 
-    No latency is measured for it.
+    No latency is measured for it, and no worker processes load its data.
 
     Args:
         supernet: Of the search.
@@ -49,35 +72,15 @@ def dry_run(
         unit: What to count the data in, "tokens" or "images".
         sequence_length: Tokens of an example of text.
     """
-    space, micro = supernet.space, settings.gradient_accumulation_steps
-    examples = Synthetic(4 * settings.per_device_batch_size * accelerator.num_processes, example)
-    marks = []
-    with TemporaryDirectory() as folder:
-        two_steps = replace(
-            without_latency(settings), output_dir=folder, max_steps=2, gradient_accumulation_steps=1,
-            arch_warmup_ratio=0.0, logging_steps=1,
-            eval_steps=1, save_steps=2, warmup_steps=0, resume=False, report_to="none",
-        )  # fmt: skip
-        start = time.perf_counter()
-        train, data = (search, (examples, examples))
-        if settings.resolved_method.two_stage:
-            train, data = train_single_paths, (examples,)
-        train(
-            supernet,
-            *data,
-            two_steps,
-            accelerator,
-            evaluate=lambda arch: marks.append(time.perf_counter()) or 0.0,
-            sequence_length=sequence_length,
-        )
-        evaluation = seconds_to_evaluate(supernet, examples, settings, accelerator)
+    space, micro, whole = supernet.space, settings.gradient_accumulation_steps, settings.per_device_batch_size
+    runs = measured(whole, partial(two_steps, supernet, settings, accelerator, example, sequence_length), accelerator)
+    size = runs[-1].size
+    evaluation = seconds_to_evaluate(supernet, Synthetic(size, example), settings, accelerator) * whole / size
     if not accelerator.is_main_process:
         return
-    per_step = (marks[1] - marks[0]) * micro
-    if torch.cuda.is_available():
-        memory, where = torch.cuda.max_memory_allocated(), "GPU"
-    else:
-        memory, where = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "process"
+    per_step = extrapolated(runs, whole, "step") * micro
+    memory, where = extrapolated(runs, whole, "memory"), "GPU" if torch.cuda.is_available() else "process"
+    note = "" if size == whole else ", extrapolated"
     sizes = {"largest": space.largest, "smallest": space.smallest} if space.ordered else {}
     parameters = [
         {"what": f"parameters, {name}", "value": f"{num_params(space, arch, supernet.config):,}"}
@@ -90,9 +93,12 @@ def dry_run(
             "what": f"{unit} per step and level",
             "value": f"{settings.per_device_batch_size * micro * accelerator.num_processes * (sequence_length or 1):,}",
         },
-        {"what": f"peak memory of the {where}", "value": f"{memory / 2**30:.2f} GiB"},
-        {"what": "first step (warm-up)", "value": f"{marks[0] - start:.2f} s"},
-        {"what": f"time per step ({micro} micro-batches)", "value": f"{per_step:.2f} s"},
+        {"what": f"peak memory of the {where}{note}", "value": f"{memory / 2**30:.2f} GiB"},
+        {
+            "what": f"first step (warm-up) of {runs[0].size} {'images' if sequence_length is None else 'examples'}",
+            "value": f"{runs[0].first:.2f} s",
+        },
+        {"what": f"time per step ({micro} micro-batches){note}", "value": f"{per_step:.2f} s"},
         {
             "what": f"projected for {settings.max_steps} steps",
             "value": f"{per_step * settings.max_steps / 3600:.2f} h",
@@ -103,8 +109,86 @@ def dry_run(
         hours = evaluation * count / accelerator.num_processes / 3600
         rows.append({"what": f"projected for {count:,} candidates, at most", "value": f"{hours:.2f} h"})
     print(format_table(rows))
+    if size < whole:
+        sizes = " and ".join(str(run.size) for run in runs[-2:])
+        print(
+            f"measured on micro-batches of {sizes} examples, not {whole}, which would take more than {MOST_SECONDS} s or too "
+            "much memory here; times are taken in proportion to the size, memory on the straight line through both"
+        )
     if settings.max_latency_ms is not None:
         print("max_latency_ms is left out: a dry run measures no latency")
+
+
+def measured(whole: int, run: Callable[[int], Measured], accelerator: Accelerator) -> list[Measured]:
+    """Runs micro-batches of growing size, up to the whole one, as long as time and memory are there for the next.
+
+    Args:
+        whole: The size of the search.
+        run: Size -> what it took.
+        accelerator: All processes do what the main one decides.
+    """
+    if torch.cuda.is_available():
+        limit = MOST_GPU_MEMORY * torch.cuda.get_device_properties(accelerator.device).total_memory
+    else:
+        limit = MOST_CPU_MEMORY
+    begin, runs, size = time.perf_counter(), [], min(FIRST_SIZE, whole)
+    while True:
+        started = time.perf_counter()
+        runs.append(run(size))
+        if size == whole:
+            return runs
+        now, size = time.perf_counter(), min(2 * size, whole)
+        fits = len(runs) == 1 or extrapolated(runs, size, "memory") < limit
+        enough = now - begin + size / runs[-1].size * (now - started) < MOST_SECONDS
+        if len(runs) > 1 or runs[0].memory > limit:  # two sizes make a straight line
+            if not broadcast_object_list([fits and enough])[0]:
+                return runs
+
+
+def extrapolated(runs: list[Measured], size: int, what: str) -> float:
+    """Seconds of a micro-batch, in proportion to the last run, or bytes, on the straight line through the last two.
+
+    Differences between times of two short runs are noise on a busy machine, so that seconds are rather too many than too few.
+    """
+    last = getattr(runs[-1], what)
+    if what == "step" or len(runs) == 1:
+        return last * size / runs[-1].size
+    slope = (last - getattr(runs[-2], what)) / (runs[-1].size - runs[-2].size)
+    return last + max(0.0, slope) * (size - runs[-1].size)
+
+
+def two_steps(supernet, settings: SearchArguments, accelerator, example, sequence_length, size: int) -> Measured:
+    """Two steps of one micro-batch of `size` examples per level."""
+    examples = Synthetic(4 * size * accelerator.num_processes, example)
+    marks = []
+    with TemporaryDirectory() as folder:
+        short = replace(
+            without_latency(settings), output_dir=folder, max_steps=2, per_device_batch_size=size,
+            gradient_accumulation_steps=1, dataloader_num_workers=0, arch_warmup_ratio=0.0, logging_steps=1,
+            eval_steps=1, save_steps=2, warmup_steps=0, resume=False, report_to="none",
+        )  # fmt: skip
+        train, data = (search, (examples, examples))
+        if settings.resolved_method.two_stage:
+            train, data = train_single_paths, (examples,)
+        start = time.perf_counter()
+        train(
+            supernet,
+            *data,
+            short,
+            accelerator,
+            evaluate=lambda arch: marks.append(time.perf_counter()) or 0.0,
+            sequence_length=sequence_length,
+        )
+    accelerator.free_memory()
+    supernet.zero_grad(set_to_none=True)
+    return Measured(size, marks[0] - start, marks[1] - marks[0], peak_memory())
+
+
+def peak_memory() -> int:
+    """Of the GPU, or of this process, in bytes."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 @torch.no_grad()
@@ -112,7 +196,7 @@ def seconds_to_evaluate(
     supernet: PreTrainedModel, examples: Synthetic, settings: SearchArguments, accelerator: Accelerator
 ) -> float:
     """Time of evaluating the largest net as a candidate, from one batch."""
-    batch = next(iter(torch.utils.data.DataLoader(examples, settings.per_device_batch_size)))
+    batch = next(iter(torch.utils.data.DataLoader(examples, len(examples))))
     batch = {name: values.to(accelerator.device) for name, values in batch.items()}
     start = time.perf_counter()
     supernet.eval()(**batch, arch=supernet.space.largest).loss.item()

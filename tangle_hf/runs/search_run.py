@@ -44,8 +44,12 @@ def start(settings: SearchArguments, hub: SearchHubArguments, resolved: dict, de
         ValueError: The tracker is not installed, or as `check_run_folder` and `check_target`.
         ConnectionError: As `check_target`.
     """
+    # A CPU without instructions for it is many times slower in bfloat16, which says nothing of the machine for the search.
+    slow = settings.dry_run and not torch.cuda.is_available() and settings.mixed_precision not in (None, "no")
+    if slow:
+        print(f"a dry run on the CPU measures in float32, not in {settings.mixed_precision}")
     accelerator = Accelerator(
-        mixed_precision=settings.mixed_precision,
+        mixed_precision="no" if slow else settings.mixed_precision,
         log_with=None if settings.report_to == "none" else settings.report_to,
         project_dir=settings.output_dir,
     )

@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from ..files import to_json
 from .checkpoints import latest_checkpoint, load_checkpoint, save_checkpoint
 from .choice import check_budgets, check_latency
 from .settings import SearchArguments
+from .two_stage.proposals import Proposals
 from .weight_decay import decay_groups
 
 
@@ -32,7 +34,7 @@ def check_settings(
     """Warns of settings that the method does not read, and of a latency table of another machine.
 
     Raises:
-        ValueError: Precision is fp16, no architecture keeps to the budgets, or the latency table is missing or was measured
+        ValueError: Precision is fp16, no architecture keeps to the budgets or too few to be drawn, or the latency table is missing or was measured
             under other conditions.
     """
     if accelerator.mixed_precision == "fp16":
@@ -42,6 +44,8 @@ def check_settings(
     if names := arguments.settings_without_effect():
         logger.warning(f"method={arguments.method} does not read {', '.join(names)}: no effect")
     check_budgets(arguments, supernet, sequence_length)
+    if arguments.resolved_method.two_stage:  # what the second stage cannot draw is said before the first one
+        Proposals(arguments, supernet, sequence_length).random(random.Random(arguments.seed))
     for difference in check_latency(arguments, supernet, sequence_length, accelerator.device):
         logger.warning(f"the latency table was measured under other conditions: {difference}")
 

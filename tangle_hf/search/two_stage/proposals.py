@@ -11,6 +11,7 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from ...arch_parameters import Mixture, one_hot, uniform_mixture
+from ...budgets.discretisation import least_costs
 from ...budgets.limits import Budget
 from ...budgets.sampling import ConstrainedSampler, sample_independently
 from ...cost.tables import exact
@@ -43,11 +44,9 @@ class Proposals:
         whole_front = arguments.budget_mode == "at_most" or arguments.resolved_method.choice == "nsga2"
         if self._budgets and not whole_front:
             if self._stock is None:
-                costs = ConstrainedSampler(self.space, even, self._budgets).costs
+                self._lower = least_costs(self.space, even, self._budgets, BAND)
             else:
-                costs = np.array([[exact(b.table, arch) for b in self._budgets] for arch in self._stock])
-            self._lower = least_costs(costs, self._budgets)
-            if self._stock is not None:
+                self._lower = _least_of(self._stock, self._budgets)
                 self._stock = [arch for arch in self._stock if fits(arch, self._budgets, self._lower)]
         self.random = self._sampler(even)
 
@@ -118,8 +117,9 @@ def _stock(supernet: PreTrainedModel, budgets: tuple[Budget, ...]) -> list[Archi
     return [arch for arch, reason in forms if reason is None and fits(arch, budgets)]
 
 
-def least_costs(costs: np.ndarray, budgets: tuple[Budget, ...]) -> np.ndarray:
-    """Least costs, one for each budget, of which one must be reached; there are such among the possible costs."""
+def _least_of(archs: list[Architecture], budgets: tuple[Budget, ...]) -> np.ndarray:
+    """As `least_costs`, among some architectures."""
+    costs = np.array([[exact(budget.table, arch) for budget in budgets] for arch in archs])
     lower = np.array([BAND * budget.limit for budget in budgets])
     return lower if (costs >= lower).any() else BAND * costs.max(0)
 

@@ -1,0 +1,83 @@
+"""A dry run takes micro-batches that fit, and says what the whole one would need."""
+
+from pathlib import Path
+
+import pytest
+import search_cnn
+import search_gpt
+import search_vit
+import torch
+from accelerate import Accelerator
+
+from tangle_hf.arch_parameters import uniform_mixture
+from tangle_hf.hub.settings import SearchHubArguments
+from tangle_hf.runs import dry_runs as dry_run
+from tangle_hf.runs.dry_runs import Measured, extrapolated, measured
+from tangle_hf.search import SearchArguments
+from tangle_hf.settings import parse
+
+
+def runs_of(whole, monkeypatch, seconds=0.0, bytes_per_example=1, limit=1000):
+    """Sizes that are measured of a machine with so much memory, and what is extrapolated."""
+    clock = [0.0]
+    monkeypatch.setattr(dry_run.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(dry_run, "MOST_CPU_MEMORY", limit)
+    monkeypatch.setattr(dry_run.torch.cuda, "is_available", lambda: False)
+
+    def run(size):
+        clock[0] += seconds * size
+        return Measured(size, 1.0, 2.0 * size, 100 + bytes_per_example * size)
+
+    runs = measured(whole, run, Accelerator(cpu=True))
+    return [r.size for r in runs], extrapolated(runs, whole, "step"), extrapolated(runs, whole, "memory")
+
+
+@pytest.mark.parametrize(
+    ("whole", "options", "sizes"),
+    [
+        (1, {}, [1]),
+        (5, {}, [2, 4, 5]),
+        (256, {"bytes_per_example": 50}, [2, 4, 8, 16]),  # 32 examples would need 1,700 bytes of 1,000
+        (256, {"bytes_per_example": 500}, [2, 4]),
+        (256, {"seconds": 5.0}, [2, 4]),
+    ],
+)
+def test_sizes_grow_as_long_as_the_next_one_fits(whole, options, sizes, monkeypatch):
+    found, step, memory = runs_of(whole, monkeypatch, **options)
+    assert found == sizes
+    if len(sizes) > 1:
+        assert step == 2.0 * whole and memory == 100 + options.get("bytes_per_example", 1) * whole
+
+
+RECIPES = {
+    search_cnn: (search_cnn.ConvSpaceArguments, search_cnn.ConvImageArguments, search_cnn.SmallAugmentationArguments,
+                 search_cnn.ConvSearchArguments),
+    search_gpt: (search_gpt.SpaceArguments, search_gpt.DataArguments, SearchArguments),
+    search_vit: (search_vit.ViTSpaceArguments, search_vit.ImageArguments, search_vit.SmallAugmentationArguments,
+                 search_vit.ImageSearchArguments),
+}  # fmt: skip
+CONFIGS = sorted(Path(dry_run.__file__).parent.glob("configs/*.yaml"))
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_a_dry_run_of_every_shipped_config_has_a_step(config, monkeypatch, tmp_path):
+    """The supernet of a config, without memory of its own, takes two of the dry run's examples forwards and backwards."""
+    text, begun = config.read_text(), []
+    recipe = next(r for r in RECIPES if f"recipes/{r.__name__}.py --config" in text)
+    images = ["--classes", "10", "--image_size", "32"] if recipe is not search_gpt else []
+    images = [] if "classes:" in text and "image_size:" in text else images
+    own = [] if "start_from:" not in text else ["--start_from", "none", "--arch_start_from", "none"]
+    argv = ["--config", str(config), "--dry_run", "--output_dir", str(tmp_path / "run"), *images, *own]
+    monkeypatch.setattr(recipe, "dry_run", lambda *given: begun.append(given))
+    with torch.device("meta"):
+        recipe.main(*parse(*RECIPES[recipe], SearchHubArguments, argv=argv))
+    supernet, settings, _, example, *_ = begun[0]
+    rows = [example(torch.Generator().manual_seed(n)) for n in range(2)]
+    batch = {name: torch.stack([row[name] for row in rows]).to("meta") for name in rows[0]}
+    if recipe is search_cnn:
+        chosen = {"mixture": {name: rows.to("meta") for name, rows in uniform_mixture(supernet.space).items()}}
+    else:  # superposed layer norms ask for autocast, which tensors without memory do not have
+        chosen = {"arch": supernet.space.smallest}
+    with torch.device("meta"):
+        supernet.train()(**batch, **chosen).loss.backward()
+    assert any(parameter.grad is not None for parameter in supernet.parameters())
