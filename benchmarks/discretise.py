@@ -4,8 +4,8 @@
     python benchmarks/discretise.py --nets MobileNetV3 --shares random equal start --budgets 60% 70% --repeats 3
 
 Shares are random, softmax(2 * N(0, 1)), all equal, or those of a start on the budget; budgets are of FLOPs, or of FLOPs and
-parameters, as shares of the largest net. The median of `--repeats` calls in milliseconds of CPU time, and the peak memory of the
-process.
+parameters, as shares of the largest net. The median of `--repeats` calls in milliseconds of CPU time, and the peak memory
+of the process.
 """
 
 import argparse

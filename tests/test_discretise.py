@@ -205,8 +205,12 @@ def test_any_cost_that_adds_up_over_layers(name, seed, widths, rows, monkeypatch
     for number in (1, 2):
         for quantile, band in product((0.05, 0.4), (None, 0.95)):
             limits = [sorted(v)[int(quantile * len(v))] for v in list(zip(*costs.values(), strict=True))[:number]]
-            budgets = [Budget(f"cost{n}", limit, table) for n, (limit, table) in enumerate(zip(limits, tables))]
-            kept = [arch for arch, cost in costs.items() if all(c <= limit for c, limit in zip(cost, limits))]
+            budgets = [
+                Budget(f"cost{n}", limit, table) for n, (limit, table) in enumerate(zip(limits, tables, strict=False))
+            ]
+            kept = [
+                arch for arch, cost in costs.items() if all(c <= limit for c, limit in zip(cost, limits, strict=False))
+            ]
             if not kept:
                 with pytest.raises(ValueError, match="smallest"):
                     discretise(net, rows, budgets, band=band)
@@ -214,7 +218,11 @@ def test_any_cost_that_adds_up_over_layers(name, seed, widths, rows, monkeypatch
             if band is not None:
                 reached = [max(costs[arch][n] for arch in kept) for n in range(number)]
                 for tops in (limits, reached):
-                    inside = [arch for arch in kept if any(c >= band * top for c, top in zip(costs[arch], tops))]
+                    inside = [
+                        arch
+                        for arch in kept
+                        if any(c >= band * top for c, top in zip(costs[arch], tops, strict=False))
+                    ]
                     if inside:
                         break
                 kept = inside

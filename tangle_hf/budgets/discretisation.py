@@ -113,8 +113,8 @@ def least_costs(
 ) -> np.ndarray:
     """Where the band of the budgets begins, one cost for each, of which one has to be reached.
 
-    That is a share of each limit or, if no architecture that the shares can give reaches one of these, of the largest cost within
-    the limits.
+    That is a share of each limit or, if no architecture that the shares can give reaches one of these, of the largest cost
+    within the limits.
 
     Args:
         space: The space.

@@ -2,8 +2,8 @@
 
 Drawing until one fits takes for ever under a tight budget, and repairing one that does not fit changes the distribution.
 Here costs add up over decisions (`cost_table.decisions`), so the probability of every attained cost is a sum over what
-was decided before: it is added up forwards, and an architecture is drawn backwards from its cost. Where the costs are too many for
-that, `TiltedSampler` draws from the same distribution.
+was decided before: it is added up forwards, and an architecture is drawn backwards from its cost. Where the costs are too many
+for that, `TiltedSampler` draws from the same distribution.
 """
 
 import random

@@ -34,8 +34,8 @@ def check_settings(
     """Warns of settings that the method does not read, and of a latency table of another machine.
 
     Raises:
-        ValueError: Precision is fp16, no architecture keeps to the budgets or too few to be drawn, or the latency table is missing or was measured
-            under other conditions.
+        ValueError: Precision is fp16, no architecture keeps to the budgets or too few to be drawn, or the latency
+            table is missing or was measured under other conditions.
     """
     if accelerator.mixed_precision == "fp16":
         raise ValueError(
