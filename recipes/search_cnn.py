@@ -17,35 +17,27 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
-from tangle_hf import extract, flops, one_hot
 from tangle_hf.data.images.augmentation_settings import AugmentationArguments
-from tangle_hf.data.images.settings import ImageArguments, describe
+from tangle_hf.data.images.settings import ImageArguments
 from tangle_hf.data.images.soft_targets import use_soft_targets
-from tangle_hf.data.images.splits import split_for_search
-from tangle_hf.data.images.transforms import evaluation_images, training_images
-from tangle_hf.data.trained_tables import look_up
 from tangle_hf.errors import readable_errors
-from tangle_hf.evaluation import accuracy
 from tangle_hf.hub.settings import SearchHubArguments
 from tangle_hf.models.image_classifiers import set_classes
 from tangle_hf.models.space_settings import ConvSpaceArguments
+from tangle_hf.runs.conv_examples import conv_examples
 from tangle_hf.runs.conv_spaces import build_supernet, check_settings, notation, trained
-from tangle_hf.runs.dry_runs import dry_run
-from tangle_hf.runs.folder import defaults_of, settings_of
+from tangle_hf.runs.dry_runs import dry_run, made_up_image
+from tangle_hf.runs.find import find
 from tangle_hf.runs.image_search import (
     ConvImageArguments,
     SmallAugmentationArguments,
-    first_images,
+    classes_and_size,
     load_for_search,
-    made_up_image,
-    processor_for,
 )
-from tangle_hf.runs.search_run import run, start
-from tangle_hf.runs.task import SearchTask
+from tangle_hf.runs.report import report
+from tangle_hf.runs.run import Run
 from tangle_hf.search import SearchArguments
 from tangle_hf.settings import parse, with_default
-from tangle_hf.space import Architecture
-from tangle_hf.subnets.recalibration import recalibrate, still_batches
 
 
 @dataclass
@@ -66,74 +58,30 @@ def main(
     settings: SearchArguments,
     hub: SearchHubArguments,
 ) -> None:
-    """The whole run: data, supernet, search, export, table."""
+    """The whole run: data, supernet, search, report."""
     table = trained(space)
     if space.start_from is None:  # what is wrong with the space is said before any image is read
         with torch.device("meta"):
             plain = supernet_for(space, data.num_channels, data.image_size or 224, ["first", "second"])
         check_settings(plain, settings)
-    parts = (space, data, augmentation, settings, hub)
-    resolved = settings_of(*parts)
-    accelerator = start(settings, hub, resolved, defaults_of(*parts))
-    batch_size, seed = settings.per_device_batch_size, settings.seed
-    splits, names, image_size = load_for_search(data, settings.dry_run, accelerator)
-    supernet = supernet_for(space, data.num_channels, image_size, names)
-    check_settings(supernet, settings)
-    if settings.dry_run:
-        example = made_up_image(data.num_channels, image_size, len(names))
-        return dry_run(supernet, settings, accelerator, example, "images")
-
-    processor = processor_for(space.start_from, data, image_size)
-    batch = batch_size * accelerator.num_processes
-    weights, architecture = split_for_search(splits["train"], settings.train_portion, seed, batch)
-    held_out = {name: evaluation_images(splits[name], data, processor) for name in ("validation", "test")}
-    own = evaluation_images(weights, data, processor)
-
-    def batches(count: int):
-        """Training images as they are evaluated, the same ones each time."""
-        return still_batches(own, batch_size, count, seed)
-
-    def net(arch: Architecture, count: int) -> PreTrainedModel:
-        """An architecture with its own batch-norm statistics, from so many batches; the supernet stays as it is."""
-        subnet = extract(supernet, arch)
-        recalibrate(subnet, batches(count))
-        return subnet
-
-    def score(images, count: int, arch: Architecture | None = None, mixture=None) -> dict[str, float]:
-        if arch is None:  # the running statistics are those of mixtures
-            return accuracy(supernet, images, batch_size, count, mixture=mixture)
-        scores = accuracy(net(arch, min(count, space.recalibration_batches)), images, batch_size, count)
-        return scores | {f"table_{name}": value for name, value in known(arch).items()}
-
-    def known(arch: Architecture) -> dict[str, float]:
-        return {} if table is None else look_up(table, arch)
-
-    def test(model, arch: Architecture | None = None, mixture=None) -> dict[str, float]:
-        chosen = {}
-        if arch is not None:
-            model = net(arch, space.recalibration_batches)
-        elif mixture is not None:
-            recalibrate(model, batches(space.recalibration_batches), mixture)
-            chosen = {"mixture": mixture}
-        scores = accuracy(model, held_out["test"], batch_size, **chosen)
-        return {"test loss": scores["loss"], "accuracy in %": 100 * scores["accuracy"]}
-
-    task = SearchTask(
-        pipeline="image-classification",
-        processor=processor,
-        train_data=training_images(weights, data, augmentation, processor, image_size, seed),
-        arch_data=evaluation_images(architecture, data, processor),
-        validation_data=held_out["validation"],
-        score=score,
-        test=test,
-        compute=lambda arch: {"FLOPs/image": flops(supernet.space, arch, supernet.config), **known(arch)},
-        sample=first_images(held_out["test"]),
-        example="image",
-        data=describe(data),
-        settle=lambda arch: recalibrate(supernet, batches(space.recalibration_batches), one_hot(supernet.space, arch)),
-        notation=notation(supernet),
-    )
-    run(supernet, task, settings, hub, accelerator, resolved)
+    with Run(space, data, augmentation, settings, hub) as run:
+        if settings.dry_run:
+            names, size = classes_and_size(data, run.accelerator)
+            supernet = supernet_for(space, data.num_channels, size, names)
+            check_settings(supernet, settings)
+            example = made_up_image(data.num_channels, size, len(names))
+            return dry_run(supernet, settings, run.accelerator, example, "images")
+        images = load_for_search(data, augmentation, run.accelerator, space.start_from)
+        supernet = supernet_for(space, data.num_channels, images.image_size, images.names)
+        check_settings(supernet, settings)
+        portion, seed = settings.train_portion, settings.seed
+        batch = settings.per_device_batch_size * run.accelerator.num_processes
+        weights, architecture = images.split(portion, seed, batch)
+        own = {"recalibration_batches": space.recalibration_batches, "table": table, "write": notation(supernet)}
+        images = conv_examples(images, portion, seed, batch=batch, **own)  # what is scored has statistics of its own
+        found = find(run, supernet, images, weights, architecture)
+        if found is not None:  # None: stopped, or another process reports
+            report(run, supernet, images, found)
 
 
 def supernet_for(

@@ -11,70 +11,43 @@
 Continue a stopped run with the same command and --resume.
 """
 
-import torch
 from transformers import PreTrainedTokenizerBase
 
-from tangle_hf import ElasticGPT2Config, ElasticGPT2LMHeadModel, flops
-from tangle_hf.data.text import DataArguments, describe, load_texts, load_tokenizer, pack, split_for_search
+from tangle_hf import ElasticGPT2Config, ElasticGPT2LMHeadModel
+from tangle_hf.data.text import DataArguments
+from tangle_hf.data.text_examples import load_text
 from tangle_hf.errors import readable_errors
-from tangle_hf.evaluation import perplexity
 from tangle_hf.hub.settings import SearchHubArguments
 from tangle_hf.models.checkpoint_errors import reading_checkpoint
 from tangle_hf.models.generation import set_generation_defaults
 from tangle_hf.models.space_settings import SpaceArguments, search_space
-from tangle_hf.runs.dry_runs import dry_run
-from tangle_hf.runs.folder import defaults_of, settings_of
-from tangle_hf.runs.search_run import run, start
-from tangle_hf.runs.task import SearchTask
+from tangle_hf.runs.dry_runs import dry_run, made_up_text
+from tangle_hf.runs.find import find
+from tangle_hf.runs.report import report
+from tangle_hf.runs.run import Run
 from tangle_hf.search import SearchArguments
 from tangle_hf.settings import parse
 
 
 def main(space: SpaceArguments, data: DataArguments, settings: SearchArguments, hub: SearchHubArguments) -> None:
-    """The whole run: data, supernet, search, export, table."""
-    supernet_config(space, data.block_size, data.vocab_size or 50257)  # said before any text is read
-    parts = (space, data, settings, hub)
-    resolved = settings_of(*parts)
-    accelerator = start(settings, hub, resolved, defaults_of(*parts))
-    block_size, batch_size = data.block_size, settings.per_device_batch_size
-    if settings.dry_run:
-        supernet = ElasticGPT2LMHeadModel(supernet_config(space, block_size, data.vocab_size or 50257))
-
-        def example(generator: torch.Generator) -> dict[str, torch.Tensor]:
-            tokens = torch.randint(supernet.config.vocab_size, (block_size,), generator=generator)
-            return {"input_ids": tokens, "labels": tokens}
-
-        return dry_run(supernet, settings, accelerator, example, "tokens", block_size)
-
-    started = from_checkpoint(space, data)
-    with accelerator.main_process_first():
-        texts = load_texts(data)
-        tokenizer = load_tokenizer(data, texts)
-        blocks = {name: pack(text, tokenizer, data, name) for name, text in texts.items()}
-    train_data, arch_data = split_for_search(blocks["train"], settings.train_portion, settings.seed)
-    supernet = build_supernet(space, data, tokenizer, started)
-
-    def test(model, **chosen) -> dict[str, float]:
-        scores = perplexity(model, blocks["test"], batch_size, **chosen)
-        return {"test loss": scores["loss"], "perplexity": scores["perplexity"]}
-
-    task = SearchTask(
-        pipeline="text-generation",
-        processor=tokenizer,
-        train_data=train_data,
-        arch_data=arch_data,
-        validation_data=blocks["validation"],
-        score=lambda data, batches, **chosen: perplexity(supernet, data, batch_size, batches, **chosen),
-        test=test,
-        compute=lambda arch: {
-            "FLOPs/token": flops(supernet.space, arch, supernet.config, sequence_length=block_size) // block_size
-        },
-        sample={"input_ids": next(iter(blocks["test"]))["input_ids"][None]},
-        example="block",
-        data=describe(data),
-        sequence_length=block_size,
-    )
-    run(supernet, task, settings, hub, accelerator, resolved)
+    """The whole run: data, supernet, search, report."""
+    config = supernet_config(
+        space, data.block_size, data.vocab_size or 50257
+    )  # an error is said before any text is read
+    with Run(space, data, settings, hub) as run:
+        if settings.dry_run:
+            example = made_up_text(config.vocab_size, data.block_size)
+            return dry_run(
+                ElasticGPT2LMHeadModel(config), settings, run.accelerator, example, "tokens", data.block_size
+            )
+        started = from_checkpoint(space, data)
+        with run.accelerator.main_process_first():
+            text = load_text(data)
+        supernet = build_supernet(space, data, text.processor, started)
+        weights, architecture = text.split(settings.train_portion, settings.seed)
+        found = find(run, supernet, text, weights, architecture)
+        if found is not None:  # None: stopped, or another process reports
+            report(run, supernet, text, found)
 
 
 def supernet_config(

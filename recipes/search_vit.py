@@ -14,29 +14,20 @@ processor makes them. Continue a stopped run with the same command and --resume.
 
 from dataclasses import dataclass
 
-from tangle_hf import ElasticViTConfig, ElasticViTForImageClassification, flops
+from tangle_hf import ElasticViTConfig, ElasticViTForImageClassification
 from tangle_hf.data.images.augmentation_settings import AugmentationArguments
-from tangle_hf.data.images.settings import ImageArguments, describe
+from tangle_hf.data.images.settings import ImageArguments
 from tangle_hf.data.images.soft_targets import use_soft_targets
-from tangle_hf.data.images.splits import split_for_search
-from tangle_hf.data.images.transforms import evaluation_images, training_images
 from tangle_hf.errors import readable_errors
-from tangle_hf.evaluation import accuracy
 from tangle_hf.hub.settings import SearchHubArguments
 from tangle_hf.models.checkpoint_errors import reading_checkpoint
 from tangle_hf.models.image_classifiers import check_patches, set_classes, set_image_size
 from tangle_hf.models.space_settings import ViTSpaceArguments, search_space
-from tangle_hf.runs.dry_runs import dry_run
-from tangle_hf.runs.folder import defaults_of, settings_of
-from tangle_hf.runs.image_search import (
-    SmallAugmentationArguments,
-    first_images,
-    load_for_search,
-    made_up_image,
-    processor_for,
-)
-from tangle_hf.runs.search_run import run, start
-from tangle_hf.runs.task import SearchTask
+from tangle_hf.runs.dry_runs import dry_run, made_up_image
+from tangle_hf.runs.find import find
+from tangle_hf.runs.image_search import SmallAugmentationArguments, classes_and_size, load_for_search
+from tangle_hf.runs.report import report
+from tangle_hf.runs.run import Run
 from tangle_hf.search import SearchArguments
 from tangle_hf.settings import parse, with_default
 
@@ -58,7 +49,7 @@ def main(
     settings: SearchArguments,
     hub: SearchHubArguments,
 ) -> None:
-    """The whole run: data, supernet, search, export, table."""
+    """The whole run: data, supernet, search, report."""
     if space.drop_path_rate and settings.resolved_method.single_paths:
         raise ValueError(
             f"drop_path_rate={space.drop_path_rate} is for mixtures, method={settings.method} trains weights on single "
@@ -66,39 +57,19 @@ def main(
         )
     # What is wrong with the space is said before any image is read.
     supernet_config(space, data.num_channels, data.image_size or space.patch_size, ["first", "second"])
-    parts = (space, data, augmentation, settings, hub)
-    resolved = settings_of(*parts)
-    accelerator = start(settings, hub, resolved, defaults_of(*parts))
-    batch_size, seed = settings.per_device_batch_size, settings.seed
-    splits, names, image_size = load_for_search(data, settings.dry_run, accelerator)
-    supernet = build_supernet(space, data.num_channels, image_size, names)
-    if settings.dry_run:
-        example = made_up_image(data.num_channels, image_size, len(names))
-        return dry_run(supernet, settings, accelerator, example, "images")
-
-    processor = processor_for(space.start_from, data, image_size)
-    batch = batch_size * accelerator.num_processes
-    weights, architecture = split_for_search(splits["train"], settings.train_portion, seed, batch)
-    held_out = {name: evaluation_images(splits[name], data, processor) for name in ("validation", "test")}
-
-    def test(model, **chosen) -> dict[str, float]:
-        scores = accuracy(model, held_out["test"], batch_size, **chosen)
-        return {"test loss": scores["loss"], "accuracy in %": 100 * scores["accuracy"]}
-
-    task = SearchTask(
-        pipeline="image-classification",
-        processor=processor,
-        train_data=training_images(weights, data, augmentation, processor, image_size, seed),
-        arch_data=evaluation_images(architecture, data, processor),
-        validation_data=held_out["validation"],
-        score=lambda images, batches, **chosen: accuracy(supernet, images, batch_size, batches, **chosen),
-        test=test,
-        compute=lambda arch: {"FLOPs/image": flops(supernet.space, arch, supernet.config)},
-        sample=first_images(held_out["test"]),
-        example="image",
-        data=describe(data),
-    )
-    run(supernet, task, settings, hub, accelerator, resolved)
+    with Run(space, data, augmentation, settings, hub) as run:
+        if settings.dry_run:
+            names, size = classes_and_size(data, run.accelerator)
+            supernet = build_supernet(space, data.num_channels, size, names)
+            example = made_up_image(data.num_channels, size, len(names))
+            return dry_run(supernet, settings, run.accelerator, example, "images")
+        images = load_for_search(data, augmentation, run.accelerator, space.start_from)
+        supernet = build_supernet(space, data.num_channels, images.image_size, images.names)
+        batch = settings.per_device_batch_size * run.accelerator.num_processes
+        weights, architecture = images.split(settings.train_portion, settings.seed, batch)
+        found = find(run, supernet, images, weights, architecture)
+        if found is not None:  # None: stopped, or another process reports
+            report(run, supernet, images, found)
 
 
 def supernet_config(

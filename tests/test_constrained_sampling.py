@@ -21,7 +21,7 @@ from tangle_hf.models.conv_spaces import OFA_MOBILENETV3
 
 SPACE = SearchSpace(n_embd=[16, 32], n_layer=[1, 2], n_head=PerLayer([2, 4]), mlp_ratio=PerLayer([1, 2, 4]))
 CONFIG = ElasticGPT2Config(space=SPACE, vocab_size=40, n_positions=8)
-DRAWS = 4000
+DRAWS = 2000
 
 
 @pytest.fixture(autouse=True, params=["adding up", "by rejection"])

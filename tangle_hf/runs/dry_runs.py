@@ -43,6 +43,28 @@ class Synthetic(torch.utils.data.Dataset):
         return self.example(torch.Generator().manual_seed(index))
 
 
+def made_up_text(vocab_size: int, block_size: int) -> Callable[[torch.Generator], dict[str, torch.Tensor]]:
+    """Generator -> a random block of tokens."""
+
+    def example(generator: torch.Generator) -> dict[str, torch.Tensor]:
+        tokens = torch.randint(vocab_size, (block_size,), generator=generator)
+        return {"input_ids": tokens, "labels": tokens}
+
+    return example
+
+
+def made_up_image(
+    num_channels: int, image_size: int, classes: int
+) -> Callable[[torch.Generator], dict[str, torch.Tensor]]:
+    """Generator -> a random image and label."""
+
+    def example(generator: torch.Generator) -> dict[str, torch.Tensor]:
+        pixels = torch.randn(num_channels, image_size, image_size, generator=generator)
+        return {"pixel_values": pixels, "labels": torch.randint(classes, (), generator=generator)}
+
+    return example
+
+
 class Measured(NamedTuple):
     """Micro-batches of `size` examples: seconds of the first step and of a later one, peak memory in bytes so far."""
 

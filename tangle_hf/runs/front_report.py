@@ -2,56 +2,56 @@
 
 import csv
 from collections.abc import Mapping
-from pathlib import Path
 
 from transformers import PreTrainedModel
 
 from ..analysis import format_table, plot_front
 from ..cost.tables import of_largest
-from ..search import SearchArguments
+from ..data.examples import Examples
 from ..search.gradient.front import hypervolume
+from ..space import Architecture
 from .folder import write_json
+from .found import FoundFront
 from .latency import compare_latency
-from .search_report import common_results, table_row
-from .task import FoundFront, SearchTask
+from .results import common_results, table_row
+from .run import Run
 
 
 def report_front(
-    supernet: PreTrainedModel,
-    found: FoundFront,
-    task: SearchTask,
-    settings: SearchArguments,
-    used: Mapping[str, float | str],
+    run: Run, supernet: PreTrainedModel, examples: Examples, found: FoundFront, used: Mapping[str, float | str]
 ) -> None:
     """Leaves the front as `pareto.json`, `pareto.csv` and `pareto.png`, the results, and prints the front.
 
     Args:
+        run: The run.
         supernet: After the search.
+        examples: How nets are tested.
         found: What it found.
-        task: Data and scores.
-        settings: The trainer's.
-        used: As in `report`.
+        used: Device, and if known seconds.
     """
-    run_dir, space, cost = Path(settings.output_dir), supernet.space, settings.pareto
+    run_dir, settings, space, cost = run.folder, run.settings, supernet.space, run.settings.pareto
+
+    def test(arch: Architecture) -> Mapping[str, float]:
+        return examples.score(supernet, examples.test, settings.per_device_batch_size, arch=arch)
+
     budget = found.front.budgets[0][-1]
     largest = budget.in_units(of_largest(budget.table))
     points, shown, rows = [], [], []
     for number, point in enumerate(found.points):
         arch = point.candidate.arch
-        scores = task.test(supernet, arch=arch)
+        scores = test(arch)
         numbers = {
             "limit": point.limit,
             "cost": point.cost,
             "share": point.cost / largest,
             "loss": point.loss,
-            **scores,
+            **examples.columns(scores),
         }
         points.append({**numbers, "nondominated": point.nondominated, "arch": arch.to_dict()})
         shown.append({"point": number, **numbers, "front": "yes" if point.nondominated else "no", "arch": str(arch)})
-        rows.append(table_row(f"point {number} of the front", supernet, arch, task, scores))
+        rows.append(table_row(f"point {number} of the front", supernet, arch, examples, scores))
     if space.ordered:
-        scores = task.test(supernet, arch=space.largest)
-        rows.append(table_row("largest, in the supernet", supernet, space.largest, task, scores))
+        rows.append(table_row("largest, in the supernet", supernet, space.largest, examples, test(space.largest)))
     area = hypervolume([(point["share"], point["loss"]) for point in points], (1.0, found.worst))
     anchors = [budget.in_units(limit) for limit in found.front.limits]
     result = {"cost": cost, "largest": largest, "anchors": anchors, "max_steps": settings.max_steps}
@@ -63,10 +63,10 @@ def report_front(
         writer.writerows(shown)
     plot_front(points, cost, run_dir / "pareto.png")
     print("\n" + format_table(shown))
-    results = common_results(supernet, found.cost, task, used) | {"table": rows}
+    results = common_results(supernet, found.cost, examples, used) | {"table": rows}
     if settings.latency_table is not None:
         timed = {f"point {n}": (space.architecture(**point["arch"]), None) for n, point in enumerate(points)}
-        results["latency"] = compare_latency(supernet, timed, settings, task.sequence_length, None)
+        results["latency"] = compare_latency(supernet, timed, settings, examples.sequence_length, None)
     write_json(run_dir / "results.json", results)
     print(
         f"\n{sum(point['nondominated'] for point in points)} of {len(points)} points are beaten by no other; hypervolume "

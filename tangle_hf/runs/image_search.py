@@ -1,16 +1,12 @@
-"""What the searches on images share: images that are ready for a search, and made-up ones for a dry run."""
+"""What the searches on images share: their defaults, and images that are ready for a search."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
 
-import torch
 from accelerate import Accelerator
-from datasets import Dataset, IterableDataset
-from transformers import BaseImageProcessor
 
 from ..data.images.augmentation_settings import AugmentationArguments
 from ..data.images.classes import class_names
+from ..data.images.examples import ImageExamples, image_examples
 from ..data.images.loading import load_images, resolve_image_size
 from ..data.images.settings import ImageArguments
 from ..data.images.transforms import image_processor
@@ -33,41 +29,31 @@ class ConvImageArguments(ImageArguments):
 
 
 def load_for_search(
-    data: ImageArguments, dry_run: bool, accelerator: Accelerator
-) -> tuple[dict[str, Dataset | IterableDataset], list[str], int]:
-    """The images, the names of their classes, and their size.
-
-    A dry run whose arguments say how many classes and which size reads no images.
+    data: ImageArguments, augmentation: AugmentationArguments, accelerator: Accelerator, start_from: str | None
+) -> ImageExamples:
+    """Reads the images; their processor is that of the checkpoint that the search starts from, or a new one.
 
     Raises:
-        ValueError: As `load_images` and `resolve_image_size`.
+        ValueError: The images cannot be read, or have no size in common and none is given.
     """
-    if dry_run and data.classes and data.image_size:
-        return {}, [str(number) for number in range(data.classes)], data.image_size
     with accelerator.main_process_first():
         splits = load_images(data)
-    return splits, class_names(splits), resolve_image_size(data, splits)
-
-
-def made_up_image(
-    num_channels: int, image_size: int, classes: int
-) -> Callable[[torch.Generator], dict[str, torch.Tensor]]:
-    """Generator -> a random image and label, for a dry run."""
-
-    def example(generator: torch.Generator) -> dict[str, torch.Tensor]:
-        pixels = torch.randn(num_channels, image_size, image_size, generator=generator)
-        return {"pixel_values": pixels, "labels": torch.randint(classes, (), generator=generator)}
-
-    return example
-
-
-def processor_for(start_from: str | None, data: ImageArguments, image_size: int) -> BaseImageProcessor:
-    """The image processor of the checkpoint that a search starts from, or a new one."""
+    size = resolve_image_size(data, splits)
     if start_from is None:
-        return image_processor(data, image_size)
-    return checkpoint_processor(start_from, data, image_size)
+        processor = image_processor(data, size)
+    else:
+        processor = checkpoint_processor(start_from, data, size)
+    return image_examples(splits, processor, size, data, augmentation)
 
 
-def first_images(examples: torch.utils.data.Dataset, count: int = 8) -> dict[str, torch.Tensor]:
-    """The first few examples as the arguments of one forward pass."""
-    return {"pixel_values": torch.stack([row["pixel_values"] for row in islice(examples, count)])}
+def classes_and_size(data: ImageArguments, accelerator: Accelerator) -> tuple[list[str], int]:
+    """The names of the classes and the image size, for a dry run; no images are read where both are given.
+
+    Raises:
+        ValueError: As `load_for_search`.
+    """
+    if data.classes and data.image_size:
+        return [str(number) for number in range(data.classes)], data.image_size
+    with accelerator.main_process_first():
+        splits = load_images(data)
+    return class_names(splits), resolve_image_size(data, splits)

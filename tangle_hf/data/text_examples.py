@@ -1,0 +1,52 @@
+"""Blocks of tokens as examples."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from datasets import Dataset, IterableDataset
+from transformers import PreTrainedModel
+
+from ..evaluation import perplexity
+from .examples import Examples
+from .text import DataArguments, describe, load_texts, load_tokenizer, pack, split_for_search
+
+
+@dataclass(frozen=True)
+class TextExamples(Examples):
+    """Blocks of one length; `processor` is the tokenizer.
+
+    Args:
+        train: Training blocks.
+    """
+
+    train: Dataset | IterableDataset | None = None
+
+    pipeline, example, unit, metric, input_name = "text-generation", "block", "token", "perplexity", "input_ids"
+    sample_size = 1
+
+    def training(self, seed: int) -> Dataset | IterableDataset:
+        return self.train
+
+    def split(self, train_portion: float, seed: int, batch: int = 1) -> tuple[Dataset | IterableDataset, ...]:
+        return split_for_search(self.train, train_portion, seed)
+
+    def score(
+        self, model: PreTrainedModel, examples, batch_size: int, most: int | None = None, **chosen
+    ) -> Mapping[str, float]:
+        return perplexity(model, examples, batch_size, most, **chosen)
+
+    def columns(self, scores: Mapping[str, float]) -> dict[str, float]:
+        return {"test loss": scores["loss"], "perplexity": scores["perplexity"]}
+
+
+def load_text(arguments: DataArguments) -> TextExamples:
+    """Reads text, trains a tokenizer on it or loads the one that is named, and cuts blocks.
+
+    Raises:
+        ValueError: The text or the tokenizer cannot be read, or a split is shorter than a block.
+    """
+    texts = load_texts(arguments)
+    tokenizer = load_tokenizer(arguments, texts)
+    blocks = {name: pack(text, tokenizer, arguments, name) for name, text in texts.items()}
+    held_out = blocks["validation"], blocks["test"]
+    return TextExamples(tokenizer, *held_out, describe(arguments), arguments.block_size, train=blocks["train"])

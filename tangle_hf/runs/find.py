@@ -1,0 +1,150 @@
+"""The search of a run: methods of one stage and of two, from examples to the architecture that they find."""
+
+from collections.abc import Callable
+
+from transformers import PreTrainedModel
+
+from ..analysis import format_table, plot_diagnostics, plot_shares, read_metrics
+from ..arch_parameters import ArchParameters
+from ..data.examples import Examples
+from ..samplers import sampler
+from ..search import SearchArguments, choose, search, search_candidates, trace_front, train_single_paths
+from ..search.choice import budget_use, budgets_of, costs
+from ..search.gradient.arch_front import ArchFront
+from ..search.loop import step_size
+from ..search.search_cost import SearchCost
+from ..space import Architecture
+from .found import Found, FoundFront
+from .run import Run
+
+
+def find(run: Run, supernet: PreTrainedModel, examples: Examples, weights, architecture) -> Found | FoundFront | None:
+    """Searches by the method of the settings.
+
+    Args:
+        run: The run.
+        supernet: An `Elastic*` model; trained in place.
+        examples: To follow the search by, and how models are scored on them.
+        weights: Examples for the weights.
+        architecture: Examples for the architecture: steps of its parameters, losses of candidates.
+
+    Returns:
+        What was found; None if the search was stopped (a checkpoint was left), and on all processes but the main one.
+
+    Raises:
+        ValueError: As `Run.begin` and `search`.
+        FloatingPointError: The weights diverged.
+    """
+    settings = run.begin(supernet, examples.sequence_length)
+    stages = _two_stages if settings.resolved_method.two_stage else _one_stage
+    found = stages(run, supernet, examples, weights, architecture, settings)
+    if found is None and run.main_process:
+        print(f"stopped; continue with the same command and --resume (checkpoint in {run.folder / 'checkpoints'})")
+    return found if run.main_process else None
+
+
+def _one_stage(
+    run: Run, supernet: PreTrainedModel, examples: Examples, weights, architecture, settings: SearchArguments
+) -> Found | FoundFront | None:
+    """Architecture parameters trained along with the weights."""
+    validation = _scores(supernet, examples, examples.validation, settings, settings.eval_batches)
+    arch_parameters = search(
+        supernet,
+        weights,
+        architecture,
+        settings,
+        run.accelerator,
+        lambda arch: validation(arch=arch),
+        examples.sequence_length,
+        lambda mixture: validation(mixture=mixture)["loss"],
+    )
+    if arch_parameters is None or not run.main_process:
+        return None
+    metrics = _leave_logits(run, arch_parameters, examples.sequence_length)
+    cost = SearchCost(
+        supernet, step_size(settings, run.accelerator), examples.sequence_length, metrics[-1]["search_cost"]
+    )
+    candidate = _scores(supernet, examples, architecture, settings, settings.candidate_batches)
+
+    def loss(arch: Architecture) -> float:
+        cost.add_evaluation(arch, _candidate_examples(architecture, settings))
+        return candidate(arch=arch)["loss"]
+
+    if settings.pareto:
+        points = trace_front(supernet, arch_parameters, settings, loss)
+        return FoundFront(arch_parameters, points, loss(supernet.space.smallest), cost.spent)
+    plot_shares(metrics, supernet.space.choices, run.folder / "shares.png")
+    candidates = choose(supernet, arch_parameters, settings, loss, examples.sequence_length)
+    arch = candidates[0][0].arch
+    budgets = budgets_of(settings, supernet, examples.sequence_length)
+    results = {
+        "entropy": arch_parameters.entropy(sampler(settings.sampler)),
+        "budgets": costs(arch_parameters, arch, settings, budgets),
+        "candidates": [
+            {"arch": c.arch.to_dict(), "log_probability": c.log_probability, "loss": loss} for c, loss in candidates
+        ],
+    }
+    return Found(arch, cost.spent, results)
+
+
+def _two_stages(
+    run: Run, supernet: PreTrainedModel, examples: Examples, weights, architecture, settings: SearchArguments
+) -> Found | None:
+    """Weights trained on single paths, then a search over candidates."""
+    validation = _scores(supernet, examples, examples.validation, settings, settings.eval_batches)
+    cost = train_single_paths(
+        supernet, weights, settings, run.accelerator, lambda arch: validation(arch=arch), examples.sequence_length
+    )
+    if cost is None:
+        return None
+    training, count = cost.spent, _candidate_examples(architecture, settings)
+    candidate = _scores(supernet, examples, architecture, settings, settings.candidate_batches)
+    log = search_candidates(
+        supernet,
+        lambda arch: candidate(arch=arch),
+        count,
+        settings,
+        run.accelerator,
+        cost,
+        examples.sequence_length,
+    )
+    if log is None or not run.main_process:
+        return None
+    best = log.best()
+    arch = Architecture(best[0]["arch"])
+    results = {
+        "budgets": budget_use(arch, budgets_of(settings, supernet, examples.sequence_length)),
+        "candidates_evaluated": len(best),
+        "candidate_examples": count,
+        "training_cost": training,
+        "candidates": best[: settings.num_parents],
+    }
+    if settings.resolved_method.choice == "nsga2":
+        results["front"] = log.front(settings.nsga2_cost)
+        columns = (settings.nsga2_cost, "loss")
+        print("\n" + format_table([{name: record[name] for name in columns} for record in results["front"]]))
+    return Found(arch, cost.spent, results)
+
+
+def _scores(
+    supernet: PreTrainedModel, examples: Examples, on, settings: SearchArguments, batches: int
+) -> Callable[..., dict[str, float]]:
+    """`arch=` or `mixture=` -> scores with the supernet's current weights, on the first batches of some examples."""
+    return lambda **chosen: examples.score(supernet, on, settings.per_device_batch_size, batches, **chosen)
+
+
+def _leave_logits(run: Run, arch_parameters: ArchParameters | ArchFront, sequence_length: int | None) -> list[dict]:
+    """Leaves the logits and the plot of whether they decide; returns the lines of `metrics.jsonl`."""
+    header = {"method": run.settings.method}
+    if sequence_length is not None:
+        header["block_size"] = str(sequence_length)
+    arch_parameters.save(run.folder / "arch_parameters.safetensors", header)
+    metrics = read_metrics(run.folder / "metrics.jsonl")
+    plot_diagnostics(metrics, run.folder / "diagnostics.png")
+    return metrics
+
+
+def _candidate_examples(architecture, settings: SearchArguments) -> int:
+    """Examples on which a candidate is evaluated."""
+    wanted = settings.candidate_batches * settings.per_device_batch_size
+    return min(wanted, len(architecture)) if hasattr(architecture, "__len__") else wanted

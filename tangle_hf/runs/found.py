@@ -1,0 +1,39 @@
+"""What a search has found, by whatever method."""
+
+from dataclasses import dataclass
+
+from ..search.gradient.arch_front import ArchFront
+from ..search.gradient.front import FrontPoint
+from ..space import Architecture
+
+
+@dataclass(frozen=True)
+class Found:
+    """One net.
+
+    Args:
+        arch: The architecture.
+        cost: What the search cost, in plain-model steps.
+        results: More for `results.json`.
+    """
+
+    arch: Architecture
+    cost: float
+    results: dict
+
+
+@dataclass(frozen=True)
+class FoundFront:
+    """A front.
+
+    Args:
+        front: Its architecture parameters.
+        points: Its points.
+        worst: The loss that the smallest net inherits.
+        cost: What the search cost, in plain-model steps.
+    """
+
+    front: ArchFront
+    points: list[FrontPoint]
+    worst: float
+    cost: float

@@ -1,0 +1,118 @@
+"""What a search leaves and prints at its end."""
+
+from collections.abc import Mapping
+
+from transformers import PreTrainedModel
+
+from ..analysis import format_table, plot_losses, read_metrics
+from ..arch_parameters import one_hot
+from ..cost.kinds import COSTS
+from ..data.examples import Examples
+from ..hub.cards import write_card
+from ..hub.publishing import push
+from ..hub.settings import hub_options
+from ..models.generation import with_pad_token
+from ..space import Architecture
+from ..subnets.exports import Export, export
+from .folder import write_json
+from .found import Found, FoundFront
+from .front_report import report_front
+from .latency import compare_latency
+from .results import common_results, table_row
+from .run import Run
+
+
+def report(run: Run, supernet: PreTrainedModel, examples: Examples, found: Found | FoundFront) -> None:
+    """Leaves what was found, the supernet and their cards, prints the table, and publishes if the settings say so.
+
+    Args:
+        run: The run, of whose processes only the main one calls this.
+        supernet: After the search.
+        examples: How nets are tested.
+        found: What `find` returned.
+
+    Raises:
+        ValueError: The export does not compute what the supernet computes.
+    """
+    used, folder = run.used(), run.folder
+    if isinstance(found, Found):  # before anything is saved: all exports read the same statistics
+        examples.settle(supernet, run.settings.per_device_batch_size, mixture=one_hot(supernet.space, found.arch))
+    supernet.save_pretrained(folder / "supernet")
+    with_pad_token(examples.processor).save_pretrained(folder / "supernet")
+    plot_losses(read_metrics(folder / "metrics.jsonl"), folder / "losses.png")
+    (_report_net if isinstance(found, Found) else report_front)(run, supernet, examples, found, used)
+    for name in ("subnet", "supernet"):
+        if (folder / name).is_dir():
+            write_card(folder, folder / name, license=run.hub.license)
+    if run.hub.push_to_hub:
+        for repo_id, of_supernet in run.targets():
+            print(f"published: {push(folder, repo_id, supernet=of_supernet, **hub_options(run.hub))}")
+
+
+def _report_net(
+    run: Run, supernet: PreTrainedModel, examples: Examples, found: Found, used: Mapping[str, float | str]
+) -> None:
+    """Leaves the subnet and the results, and prints the table."""
+    settings, space, arch, rows = run.settings, supernet.space, found.arch, []
+
+    def row(name: str, of: Architecture, model: PreTrainedModel, **chosen) -> None:
+        scores = examples.score(model, examples.test, settings.per_device_batch_size, **chosen)
+        rows.append(table_row(name, supernet, of, examples, scores))
+
+    (run.folder / "architecture.json").write_text(arch.to_json() + "\n")
+    (sample,) = examples.inputs(examples.test, 1, examples.sample_size)
+    inputs = {name: values.to(supernet.device) for name, values in sample.items()}
+    written = export(supernet, arch, run.folder / "subnet", inputs, processor=examples.processor)
+    subnet = supernet.auto_model.from_pretrained(written.folder, trust_remote_code=written.form == "compact")
+    subnet.to(supernet.device)
+    row("found, in the supernet", arch, supernet, mixture=one_hot(space, arch))
+    row(f"found, exported ({written.form})", arch, subnet)
+    if space.ordered:
+        row("largest, in the supernet", space.largest, supernet, arch=space.largest)
+    print("\n" + format_table(rows))
+    results = common_results(supernet, found.cost, examples, used)
+    results |= {"found": arch.to_dict(), "form": written.form}
+    results |= {"logit_difference": written.difference, "logit_scale": written.scale, **found.results, "table": rows}
+    notation = examples.notation(arch)
+    results |= {} if notation is None else {"notation": notation}
+    if settings.latency_table is not None:
+        timed = {"found, exported": (arch, subnet), **({"largest": (space.largest, None)} if space.ordered else {})}
+        limit_ms = found.results["budgets"].get("max_latency_ms")
+        results["latency"] = compare_latency(supernet, timed, settings, examples.sequence_length, limit_ms)
+    write_json(run.folder / "results.json", results)
+    _print_report(results, arch, written, examples)
+
+
+def _print_report(results: dict, arch: Architecture, written: Export, examples: Examples) -> None:
+    """What was found, how surely, at which cost, and how to load it."""
+    if "notation" in results:
+        print(f"\n{results['notation']}")
+    print(f"\nfound: {arch}")
+    if "entropy" in results:
+        print(f"entropy of the architecture parameters: {results['entropy']:.3f} of 1 (undecided)")
+    else:
+        print(
+            f"best of {results['candidates_evaluated']:,} candidates, each evaluated on "
+            f"{results['candidate_examples']:,} {examples.example}s"
+        )
+    plain_net = "largest" if "largest" in results else "most expensive"  # a space of operations has no order
+    print(f"search cost: {results['search_cost']:,.1f} training steps of the {plain_net} net")
+    print_budgets(results["budgets"], examples.example)
+    print(
+        f"reloaded files against the supernet: logits differ by {written.difference:.1e} of {written.scale:.1e} at most"
+    )
+    loading = ", trust_remote_code=True" if written.form == "compact" else ""
+    print(f'load it: pipeline("{examples.pipeline}", model="{written.folder}"{loading})')
+
+
+def print_budgets(used: Mapping[str, float], example: str) -> None:
+    """A line for each budget: what it allows and what is used."""
+    for name, cost in COSTS.items():
+        if f"max_{name}" not in used:
+            continue
+        limit, arch, expectation = (used.get(f"{kind}_{name}") for kind in ("max", "arch", "expected"))
+        words = cost.words.format(example=example)
+        line = f"budget: {arch:,} of {limit:,} {words} used ({arch / limit:.1%})"
+        if expectation is not None:
+            line += f"; expected under the shares {expectation:,.{cost.digits}f} ({expectation / limit:.1%})"
+        print(line)

@@ -1,0 +1,41 @@
+"""What every search leaves in `results.json`, and the rows of its table."""
+
+from collections.abc import Mapping
+
+from transformers import PreTrainedModel
+
+from ..cost.counts import flops, num_params
+from ..data.examples import Examples
+from ..hub.settings import command_line
+from ..space import Architecture
+
+
+def common_results(
+    supernet: PreTrainedModel, cost: float, examples: Examples, used: Mapping[str, float | str]
+) -> dict:
+    """What `results.json` says of every search.
+
+    Args:
+        supernet: What was searched.
+        cost: What the search cost, in plain-model steps.
+        examples: Its data.
+        used: Device, and if known seconds.
+    """
+    return {
+        "command": command_line(),
+        "pipeline": examples.pipeline,
+        "data": examples.description,
+        "search": dict(used),
+        "search_cost": cost,
+        **({"largest": supernet.space.largest.to_dict()} if supernet.space.ordered else {}),
+    }
+
+
+def table_row(
+    name: str, supernet: PreTrainedModel, arch: Architecture, examples: Examples, scores: Mapping[str, float]
+) -> dict[str, str | int | float]:
+    """A net as a row of the table at the end: its size, its FLOPs, what a table knows of it, its test scores."""
+    space, config, length = supernet.space, supernet.config, examples.sequence_length
+    work = flops(space, arch, config, sequence_length=length) // (length or 1)
+    cost = {"parameters": num_params(space, arch, config), f"FLOPs/{examples.unit}": work, **examples.known(arch)}
+    return {"net": name, **cost, **examples.columns(scores)}

@@ -1,0 +1,142 @@
+"""One search from its start to its end: folder, seed, processes, clocks."""
+
+import time
+from contextlib import ExitStack
+from dataclasses import fields
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from transformers import PreTrainedModel
+from transformers.utils.logging import disable_progress_bar
+
+from ..errors import writing
+from ..hub.publishing import check_target
+from ..hub.settings import SearchHubArguments, hub_options
+from ..search import SearchArguments
+from ..search.choice import check_budgets
+from .folder import begun, check_run_folder, defaults_of, settings_of
+from .latency import with_latency_table, without_latency
+
+
+FREE_ON_RESUME = {
+    "resume", "output_dir", "report_to", "logging_steps", "eval_steps", "eval_batches", "save_steps",
+    "dataloader_num_workers", "allow_other_latency_table", "early_stop_evals", "undecided_entropy", "generations",
+    *(item.name for item in fields(SearchHubArguments)),
+}  # fmt: skip
+
+
+class Run:
+    """A search in its folder, as the context in which a recipe does everything.
+
+    Entering it checks the folder, the tracker and where to publish, and sets the seed. A full or protected disk is an error
+    that names the folder. A search that ends in the user's error before it kept anything takes its settings back.
+
+    Args:
+        *parts: All settings of the recipe, `SearchArguments` and `SearchHubArguments` among them.
+
+    Raises:
+        ValueError: On entering: the folder holds another run, or none to resume; the tracker is not installed; or as
+            `check_target`.
+        ConnectionError: As `check_target`.
+    """
+
+    def __init__(self, *parts):
+        (self.settings,) = (part for part in parts if isinstance(part, SearchArguments))
+        (self.hub,) = (part for part in parts if isinstance(part, SearchHubArguments))
+        self.resolved, self._defaults = settings_of(*parts), defaults_of(*parts)
+        self.folder = Path(self.settings.output_dir)
+        self._stack, self._begin = ExitStack(), None
+
+    def __enter__(self) -> "Run":
+        settings = self.settings
+        self.accelerator = _accelerator(settings)
+        if not settings.dry_run:
+            check_run_folder(self.folder, self.resolved, settings.resume, FREE_ON_RESUME, self._defaults)
+            if self.hub.push_to_hub and self.main_process:  # better now than after hours
+                for repo_id, supernet in self.targets():
+                    check_target(repo_id, "supernet" if supernet else "subnet", **hub_options(self.hub))
+        set_seed(settings.seed)
+        disable_progress_bar()  # of loading and saving; the search has its own
+        self._stack.enter_context(writing(self.folder))
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        self._stack.__exit__(kind, error, trace)
+        if kind is None and self._begin is not None:
+            self.accelerator.end_training()
+
+    @property
+    def main_process(self) -> bool:
+        """Whether this process is the one that writes and prints."""
+        return self.accelerator.is_main_process
+
+    def begin(self, supernet: PreTrainedModel, sequence_length: int | None) -> SearchArguments:
+        """Refuses budgets that cannot be kept, measures latency if a budget is of it, and leaves the settings in the folder.
+
+        Args:
+            supernet: What is searched.
+            sequence_length: Tokens of an example of text.
+
+        Returns:
+            The settings, with the run's own latency table if it has one.
+
+        Raises:
+            ValueError: No architecture keeps to the budgets, or a latency table is not for this search.
+        """
+        # What needs no latency is refused before it is measured.
+        check_budgets(without_latency(self.settings), supernet, sequence_length)
+        self.settings = with_latency_table(supernet, self.settings, self.accelerator, sequence_length)
+        if self.main_process:
+            print(f"{supernet.space.size:,} architectures, the supernet has {supernet.num_parameters():,} parameters")
+        if self.settings.report_to != "none":
+            self.accelerator.init_trackers("tangle_hf", config={k: str(v) for k, v in self.resolved.items()})
+        self._begin = time.perf_counter(), time.process_time()
+        self._stack.enter_context(begun(self.folder, self.resolved, self.main_process))
+        return self.settings
+
+    def used(self) -> dict[str, float | str]:
+        """The device, and the seconds of wall clock and of this process on the CPU since `begin`; of a resumed run no time."""
+        used = {"device": device_name(self.accelerator)}
+        if self.settings.resume:  # the time of a part would mislead
+            return used
+        wall, cpu = self._begin
+        return used | {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
+
+    def targets(self) -> list[tuple[str, bool]]:
+        """(repository, whether it is for the supernet) of everything that is to be published.
+
+        A front, which chooses many, has only its supernet to show.
+        """
+        hub = self.hub
+        main = hub.hub_model_id or self.folder.resolve().name, self.settings.pareto is not None
+        return [main] if hub.hub_supernet_model_id is None else [main, (hub.hub_supernet_model_id, True)]
+
+
+def _accelerator(settings: SearchArguments) -> Accelerator:
+    # A CPU without instructions for it is many times slower in bfloat16, which says nothing of the machine for the search.
+    slow = settings.dry_run and not torch.cuda.is_available() and settings.mixed_precision not in (None, "no")
+    if slow:
+        print(f"a dry run on the CPU measures in float32, not in {settings.mixed_precision}")
+    accelerator = Accelerator(
+        mixed_precision="no" if slow else settings.mixed_precision,
+        log_with=None if settings.report_to == "none" else settings.report_to,
+        project_dir=settings.output_dir,
+    )
+    if settings.report_to != "none" and not accelerator.log_with:  # accelerate leaves it out without a word
+        raise ValueError(
+            f"report_to={settings.report_to} needs a package that is not installed: pip install {settings.report_to}"
+        )
+    return accelerator
+
+
+def device_name(accelerator: Accelerator) -> str:
+    """What a search ran on, in words."""
+    kind, count = accelerator.device.type, accelerator.num_processes
+    name = (
+        f"CPU with {torch.get_num_threads()} torch thread(s)"
+        if kind == "cpu"
+        else torch.get_device_module().get_device_name()
+    )
+    return name if count == 1 else f"{count} processes, each {name}"
