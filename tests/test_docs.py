@@ -1,24 +1,29 @@
 """The commands in README and docs/ would be accepted: every option exists, its value has the right type, files are there."""
 
 import argparse
+import json
 import re
 import runpy
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 import tangle_hf_cli
-from tangle_hf import settings
+from tangle_hf import Architecture, num_params, settings
 from tangle_hf.cli import recipes
 from tangle_hf.hub.settings import CALLED_AS
+from tangle_hf.search import choose
+from tangle_hf.search.batches import Batches
 from tangle_hf.training import tasks as finetune_tasks
 
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-TUTORIAL = ROOT / "docs" / "tutorial.md"
+TUTORIAL, PYTHON = ROOT / "docs" / "tutorial.md", ROOT / "docs" / "python.md"
 HERE_DOCUMENT = re.compile(r"^python - <<'PY'\n(.*?)^PY$", flags=re.MULTILINE | re.DOTALL)
 
 
@@ -120,3 +125,27 @@ def test_python_of_the_tutorial(tmp_path, monkeypatch):
     assert min(sizes) > 10_000 and max(sizes) == sizes[0]
     for code in (loads_gpt2, loads_vit):
         assert 'sys.modules["tangle_hf"] = None' in code and compile(code, str(TUTORIAL), "exec")
+
+
+def test_the_program_of_the_python_page(tmp_path, monkeypatch):
+    """It runs from top to bottom, and what it makes is what the page says of it."""
+    pieces = re.findall(r"^```python\n(.*?)^```$", PYTHON.read_text(encoding="utf-8"), flags=re.M | re.S)
+    monkeypatch.chdir(tmp_path)
+    made = {}
+    for piece in pieces:
+        exec(piece, made)
+    space, settings, arch = made["space"], made["settings"], made["arch"]
+    assert [json.loads(line)["step"] for line in Path("my_search/metrics.jsonl").read_text().splitlines()] == [10]
+    assert num_params(space, arch, made["supernet"].config) <= 0.6 * num_params(
+        space, space.largest, made["supernet"].config
+    )
+    assert made["written"].difference <= 1e-3 * made["written"].scale
+    streamed = next(iter(Batches(made["accelerator"], made["stream"], settings.per_device_batch_size, seed=0)))
+    assert torch.equal(streamed["input_ids"][1], made["train_data"][1]["input_ids"])
+    assert made["arch_parameters"].argmax() == choose_without_limits(made)
+
+
+def choose_without_limits(made: dict) -> Architecture:
+    """What `choose` takes where the settings limit nothing."""
+    settings = replace(made["settings"], max_params=None)
+    return choose(made["supernet"], made["arch_parameters"], settings)[0][0].arch
