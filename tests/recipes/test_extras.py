@@ -27,6 +27,7 @@ from tangle_hf.compare.runs import Run, data_settings
 from tangle_hf.data import text
 settings = {"train_file": "a.txt", "block_size": 8}
 assert data_settings(Run("darts", Path("run"), settings, {}, None)) == settings
+del sys.modules["tangle_hf.cli.precision"]  # runs as a script below
 data = finetune.arguments(["language", "--checkpoint", "nowhere"])[2]
 assert isinstance(data, text.DataArguments)
 loaded = {name.removeprefix("tangle_hf.data.images.") for name in sys.modules if name.startswith("tangle_hf.data.images.")}

@@ -4,6 +4,8 @@ All randomness of an example is a function of (seed, epoch, example), or of (see
 resumed run sees the same tensors, on any number of processes and worker processes.
 """
 
+from . import extra  # noqa: F401  # isort: skip
+
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,17 +14,13 @@ import torch
 from datasets import Dataset, IterableDataset
 from PIL.Image import Image
 from torch import Tensor
+from torchvision.transforms import v2
 from transformers import ViTImageProcessor
 from transformers.image_utils import PILImageResampling
 
-from ...errors import check_extra
 from .augmentation_settings import AugmentationArguments
 from .files import open_image, to_channels
 from .settings import ImageArguments
-
-
-check_extra("vision", "torchvision")
-from torchvision.transforms import v2  # noqa: E402
 
 
 BICUBIC, BILINEAR = v2.InterpolationMode.BICUBIC, v2.InterpolationMode.BILINEAR
