@@ -2,8 +2,8 @@
 
 Partial architectures of the same costs are alike but for their scores, so that the best `count` of them are enough. Where costs
 are few, that is all. Where nearly all differ, partial architectures are sorted by what they can still reach. The most
-promising ones are followed first, and what the finds prove to be no better is dropped: it need not be told apart from what has
-been found, so that equal scores cost nothing. Whatever was set aside is searched later, part by part, so that memory is bounded.
+promising ones are followed first, and what the finds prove to be no better is dropped. It need not be told apart from what has
+been found, so equal scores cost nothing. Whatever was set aside is searched later, part by part, which bounds the memory.
 """
 
 from collections.abc import Sequence

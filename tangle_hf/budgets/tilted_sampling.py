@@ -1,8 +1,8 @@
 """Random architectures whose costs lie in boxes, where costs are too many to add up: exact, by rejection.
 
-Independent choices seldom hit a narrow box. Under shares that are multiplied by exp(-price x cost), which are independent
-choices, too, costs fall where the prices say, and a draw is kept with the probability that undoes the tilt. At the prices that make the
-envelope smallest (Chernoff's bound) a draw is kept about as often as a normal variable falls into the box.
+Independent choices seldom hit a narrow box. If the share of every choice is multiplied by exp(-price x cost), choices stay
+independent and costs fall where the prices say; a draw is kept with the probability that undoes this tilt. At the prices that
+make the envelope smallest (Chernoff's bound) a draw is kept about as often as a normal variable falls into the box.
 """
 
 import random

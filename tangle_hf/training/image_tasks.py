@@ -1,5 +1,6 @@
 """What fine-tuning needs to know of an image classifier; it alone needs the extra `vision`."""
 
+import torch
 from transformers import AutoModelForImageClassification, PreTrainedModel
 
 from .. import evaluation
@@ -52,12 +53,15 @@ def vision_task(
     processor = checkpoint_processor(checkpoint, data, size)
     held_out = {name: evaluation_images(splits[name], data, processor) for name in ("validation", "test")}
 
+    # Precision is a matter of the training, not of the type that a checkpoint was saved in.
+    how = {"trust_remote_code": remote_code, "dtype": torch.float32}
+
     def build(mode: str) -> PreTrainedModel:
         if mode == "retrain":
             model = from_scratch(config, names, size, remote_code)
         else:
             with reading_checkpoint("checkpoint", checkpoint):
-                model = AutoModelForImageClassification.from_pretrained(checkpoint, trust_remote_code=remote_code)
+                model = AutoModelForImageClassification.from_pretrained(checkpoint, **how)
             set_image_size(model, size)
             set_classes(model, names)
         use_soft_targets(model)

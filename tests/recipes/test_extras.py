@@ -21,18 +21,24 @@ from pathlib import Path
 missing, recipes, commands = MISSING, RECIPES, COMMANDS
 sys.modules |= dict.fromkeys(missing)
 sys.path.insert(0, recipes)
-import search_gpt, finetune, precision, compare, text_data
-from compare_runs import Run, data_settings
+import search_gpt, finetune, compare
+from tangle_hf.cli import precision
+from tangle_hf.compare.runs import Run, data_settings
+from tangle_hf.data import text
 settings = {"train_file": "a.txt", "block_size": 8}
 assert data_settings(Run("darts", Path("run"), settings, {}, None)) == settings
+del sys.modules["tangle_hf.cli.precision"]  # runs as a script below
 data = finetune.arguments(["language", "--checkpoint", "nowhere"])[2]
-assert isinstance(data, text_data.DataArguments)
-loaded = {name for name in sys.modules if name.startswith("image_")}
-assert loaded == {"image_arguments"}, loaded
+assert isinstance(data, text.DataArguments)
+loaded = {name.removeprefix("tangle_hf.data.images.") for name in sys.modules if name.startswith("tangle_hf.data.images.")}
+assert loaded <= {"settings", "augmentation_settings", "soft_targets"}, loaded
 for name, argv in commands.items():
     sys.argv = [name, *argv]
     try:
-        runpy.run_path(f"{recipes}/{name}", run_name="__main__")
+        if name.endswith(".py"):
+            runpy.run_path(f"{recipes}/{name}", run_name="__main__")
+        else:
+            runpy.run_module(f"tangle_hf.cli.{name}", run_name="__main__")
     except ImportError as error:
         sys.excepthook(type(error), error, error.__traceback__)
     except SystemExit as stopped:
@@ -44,10 +50,10 @@ def test_recipes_for_text_need_nothing_of_images_and_those_name_their_extra():
     commands = {
         "search_vit.py": ["--help"],
         "search_cnn.py": ["--help"],
-        "make_table.py": ["--help"],
-        "recalibrate.py": ["--help"],
+        "make_table": ["--help"],
+        "recalibrate": ["--help"],
         "finetune.py": ["vision", "--checkpoint", "nowhere"],
-        "precision.py": ["vision", "--checkpoint", "nowhere"],
+        "precision": ["vision", "--checkpoint", "nowhere"],
     }
     code = CODE
     for name, value in {"MISSING": MISSING, "RECIPES": str(RECIPES), "COMMANDS": commands}.items():
@@ -57,7 +63,7 @@ def test_recipes_for_text_need_nothing_of_images_and_those_name_their_extra():
     lines = done.stderr.splitlines()
     assert len(lines) == len(commands), done.stderr
     for name, line in zip(commands, lines, strict=True):
-        package, extra = ("onnxruntime", "onnx") if name == "precision.py" else ("torchvision", "vision")
+        package, extra = ("onnxruntime", "onnx") if name == "precision" else ("torchvision", "vision")
         assert line == f"error: {package} is not installed; install it with: pip install 'tangle_hf[{extra}]'", name
 
 

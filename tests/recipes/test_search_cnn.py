@@ -98,7 +98,7 @@ def validation_images():
 def test_what_the_command_line_cuts_out_gets_statistics_by_a_recipe(finished, tmp_path, capsys):
     arch = load_supernet(finished / "supernet").space.smallest
     (tmp_path / "small.json").write_text(arch.to_json())
-    with patch.object(logging.get_logger("tangle_hf.resolve"), "warning") as warning:
+    with patch.object(logging.get_logger("tangle_hf.runs.resolving"), "warning") as warning:
         cli(["export", str(finished), "--output", str(tmp_path / "found")])
         assert warning.call_count == 0
         cli(["export", str(finished), "--arch", str(tmp_path / "small.json"), "--output", str(tmp_path / "small")])
@@ -150,7 +150,7 @@ def test_interrupted_runs_continue_bit_by_bit(finished, tmp_path, capsys, monkey
 
 def test_another_budget_wants_statistics_too(finished, tmp_path):
     batch = torch.randn(16, 3, 8, 8)
-    with patch.object(logging.get_logger("tangle_hf.resolve"), "warning") as warning:
+    with patch.object(logging.get_logger("tangle_hf.runs.resolving"), "warning") as warning:
         stale = resolve(finished, {"max_flops": "60%"}, tmp_path / "stale")
         assert warning.call_count == 1 and "batches" in warning.call_args[0][0]
         fresh = resolve(finished, {"max_flops": "60%"}, tmp_path / "fresh", batches=[batch])

@@ -170,7 +170,7 @@ def test_a_front_is_left_as_tables_and_compared_with_a_separate_search(tmp_path,
     assert [float(row["test loss"]) for row in table] == [p["test loss"] for p in points]
     assert [row["front"] == "yes" for row in table] == [p["nondominated"] for p in points]
     assert run(single, text, "--max_params", "60%").returncode == 0
-    script = [sys.executable, str(RECIPE.with_name("compare_fronts.py")), "--front", str(front), "--separate"]
+    script = [sys.executable, "-m", "tangle_hf.cli.compare_fronts", "--front", str(front), "--separate"]
     compared = subprocess.run([*script, str(single)], capture_output=True, text=True, timeout=100)
     assert compared.returncode == 0, compared.stderr
     assert "one front, budgets of the others" in compared.stdout and "21,657" in compared.stdout

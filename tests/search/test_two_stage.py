@@ -29,6 +29,7 @@ from tangle_hf.search.two_stage.evolution import draw_new, offspring
 from tangle_hf.search.two_stage.paths import STRATA, path_rule
 from tangle_hf.search.two_stage.proposals import Proposals
 from tangle_hf.search.two_stage.single_paths import distillation_loss
+from tangle_hf.search.weight_decay import decays
 
 
 WIDE = SearchSpace(n_embd=[16, 32, 48], n_layer=[2, 3, 4], n_head=PerLayer([2, 4]), mlp_ratio=PerLayer([1, 2, 4]))
@@ -215,8 +216,8 @@ def test_a_sandwich_step_has_the_gradient_of_the_mean_loss_of_its_subnets(tmp_pa
     assert line["train_loss"] == pytest.approx(outputs[0].loss.item(), rel=1e-5)
     assert line["subnets_loss"] == pytest.approx((sum(others) / 3).item(), rel=1e-5)
     stored = torch.load(tmp_path / "checkpoints" / "step-00000001" / "optimizer.bin", weights_only=False)["state"]
-    matrices = [p for p in by_hand.parameters() if p.ndim >= 2] + [p for p in by_hand.parameters() if p.ndim < 2]
-    for number, p in enumerate(matrices):
+    groups = [[p for n, p in by_hand.named_parameters() if decays(n, p) == decayed] for decayed in (True, False)]
+    for number, p in enumerate(sum(groups, [])):
         moment = stored[number]["exp_avg"] if number in stored else torch.zeros_like(p)
         torch.testing.assert_close(moment, 0.1 * p.grad, rtol=1e-3, atol=1e-7)
 

@@ -1,4 +1,4 @@
-"""Imported before torchvision: where the extra `vision` is missing, a recipe for images ends with one line."""
+"""Imported before torchvision and what asks for it: where the extra `vision` is missing, that is one line."""
 
 from ...errors import check_extra
 

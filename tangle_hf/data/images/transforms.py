@@ -4,6 +4,8 @@ All randomness of an example is a function of (seed, epoch, example), or of (see
 resumed run sees the same tensors, on any number of processes and worker processes.
 """
 
+from . import extra  # noqa: F401  # isort: skip
+
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
