@@ -27,15 +27,15 @@ from tangle_hf.models.space_settings import ConvSpaceArguments
 from tangle_hf.runs.conv_examples import conv_examples
 from tangle_hf.runs.conv_spaces import build_supernet, check_settings, notation, trained
 from tangle_hf.runs.dry_runs import dry_run, made_up_image
-from tangle_hf.runs.find import find
 from tangle_hf.runs.image_search import (
     ConvImageArguments,
     SmallAugmentationArguments,
     classes_and_size,
     load_for_search,
 )
-from tangle_hf.runs.report import report
+from tangle_hf.runs.reports import report
 from tangle_hf.runs.run import Run
+from tangle_hf.runs.search import find
 from tangle_hf.search import SearchArguments
 from tangle_hf.settings import parse, with_default
 

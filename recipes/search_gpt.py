@@ -22,9 +22,9 @@ from tangle_hf.models.checkpoint_errors import reading_checkpoint
 from tangle_hf.models.generation import set_generation_defaults
 from tangle_hf.models.space_settings import SpaceArguments, search_space
 from tangle_hf.runs.dry_runs import dry_run, made_up_text
-from tangle_hf.runs.find import find
-from tangle_hf.runs.report import report
+from tangle_hf.runs.reports import report
 from tangle_hf.runs.run import Run
+from tangle_hf.runs.search import find
 from tangle_hf.search import SearchArguments
 from tangle_hf.settings import parse
 

@@ -24,10 +24,10 @@ from tangle_hf.models.checkpoint_errors import reading_checkpoint
 from tangle_hf.models.image_classifiers import check_patches, set_classes, set_image_size
 from tangle_hf.models.space_settings import ViTSpaceArguments, search_space
 from tangle_hf.runs.dry_runs import dry_run, made_up_image
-from tangle_hf.runs.find import find
 from tangle_hf.runs.image_search import SmallAugmentationArguments, classes_and_size, load_for_search
-from tangle_hf.runs.report import report
+from tangle_hf.runs.reports import report
 from tangle_hf.runs.run import Run
+from tangle_hf.runs.search import find
 from tangle_hf.search import SearchArguments
 from tangle_hf.settings import parse, with_default
 

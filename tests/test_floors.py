@@ -12,9 +12,10 @@ import tangle_hf
 PACKAGE = Path(tangle_hf.__file__).parent
 # Whole floors. Files and folders of one floor do not import each other.
 FLOORS = {
-    "space": 0, "errors": 0, "values": 0, "version": 0,
-    "files": 1, "run_files": 1, "settings": 1, "axes": 1, "samplers": 1, "entangle": 1, "analysis": 1, "metrics": 1,
-    "arch_parameters": 2, "data": 2, "evaluation": 2,
+    "space": 0, "errors": 0, "values": 0, "version": 0, "metrics": 0,
+    "files": 1, "run_files": 1, "settings": 1, "axes": 1, "samplers": 1, "entangle": 1, "analysis": 1,
+    "evaluation": 1,
+    "arch_parameters": 2, "data": 2,
     "models": 3,
     "subnets": 4,
     "cost": 5,

@@ -95,6 +95,7 @@ class Examples(ABC):
             most: Batches at most.
             mixture: What the statistics of a supernet are to be of.
         """
+        return None
 
     def known(self, arch: Architecture) -> dict[str, float]:
         """What a table of trained nets says of an architecture, where there is one."""

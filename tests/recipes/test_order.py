@@ -25,7 +25,7 @@ def no_data(monkeypatch):
     def read(*_):
         raise AssertionError("data were read before the space was checked")
 
-    monkeypatch.setattr(search_gpt, "load_texts", read)
+    monkeypatch.setattr("tangle_hf.data.text_examples.load_texts", read)
     monkeypatch.setattr(image_search, "load_images", read)
 
 

@@ -16,7 +16,7 @@ from tangle_hf.cost.latency_profiles import profile
 from tangle_hf.cost.latency_tables import latency_ms, load_latency_table, save_latency_table
 from tangle_hf.runs import image_search
 from tangle_hf.runs import latency as run_latency
-from tangle_hf.runs import stages as search_stages
+from tangle_hf.runs import search as search_find
 from tangle_hf.settings import parse
 from tangle_hf.space import Architecture
 
@@ -79,7 +79,7 @@ def test_an_interrupted_run_goes_on_with_its_own_table(finished, tmp_path, capsy
     whole, _ = finished
     file, options = tmp_path / "given.json", ("--max_latency_ms", "90%", "--latency_batch_size", "4")
     save_latency_table(load_latency_table(whole / "latency_table.json"), file)
-    search, asked = search_stages.search, []
+    search, asked = search_find.search, []
 
     def interrupted(*given):
         *before, score = given[:6]
@@ -92,7 +92,7 @@ def test_an_interrupted_run_goes_on_with_its_own_table(finished, tmp_path, capsy
         return search(*before, stop, *given[6:])
 
     with monkeypatch.context() as patch:
-        patch.setattr(search_stages, "search", interrupted)
+        patch.setattr(search_find, "search", interrupted)
         run(tmp_path / "run", *options, "--latency_table", str(file))
     assert "--resume" in capsys.readouterr().out and not (tmp_path / "run" / "subnet").exists()
     file.unlink()

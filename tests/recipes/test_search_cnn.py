@@ -7,7 +7,6 @@ from unittest.mock import patch
 
 import compare
 import pytest
-import search_cnn
 import torch
 from search_cnn import ConvImageArguments, ConvSearchArguments, main, supernet_for
 from transformers import AutoModelForImageClassification
@@ -25,6 +24,7 @@ from tangle_hf.evaluation import accuracy
 from tangle_hf.hub.settings import SearchHubArguments
 from tangle_hf.models.loading import load_supernet
 from tangle_hf.models.space_settings import ConvSpaceArguments
+from tangle_hf.runs import conv_examples
 from tangle_hf.runs.image_search import SmallAugmentationArguments
 from tangle_hf.runs.resolving import resolve
 from tangle_hf.settings import parse
@@ -132,15 +132,15 @@ def test_a_supernet_of_classes_of_this_library_says_what_loads_it(finished, caps
 
 def test_interrupted_runs_continue_bit_by_bit(finished, tmp_path, capsys, monkeypatch):
     """Scoring draws no random numbers, and what it leaves in batch norms is not read by the search."""
-    folder, scored = tmp_path / "run", search_cnn.accuracy
+    folder, scored = tmp_path / "run", conv_examples.accuracy
 
     def interrupt(*args, **chosen):
-        monkeypatch.setattr(search_cnn, "accuracy", scored)  # once
+        monkeypatch.setattr(conv_examples, "accuracy", scored)  # once
         signal.raise_signal(signal.SIGINT)
         return scored(*args, **chosen)
 
     limits = ("--max_flops", "80%", "--budget_candidates", "2")
-    monkeypatch.setattr(search_cnn, "accuracy", interrupt)
+    monkeypatch.setattr(conv_examples, "accuracy", interrupt)
     run(folder, *limits)
     assert "continue with the same command and --resume" in capsys.readouterr().out
     run(folder, *limits, "--resume")

@@ -14,6 +14,7 @@ from search_vit import ImageSearchArguments, build_supernet, main
 from transformers import AutoImageProcessor, AutoModelForImageClassification, ViTConfig, ViTForImageClassification
 
 from tangle_hf import ElasticViTForImageClassification, extract, num_params
+from tangle_hf.data.images import examples
 from tangle_hf.data.images.files import open_image
 from tangle_hf.data.images.loading import load_images
 from tangle_hf.data.images.settings import ImageArguments
@@ -21,7 +22,6 @@ from tangle_hf.data.images.transforms import EvaluationImages, TrainingImages, e
 from tangle_hf.errors import readable_errors
 from tangle_hf.hub.settings import SearchHubArguments
 from tangle_hf.models.space_settings import ViTSpaceArguments
-from tangle_hf.runs import search_run
 from tangle_hf.runs.folder import begun, check_run_folder, defaults_of, from_settings, settings_of, write_config
 from tangle_hf.runs.image_search import SmallAugmentationArguments
 from tangle_hf.settings import parse
@@ -71,13 +71,13 @@ def test_a_run_leaves_a_checkpoint_that_equals_the_supernet(finished):
 
 
 def test_a_budget_holds_and_is_reported(tmp_path, capsys, monkeypatch):
-    tasks = []
+    kept, find = [], search_vit.find
 
-    def keep(supernet, task, *rest):
-        tasks.append(task)
-        search_run.run(supernet, task, *rest)
+    def keep(*given):
+        kept.append(given)
+        return find(*given)
 
-    monkeypatch.setattr(search_vit, "run", keep)
+    monkeypatch.setattr(search_vit, "find", keep)
     run(tmp_path / "run", "--max_params", "60%", "--max_flops", "90%", "--budget_candidates", "2")
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     inside, _, largest = results["table"]
@@ -88,9 +88,10 @@ def test_a_budget_holds_and_is_reported(tmp_path, capsys, monkeypatch):
     assert "parameters used (" in printed and "FLOPs per image used (" in printed
     best, other = results["candidates"]
     assert best["loss"] <= other["loss"] and best["arch"] == results["found"]
-    (task,), found = tasks, Architecture.from_json((tmp_path / "run" / "architecture.json").read_text())
+    ((_, supernet, images, _, architecture),) = kept
+    found = Architecture.from_json((tmp_path / "run" / "architecture.json").read_text())
     on_architecture, on_validation = (
-        task.score(part, None, arch=found)["loss"] for part in (task.arch_data, task.validation_data)
+        images.score(supernet, part, 8, arch=found)["loss"] for part in (architecture, images.validation)
     )
     assert best["loss"] == on_architecture != on_validation
 
@@ -118,7 +119,7 @@ def test_the_printed_line_loads_the_result_without_the_library(tmp_path, capsys)
 
 
 def test_interrupted_runs_continue_bit_by_bit(finished, tmp_path, capsys, monkeypatch):
-    folder, scored, asked = tmp_path / "run", search_vit.accuracy, []
+    folder, scored, asked = tmp_path / "run", examples.accuracy, []
 
     def interrupt(*args, **chosen):
         if not asked:  # a second one would end the search at once
@@ -126,7 +127,7 @@ def test_interrupted_runs_continue_bit_by_bit(finished, tmp_path, capsys, monkey
         return scored(*args, **chosen)
 
     with monkeypatch.context() as patch:
-        patch.setattr(search_vit, "accuracy", interrupt)
+        patch.setattr(examples, "accuracy", interrupt)
         run(folder, *DEIT, "--eval_steps", "4")
     assert "--resume" in capsys.readouterr().out and len(lines(folder)) == 4
     assert not (folder / "subnet").exists()
@@ -165,17 +166,18 @@ def test_two_processes_in_bf16_export_exactly(tmp_path):
 
 
 def test_weights_see_augmented_images_and_the_architecture_others_as_they_are(tmp_path, monkeypatch):
-    tasks = []
-    monkeypatch.setattr(search_vit, "run", lambda supernet, task, *rest: tasks.append(task))
+    kept = []
+    monkeypatch.setattr(search_vit, "find", lambda *given: kept.append(given))
     run(tmp_path / "run", "--mixup", "0.8", "--train_portion", "0.75")
-    (task,) = tasks
-    assert isinstance(task.train_data, TrainingImages) and isinstance(task.arch_data, EvaluationImages)
-    assert (len(task.train_data), len(task.arch_data)) == (150, 50)
-    content = [{row["image"]["bytes"] for row in part.images} for part in (task.train_data, task.arch_data)]
+    ((_, _, images, weights, architecture),) = kept
+    assert isinstance(weights, TrainingImages) and isinstance(architecture, EvaluationImages)
+    assert (len(weights), len(architecture)) == (150, 50)
+    content = [{row["image"]["bytes"] for row in part.images} for part in (weights, architecture)]
     assert not content[0] & content[1]
-    assert task.train_data[0]["labels"].shape == (10,) and task.arch_data[0]["labels"].shape == ()
-    test = evaluation_images(load_images(ImageArguments())["test"], ImageArguments(), task.processor)
-    torch.testing.assert_close(task.sample["pixel_values"], torch.stack([test[n]["pixel_values"] for n in range(8)]))
+    assert weights[0]["labels"].shape == (10,) and architecture[0]["labels"].shape == ()
+    test = evaluation_images(load_images(ImageArguments())["test"], ImageArguments(), images.processor)
+    (sample,) = images.inputs(images.test, 1, images.sample_size)
+    torch.testing.assert_close(sample["pixel_values"], torch.stack([test[n]["pixel_values"] for n in range(8)]))
 
 
 def test_single_paths_learn_from_soft_labels(tmp_path, capsys):

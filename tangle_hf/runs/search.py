@@ -1,4 +1,4 @@
-"""The search of a run: methods of one stage and of two, from examples to the architecture that they find."""
+"""The search of a run, methods of one stage and of two, from examples to the architecture that they find."""
 
 from collections.abc import Callable
 
