@@ -6,7 +6,7 @@
     accelerate launch recipes/search_cnn.py --space toy_cell --table runs/toy_table/table.jsonl
 
 A line of `table.jsonl` is an architecture, a seed, its parameters and FLOPs, and validation and test scores: the format that
-`tangle_hf.table` describes. Continue a stopped run, or add architectures and seeds, with the same command and --resume.
+`tangle_hf.data.trained_tables` describes. Continue a stopped run, or add architectures and seeds, with the same command and --resume.
 """
 
 import json

@@ -57,7 +57,7 @@ class LatencyTable:
     """What was measured, and where.
 
     Args:
-        conditions: Device, type, batch and so on, as `tangle_hf.latency.conditions`.
+        conditions: Device, type, batch and so on, as `tangle_hf.cost.timing.conditions`.
         space: Whose choices the parts run over.
         parts: The sums of a latency.
         nets: The nets that were timed for it: architecture, predicted and measured milliseconds.

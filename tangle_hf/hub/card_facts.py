@@ -179,7 +179,7 @@ def _rounded(cost: float) -> float:
 
 
 def _budget_rows(budgets: Mapping[str, float]) -> list[dict[str, Any]]:
-    """A row per budget, from the keys that `tangle_hf.search.choose.costs` writes."""
+    """A row per budget, from the keys that `tangle_hf.search.choice.costs` writes."""
     names = [key.removeprefix("max_") for key in budgets if key.startswith("max_")]
     return [
         {

@@ -15,7 +15,7 @@ class ConvSupernetMixin(SupernetMixin):
 
     Batch norms see whole batches of every channel, whatever the mixture: the statistics of a channel do not depend on the
     channels beside it, so that in training a one-hot mixture normalises as its subnet does. Running statistics are those
-    of the mixtures that were trained, and no subnet's; see `tangle_hf.recalibrate`.
+    of the mixtures that were trained, and no subnet's; see `tangle_hf.subnets.recalibration`.
     """
 
     auto_model = AutoModelForImageClassification

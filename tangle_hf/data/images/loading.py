@@ -1,7 +1,7 @@
 """Images for the vision recipes, whatever their source: checked, and split into "train", "validation" and "test".
 
 Every split has a column `image` of undecoded files and a column `label` of class numbers whose names are those of the
-features. `image_transforms.py` makes tensors of them.
+features. `transforms.py` makes tensors of them.
 """
 
 import numpy as np
