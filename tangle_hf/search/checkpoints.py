@@ -89,9 +89,30 @@ def load_checkpoint(accelerator: Accelerator, folder: Path) -> None:
 
     accelerate reads what is registered with it by a plain unpickler, which runs whatever code a file holds. Here torch is told
     to take tensors and plain values only, whoever asks.
+
+    Raises:
+        ValueError: The optimizer's parameter groups are others.
     """
-    with _tensors_only():
+    with _tensors_only(), same_groups(folder):
         accelerator.load_state(str(folder))
+
+
+@contextmanager
+def same_groups(folder: Path) -> Iterator[None]:
+    """Within it, an optimizer whose groups are not those of a checkpoint is an error that says why and what to do.
+
+    Raises:
+        ValueError: So.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if "parameter group" not in str(error):
+            raise
+        raise ValueError(
+            f"the optimizer in {folder} has other parameter groups: another version chose what weight decay is applied to. "
+            "Finish this run with the version that began it, or begin again in another folder"
+        ) from None
 
 
 def unreadable(path: Path) -> str | None:

@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 
 from ..errors import WriteError, writing
-from ..search.checkpoints import unreadable
+from ..search.checkpoints import same_groups, unreadable
 from ..search.weight_decay import decays
 from ..values import check_learning_rates, check_values, share_of_peak
 
@@ -181,13 +181,16 @@ def train(model: PreTrainedModel, examples: torch.utils.data.Dataset, arguments:
 
     Raises:
         FloatingPointError: A loss, a gradient or a weight is not finite; the last checkpoint before is kept.
+        ValueError: The checkpoint is of a version with another rule of weight decay.
     """
     trainer = ResumingTrainer(model, arguments, train_dataset=examples)
     trainer.add_callback(TellEpoch(trainer.train_dataset))
     trainer.add_callback(StopUnlessFinite())
     if hasattr(model, "drop_path_rate"):
         trainer.add_callback(RaiseDropPath())
-    trainer.train(resume_from_checkpoint=last_checkpoint(Path(arguments.output_dir)))
+    checkpoint = last_checkpoint(Path(arguments.output_dir))
+    with same_groups(Path(checkpoint or arguments.output_dir)):
+        trainer.train(resume_from_checkpoint=checkpoint)
     return trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
 
 

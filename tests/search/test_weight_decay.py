@@ -3,11 +3,15 @@
 import random
 
 import pytest
+import torch
+from accelerate import Accelerator
 from models.families import conv_macro, gpt2, mobilenetv3, vit
 
 from tangle_hf import ElasticCellsConfig, ElasticCellsForImageClassification, extract
 from tangle_hf.search import SearchArguments
+from tangle_hf.search.checkpoints import latest_checkpoint, load_checkpoint, save_checkpoint
 from tangle_hf.search.loop import weight_optimizer
+from tangle_hf.search.weight_decay import decay_groups
 from tangle_hf.training.trainer import ResumingTrainer, TrainingSettings, training_arguments
 
 
@@ -42,3 +46,16 @@ def test_weight_decay_leaves_out_what_the_documents_say(name, tmp_path):
     assert decayed(trainer.create_optimizer(), subnet) == expected(name, subnet)
     every = {id(p) for group in trainer.optimizer.param_groups for p in group["params"]}
     assert every == {id(parameter) for parameter in subnet.parameters()}
+
+
+def test_a_checkpoint_of_another_rule_is_refused_in_one_line(tmp_path):
+    accelerator, model = Accelerator(cpu=True), torch.nn.Linear(2, 2)
+    model, optimizer = accelerator.prepare(model, torch.optim.AdamW(model.parameters()))
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    save_checkpoint(accelerator, tmp_path, 1)
+    other = Accelerator(cpu=True)
+    other.prepare(model := torch.nn.Linear(2, 2), torch.optim.AdamW(decay_groups(model, 0.1)))
+    folder, _ = latest_checkpoint(tmp_path)
+    with pytest.raises(ValueError, match="another version chose what weight decay is applied to"):
+        load_checkpoint(other, folder)
