@@ -106,7 +106,7 @@ def main(settings: PrecisionArguments, data, *augmentation: AugmentationArgument
 def score_all(task: Task, out: Path, batch_size: int):
     """A row per precision: name, bytes of the weights or of the file, loss and score on the test data."""
     model = task.build("inherit").eval()
-    export_onnx(model, out / "onnx", task.processor)
+    export_onnx(model, out / "onnx", task.examples.processor)
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     plain, int8, partial = out / "onnx" / "model.onnx", out / "int8.onnx", out / ".int8.onnx"
@@ -117,8 +117,9 @@ def score_all(task: Task, out: Path, batch_size: int):
         partial.unlink(missing_ok=True)
 
     def row(name: str, runner: Runner, size: int) -> dict:
-        scores = task.score(runner, "test", batch_size)
-        return {"weights": name, "bytes": size, "test loss": scores["loss"], task.metric: scores[task.metric]}
+        examples = task.examples
+        scores = examples.score(runner, examples.test, batch_size)
+        return {"weights": name, "bytes": size, "test loss": scores["loss"], examples.metric: scores[examples.metric]}
 
     def bytes_of(net) -> int:
         return sum(p.numel() * p.element_size() for p in net.parameters())

@@ -30,7 +30,8 @@ from .runs import supernet_of
 @torch.inference_mode()
 def timings(comparison: Comparison) -> tuple[dict[str, float], dict[str, float]]:
     """Milliseconds of a forward pass over one example, and seconds of the fastest generation, of all nets in turns."""
-    settings, (inputs,) = comparison.settings, comparison.data.sample(1, 1)
+    settings, data = comparison.settings, comparison.data
+    (inputs,) = data.inputs(data.validation, 1, 1)
     milliseconds, seconds = {}, {}
     if not settings.latency_rounds and not settings.generate_tokens:
         return milliseconds, seconds
@@ -115,7 +116,8 @@ def cka(comparison: Comparison) -> dict[str, dict]:
     settings, found = comparison.settings, {}
     if not settings.cka_batches or not settings.keep_models:
         return found
-    batches = comparison.data.sample(settings.cka_batches, comparison.settings.per_device_batch_size or 16)
+    data = comparison.data
+    batches = data.inputs(data.validation, settings.cka_batches, settings.per_device_batch_size or 16)
     horizon, folders = settings.horizons[0], {run.name: run.folder for run in comparison.runs}
     for net in (net for net in comparison.nets if net.run is not None):
         inherited = extract(supernet_of(folders[net.run]), net.arch).cpu()

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
+from ..data.examples import Examples
 from ..space import Architecture
 from .baselines import EqualCost
 from .rows import Row, read_row
-from .runs import Data, Run, supernet_of
+from .runs import Run, supernet_of
 from .settings import CompareArguments
 
 
@@ -60,7 +61,7 @@ class Comparison:
     nets: Sequence[Net]
     runs: Sequence[Run]
     settings: CompareArguments
-    data: Data
+    data: Examples
     cost: EqualCost | None
     folder: Path
     search_costs: Mapping[str, float | None]
@@ -76,9 +77,14 @@ class Comparison:
         trained = [(mode, h) for mode in ("retrain", "finetune") for h in self.settings.horizons]
         return [(m, h) for m, h in [*trained, ("inherit", None)] if m in self.settings.modes]
 
+    @property
+    def metric(self) -> str:
+        """The score that is compared: accuracy, or of text the loss, whose differences are those of log-likelihoods."""
+        return "accuracy" if self.data.metric == "accuracy" else "loss"
+
     def scores(self, net: Net, mode: str, horizon: float | None, split: str, metric: str | None = None) -> list[float]:
         """The scores of a net's finished rows, accuracies in percent."""
-        metric = metric or self.data.metric
+        metric = metric or self.metric
         seeds = self.settings.baseline_seeds if net.baseline else self.settings.seeds
         stored = (read_row(self.folder, row) for row in net.rows(mode, horizon, seeds))
         return [(100 if metric == "accuracy" else 1) * row[split][metric] for row in stored if row is not None]

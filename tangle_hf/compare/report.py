@@ -21,7 +21,7 @@ def report(comparison: Comparison, rows: Sequence[Row]) -> None:
         comparison: Nets and their scores.
         rows: All rows that were planned.
     """
-    data, folder = comparison.data, comparison.folder
+    folder = comparison.folder
     missing = [row.name for row in rows if read_row(folder, row) is None]
     milliseconds, seconds = timings(comparison)
     costs = {}
@@ -33,7 +33,7 @@ def report(comparison: Comparison, rows: Sequence[Row]) -> None:
     similarities = cka(comparison)
     pictures(comparison)
     results = {
-        "metric": "accuracy in percent" if data.metric == "accuracy" else "loss in nats",
+        "metric": "accuracy in percent" if comparison.metric == "accuracy" else "loss in nats",
         "missing": missing,
         "methods": method_rows(comparison, costs, as_text=False),
         "nets": net_rows(comparison, costs, as_text=False),
@@ -105,7 +105,7 @@ def net_costs(comparison: Comparison, net: Net) -> dict:
 def _mean_costs(comparison: Comparison, costs: Iterable[dict]) -> dict:
     costs = list(costs)
     names = {"parameters": "parameters", "parameters_without_embeddings": "without embeddings",
-             "flops": f"FLOPs/{comparison.data.example}", "latency_ms": "latency ms",
+             "flops": f"FLOPs/{comparison.data.unit}", "latency_ms": "latency ms",
              "generation_s": f"{comparison.settings.generate_tokens} tokens in s"}  # fmt: skip
     means = {}
     for key, name in names.items():

@@ -16,6 +16,7 @@ from accelerate.utils import set_seed
 from filelock import FileLock, Timeout
 from transformers import PreTrainedModel
 
+from ..data.examples import Examples
 from ..data.images.soft_targets import use_soft_targets
 from ..files import replacing
 from ..models.generation import with_pad_token
@@ -25,7 +26,7 @@ from ..space import Architecture
 from ..subnets.extraction import extract, new_subnet
 from ..subnets.recalibration import batch_norms
 from ..training.trainer import TrainingSettings, train, training_arguments
-from .runs import Data, Run, supernet_of
+from .runs import Run, supernet_of
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def work(
     row: Row,
     runs: Mapping[str, Run],
     reference: Run,
-    data: Data,
+    data: Examples,
     settings: TrainingSettings,
     max_steps: int,
     folder: Path,
@@ -131,7 +132,7 @@ def work(
         if batch_norms(model):  # the statistics of the supernet are another net's
             model, chosen = extract(model, row.arch), {}
             data.settle(model, batch_size, batches)
-        stored |= {split: data.score(model, split, batch_size, batches, **chosen) for split in splits}
+        stored |= {name: data.score(model, getattr(data, name), batch_size, batches, **chosen) for name in splits}
     else:
         stored["steps"] = round(row.horizon * max_steps)
         supernet = supernet_of((reference if row.mode == "retrain" else runs[row.run]).folder)
@@ -140,8 +141,8 @@ def work(
         arguments = training_arguments(
             settings, row.mode, row.seed, folder / "checkpoints" / row.name, stored["steps"]
         )
-        model = train(model.train(), data.train_data(row.seed), arguments)
-        stored |= {split: data.score(model, split, batch_size) for split in ("validation", "test")}
+        model = train(model.train(), data.training(row.seed), arguments)
+        stored |= {name: data.score(model, getattr(data, name), batch_size) for name in ("validation", "test")}
         if keep_models:
             with replacing(folder / "models" / row.name, "config.json") as whole:
                 model.save_pretrained(whole)

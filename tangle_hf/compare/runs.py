@@ -1,22 +1,20 @@
 """What a comparison reads: finished run folders of one space and one data set, and that data set."""
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
 from transformers import PreTrainedModel
 
-from .. import evaluation
-from ..data import text as text_data
+from ..data.examples import Examples
 from ..data.images.augmentation_settings import AugmentationArguments
 from ..data.images.settings import ImageArguments
 from ..data.images.soft_targets import use_soft_targets
+from ..data.text import DataArguments
+from ..data.text_examples import load_text
 from ..models.loading import load_supernet
 from ..run_files import read_results, read_settings
 from ..runs.folder import from_settings
@@ -53,31 +51,6 @@ class Run:
         return self.folder.resolve().name
 
 
-@dataclass(frozen=True)
-class Data:
-    """The data set that all nets are trained and scored on.
-
-    Args:
-        metric: Key of the scores that is reported, "loss" or "accuracy".
-        example: What FLOPs are counted for: "token" or "image".
-        processor: Tokenizer or image processor, to save along.
-        train_data: Seed -> training examples.
-        score: Model, split, batch size, most batches, `arch=` for a supernet -> scores.
-        settle: Net that was cut out, batch size, most batches: gives its batch norms statistics of its own, if it has any.
-        sample: Number of batches, batch size -> arguments of forward passes on validation examples.
-        sequence_length: Tokens of an example of text.
-    """
-
-    metric: str
-    example: str
-    processor: object
-    train_data: Callable[[int], torch.utils.data.Dataset]
-    score: Callable[..., dict[str, float]]
-    sample: Callable[[int, int], list[dict[str, Tensor]]]
-    sequence_length: int | None = None
-    settle: Callable[[PreTrainedModel, int, int | None], None] = lambda model, batch_size, most=None: None
-
-
 def read_runs(given: Sequence[str]) -> list[Run]:
     """Run folders, each as `folder` or `method=folder`.
 
@@ -107,11 +80,11 @@ def supernet_of(folder: Path) -> PreTrainedModel:
     return supernet
 
 
-def load_data(run: Run) -> Data:
+def load_data(run: Run) -> Examples:
     """The data of a run, cut into training, validation and test data as its search had them.
 
     Raises:
-        ValueError: As the data modules; the run read a stream.
+        ValueError: The data cannot be read, or the run read a stream.
     """
     if run.settings["streaming"]:
         raise ValueError(f"{run.folder} read a stream; a comparison reads its data many times and needs them at hand")
@@ -119,25 +92,14 @@ def load_data(run: Run) -> Data:
         from .images import load_images_of  # needs the extra vision
 
         return load_images_of(run)
-    data = from_settings(text_data.DataArguments, run.settings)
-    texts = text_data.load_texts(data)
-    data.tokenizer, data.vocab_size = str(run.folder / "supernet"), 0  # the one that the search trained or was given
-    tokenizer = text_data.load_tokenizer(data, texts)
-    blocks = {name: text_data.pack(text, tokenizer, data, name) for name, text in texts.items()}
-
-    def score(model, split: str, batch_size: int, max_batches: int | None = None, **chosen) -> dict[str, float]:
-        return evaluation.perplexity(model, blocks[split], batch_size, max_batches, **chosen)
-
-    def sample(count: int, batch_size: int) -> list[dict[str, Tensor]]:
-        loader = torch.utils.data.DataLoader(blocks["validation"], batch_size)
-        return [{"input_ids": batch["input_ids"]} for batch in islice(loader, count)]
-
-    return Data("loss", "token", tokenizer, lambda seed: blocks["train"], score, sample, data.block_size)
+    # The tokenizer is the one that the search trained or was given.
+    own = {"tokenizer": str(run.folder / "supernet"), "vocab_size": 0}
+    return load_text(replace(from_settings(DataArguments, run.settings), **own))
 
 
 def data_settings(run: Run) -> dict[str, Any]:
     """Which data a run was of, and how they were made examples."""
-    kinds = (ImageArguments, AugmentationArguments, text_data.DataArguments)
+    kinds = (ImageArguments, AugmentationArguments, DataArguments)
     names = {field.name for kind in kinds for field in fields(kind)} - FREE_IN_DATA
     return {name: value for name, value in run.settings.items() if name in names}
 

@@ -20,7 +20,7 @@ from ..space import Architecture
 Mixture = Mapping[str, Tensor]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Examples(ABC):
     """What a training or a search has to know of its data.
 

@@ -11,7 +11,7 @@ from .examples import Examples
 from .text import DataArguments, describe, load_texts, load_tokenizer, pack, split_for_search
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TextExamples(Examples):
     """Blocks of one length; `processor` is the tokenizer.
 

@@ -15,7 +15,7 @@ from ..subnets.extraction import extract
 from ..subnets.recalibration import recalibrate, still_batches
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ConvExamples(ImageExamples):
     """Images, and what statistics of batch norms are made of.
 

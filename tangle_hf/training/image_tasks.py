@@ -3,13 +3,12 @@
 import torch
 from transformers import AutoModelForImageClassification, PreTrainedModel
 
-from .. import evaluation
 from ..data.images.augmentation_settings import AugmentationArguments
 from ..data.images.classes import class_names
+from ..data.images.examples import image_examples
 from ..data.images.loading import load_images
-from ..data.images.settings import ImageArguments, describe
+from ..data.images.settings import ImageArguments
 from ..data.images.soft_targets import use_soft_targets
-from ..data.images.transforms import evaluation_images, training_images
 from ..models.checkpoint_errors import reading_checkpoint
 from ..models.image_classifiers import (
     check_patches,
@@ -51,7 +50,6 @@ def vision_task(
         )
     check_patches(size, getattr(config, "patch_size", 1))  # convolutional nets have no patches
     processor = checkpoint_processor(checkpoint, data, size)
-    held_out = {name: evaluation_images(splits[name], data, processor) for name in ("validation", "test")}
 
     # Precision is a matter of the training, not of the type that a checkpoint was saved in.
     how = {"trust_remote_code": remote_code, "dtype": torch.float32}
@@ -67,12 +65,4 @@ def vision_task(
         use_soft_targets(model)
         return model
 
-    return Task(
-        "image-classification",
-        describe(data),
-        "accuracy",
-        processor,
-        lambda seed: training_images(splits["train"], data, augmentation, processor, size, seed),
-        build,
-        lambda model, split, batch_size: evaluation.accuracy(model, held_out[split], batch_size),
-    )
+    return Task(image_examples(splits, processor, size, data, augmentation), build)

@@ -13,10 +13,11 @@ from transformers import (
     PreTrainedModel,
 )
 
-from .. import evaluation
-from ..data import text as text_data
+from ..data.examples import Examples
 from ..data.images.augmentation_settings import AugmentationArguments
 from ..data.images.settings import ImageArguments
+from ..data.text import DataArguments
+from ..data.text_examples import load_text
 from ..models.checkpoint_errors import reading_checkpoint
 from ..settings import parse
 
@@ -25,30 +26,20 @@ from ..settings import parse
 AUTO_CLASSES = {"vision": "AutoModelForImageClassification", "language": "AutoModelForCausalLM"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Task:
     """A checkpoint together with a downstream data set.
 
     Args:
-        pipeline: Name of the transformers pipeline that runs the result.
-        data: What the data are, in a few words for the model card.
-        metric: "accuracy" or "perplexity", a key of the scores.
-        processor: Image processor or tokenizer, to save along.
-        train_data: Seed -> training examples.
+        examples: The data.
         build: Mode, "inherit", "finetune" or "retrain" -> model.
-        score: Model, "validation" or "test", batch size -> scores.
     """
 
-    pipeline: str
-    data: str
-    metric: str
-    processor: object
-    train_data: Callable[[int], torch.utils.data.Dataset]
+    examples: Examples
     build: Callable[[str], PreTrainedModel]
-    score: Callable[[PreTrainedModel, str, int], dict[str, float]]
 
 
-def language_task(checkpoint: str, remote_code: bool, data: text_data.DataArguments) -> Task:
+def language_task(checkpoint: str, remote_code: bool, data: DataArguments) -> Task:
     """A language model on text; the tokenizer is the checkpoint's unless the data arguments name another.
 
     Raises:
@@ -60,10 +51,7 @@ def language_task(checkpoint: str, remote_code: bool, data: text_data.DataArgume
             f"{checkpoint} has {config.max_position_embeddings} positions, block_size={data.block_size} is more; use "
             f"--block_size {config.max_position_embeddings}"
         )
-    data = replace(data, tokenizer=data.tokenizer or checkpoint, vocab_size=config.vocab_size)
-    texts = text_data.load_texts(data)
-    tokenizer = text_data.load_tokenizer(data, texts)
-    blocks = {name: text_data.pack(text, tokenizer, data, name) for name, text in texts.items()}
+    examples = load_text(replace(data, tokenizer=data.tokenizer or checkpoint, vocab_size=config.vocab_size))
 
     # Precision is a matter of the training, not of the type that a checkpoint was saved in.
     how = {"trust_remote_code": remote_code, "dtype": torch.float32}
@@ -74,15 +62,7 @@ def language_task(checkpoint: str, remote_code: bool, data: text_data.DataArgume
         with reading_checkpoint("checkpoint", checkpoint):
             return AutoModelForCausalLM.from_pretrained(checkpoint, **how)
 
-    return Task(
-        "text-generation",
-        text_data.describe(data),
-        "perplexity",
-        tokenizer,
-        lambda seed: blocks["train"],
-        build,
-        lambda model, split, batch_size: evaluation.perplexity(model, blocks[split], batch_size),
-    )
+    return Task(examples, build)
 
 
 def config_of(checkpoint: str, remote_code: bool, auto_class: str) -> PreTrainedConfig:
@@ -130,7 +110,7 @@ def parse_for_kind(argv: list[str], script: str, description: str, *own: type) -
     Raises:
         ValueError: The first word is neither vision nor language, or as `arguments.parse`.
     """
-    kinds = {"vision": (ImageArguments, AugmentationArguments), "language": (text_data.DataArguments,)}
+    kinds = {"vision": (ImageArguments, AugmentationArguments), "language": (DataArguments,)}
     if argv and argv[0] in ("-h", "--help"):
         print(description)
         raise SystemExit(0)

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from finetune import MODES, FinetuneArguments, arguments, main
+from finetune import arguments, main
 from peft import PeftModel
 from transformers import (
     AutoModelForCausalLM,
@@ -44,6 +44,7 @@ from tangle_hf.models.image_classifiers import checkpoint_processor, names_of, s
 from tangle_hf.settings import parse
 from tangle_hf.space import Architecture
 from tangle_hf.subnets.exports import export
+from tangle_hf.training.finetuning import MODES, FinetuneArguments
 from tangle_hf.training.image_tasks import vision_task
 from tangle_hf.training.lora import with_adapters
 from tangle_hf.training.tasks import language_task
@@ -296,7 +297,7 @@ def test_only_retrain_starts_anew_and_seeds_reach_the_augmentation(vit, gpt2):
         for mode in MODES:
             pairs = zip(task.build(mode).parameters(), model.parameters(), strict=True)
             assert all(torch.equal(a, b) for a, b in pairs) == (mode != "retrain")
-    first, second = (vision.train_data(seed)[0]["pixel_values"] for seed in (0, 1))
+    first, second = (vision.examples.training(seed)[0]["pixel_values"] for seed in (0, 1))
     assert not torch.equal(first, second)
 
 

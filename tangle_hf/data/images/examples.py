@@ -16,7 +16,7 @@ from .splits import split_for_search
 from .transforms import evaluation_images, training_images
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ImageExamples(Examples):
     """Images and their classes; `processor` is the image processor.
 
