@@ -5,8 +5,9 @@
     tangle-hf make_table --space conv_macro --architectures 100 --seeds 0 1 --output_dir runs/macro_table
     accelerate launch recipes/search_cnn.py --space toy_cell --table runs/toy_table/table.jsonl
 
-A line of `table.jsonl` is an architecture, a seed, its parameters and FLOPs, and validation and test scores: the format
-that `tangle_hf.data.trained_tables` describes. Continue a stopped run, or add architectures and seeds, with the same command and --resume.
+A line of `table.jsonl` is an architecture, a seed, its parameters and FLOPs, and validation and test scores: the format that
+`tangle_hf.data.trained_tables` describes. Continue a stopped run, or add architectures and seeds, with the same command and
+--resume.
 """
 
 import json

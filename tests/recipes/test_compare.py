@@ -120,7 +120,7 @@ def whole(folder, tmp_path_factory, seen):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "training_step", spying_step)
-        patch.setattr(evaluation, "perplexity", spying_score)
+        patch.setattr("tangle_hf.data.text_examples.perplexity", spying_score)
         options = ("--baselines", "largest", "uniform", "random", "most_parameters", "--random_count", "2")
         run(folder, out, *options, "--horizons", "2", "--baseline_seeds", "0", "--seeds", "0", "1",
             "--generate_tokens", "5")  # fmt: skip
