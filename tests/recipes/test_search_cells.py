@@ -17,7 +17,7 @@ from tangle_hf.cli.main import main
 from tangle_hf.compare.settings import CompareArguments
 from tangle_hf.data.images.augmentation_settings import AugmentationArguments
 from tangle_hf.data.images.transforms import cut_out
-from tangle_hf.hub.settings import HubArguments
+from tangle_hf.hub.settings import SearchHubArguments
 from tangle_hf.models.cells.subnets_cells import architecture_of
 from tangle_hf.models.loading import load_supernet
 from tangle_hf.models.space_settings import ConvSpaceArguments
@@ -29,7 +29,7 @@ from tangle_hf.space import Architecture, PerLayer, SearchSpace
 from tangle_hf.training.trainer import RaiseDropPath
 
 
-KINDS = (ConvSpaceArguments, ConvImageArguments, SmallAugmentationArguments, ConvSearchArguments, HubArguments)
+KINDS = (ConvSpaceArguments, ConvImageArguments, SmallAugmentationArguments, ConvSearchArguments, SearchHubArguments)
 SHORT = ["--samples_per_class", "12", "--max_steps", "2", "--per_device_batch_size", "8", "--eval_steps", "1", "--eval_batches",
          "1", "--recalibration_batches", "2", "--warmup_steps", "1", "--logging_steps", "1"]  # fmt: skip
 TOY = [
