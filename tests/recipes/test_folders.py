@@ -37,7 +37,7 @@ def test_statistics_are_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
 def test_half_a_graph_is_not_left(tmp_path, monkeypatch):
     monkeypatch.setattr(precision, "export_onnx", lambda *_: tmp_path.mkdir(exist_ok=True))
     monkeypatch.setattr(onnxruntime.quantization, "quantize_dynamic", lambda plain, path, **_: full(path))
-    task = SimpleNamespace(build=lambda mode: torch.nn.Linear(1, 1), processor=None)
+    task = SimpleNamespace(build=lambda mode: torch.nn.Linear(1, 1), examples=SimpleNamespace(processor=None))
     with pytest.raises(OSError):
         next(precision.score_all(task, tmp_path, 1))
     assert not list(tmp_path.iterdir())
