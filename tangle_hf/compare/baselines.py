@@ -16,7 +16,7 @@ from ..budgets.discretisation import least_costs
 from ..budgets.limits import Budget
 from ..budgets.sampling import ConstrainedSampler
 from ..cost.counts import num_params
-from ..search.choice import BAND
+from ..search.limits import BAND
 from ..search.two_stage.proposals import fits
 from ..space import Architecture, SearchSpace
 

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 from ..analysis import format_table
 from ..cost.counts import num_params
 from ..search import SearchArguments, search, train_single_paths
+from ..search.limits import Limits
 from .latency import without_latency
 
 
@@ -199,7 +200,7 @@ def two_steps(supernet, settings: SearchArguments, accelerator, example, sequenc
             short,
             accelerator,
             evaluate=lambda arch: marks.append(time.perf_counter()) or 0.0,
-            sequence_length=sequence_length,
+            limits=Limits.of(short, supernet, sequence_length),
         )
     accelerator.free_memory()
     supernet.zero_grad(set_to_none=True)

@@ -13,7 +13,7 @@ from ..cost.latency_tables import load_latency_table, save_latency_table
 from ..cost.timing import build_nets, measure
 from ..models.example_inputs import example_inputs
 from ..search import SearchArguments
-from ..search.choice import check_budgets, check_latency
+from ..search.limits import Limits, check_latency
 from ..space import Architecture
 
 
@@ -36,39 +36,39 @@ def without_latency(settings: SearchArguments) -> SearchArguments:
 
 def with_latency_table(
     supernet: PreTrainedModel, settings: SearchArguments, accelerator: Accelerator, sequence_length: int | None
-) -> SearchArguments:
-    """The settings with the run's own latency table, `latency_table.json` in its folder, if they ask for latency at all.
+) -> tuple[SearchArguments, Limits]:
+    """The settings with the run's own latency table, `latency_table.json` in its folder, and the limits with it.
 
     A new run copies the table that it is given, or measures one. A resumed run goes on with its own, so that it
     continues exactly. Nothing is left in the folder of a run that is refused.
 
     Args:
         supernet: What is searched.
-        settings: The trainer's.
+        settings: The search's, which limit or note latency.
         accelerator: The main process measures, the others wait.
         sequence_length: Tokens of an example.
 
     Raises:
         ValueError: A table is missing or was measured under other conditions, or no architecture keeps to the budgets.
     """
-    if not settings.limits_latency and settings.latency_table is None:
-        return settings
     own = Path(settings.output_dir) / "latency_table.json"
     if settings.resume:
         settings = replace(settings, latency_table=str(own))
     if settings.latency_table is not None:
-        check_latency(settings, supernet, sequence_length, accelerator.device)
+        given = load_latency_table(settings.latency_table)
+        check_latency(given, settings, supernet, sequence_length, accelerator.device)
     if accelerator.is_main_process and not settings.resume:
         if settings.latency_table is None:
             supernet.to(accelerator.device)
             table = profile(supernet, batch_size=settings.latency_batch_size, sequence_length=sequence_length)
         else:
-            table = load_latency_table(settings.latency_table)
+            table = given
         save_latency_table(table, own)
     accelerator.wait_for_everyone()
     resumed, settings = settings.resume, replace(settings, latency_table=str(own))
     try:
-        check_budgets(settings, supernet, sequence_length)
+        limits = Limits.of(settings, supernet, sequence_length)
+        limits.check(settings, supernet)
     except ValueError:
         accelerator.wait_for_everyone()
         if accelerator.is_main_process and not resumed:
@@ -76,7 +76,7 @@ def with_latency_table(
             with suppress(OSError):  # of a folder that holds something else
                 own.parent.rmdir()
         raise
-    return settings
+    return settings, limits
 
 
 def compare_latency(

@@ -22,8 +22,8 @@ from ..models.example_inputs import example_inputs
 from ..models.loading import load_processor, load_supernet
 from ..run_files import read_results, read_settings
 from ..samplers import SAMPLERS, sampler
-from ..search.choice import BAND
-from ..search.gradient.arch_front import arch_front
+from ..search.gradient.arch_front import ArchFront
+from ..search.limits import BAND, Limits
 from ..search.settings import SearchArguments
 from ..space import Architecture
 from ..subnets.exports import EXPORT, Export, export
@@ -212,7 +212,9 @@ def _arch_parameters(
     known = {name: settings[name] for name in (f.name for f in fields(SearchArguments)) if name in settings}
     if cost == "latency_ms":
         known["latency_table"] = str(run_dir / "latency_table.json")  # the one of the search
-    front = arch_front(SearchArguments(**known), supernet, _block_size(settings))
+    searched = SearchArguments(**known)
+    anchors = Limits.of(searched, supernet, _block_size(settings)).anchors
+    front = ArchFront(supernet.space, sampler(searched.sampler), anchors, searched)
     front.load(path)
     discretise(supernet, front.anchors[0].probabilities(front.method), budgets)  # one that cannot be kept says so here
     return front.at(limits[0])

@@ -15,7 +15,7 @@ from ..errors import writing
 from ..hub.publishing import check_target
 from ..hub.settings import SearchHubArguments, hub_options
 from ..search import SearchArguments
-from ..search.choice import check_budgets
+from ..search.limits import Limits
 from .folder import begun, check_run_folder, defaults_of, settings_of
 from .latency import with_latency_table, without_latency
 
@@ -72,7 +72,7 @@ class Run:
         """Whether this process is the one that writes and prints."""
         return self.accelerator.is_main_process
 
-    def begin(self, supernet: PreTrainedModel, sequence_length: int | None) -> SearchArguments:
+    def begin(self, supernet: PreTrainedModel, sequence_length: int | None) -> Limits:
         """Refuses budgets that cannot be kept, measures latency if a budget is of it, and leaves the settings in the folder.
 
         Args:
@@ -80,21 +80,24 @@ class Run:
             sequence_length: Tokens of an example of text.
 
         Returns:
-            The settings, with the run's own latency table if it has one.
+            What the search keeps to, latency by the run's own table.
 
         Raises:
-            ValueError: No architecture keeps to the budgets, or a latency table is not for this search.
+            ValueError: The limits cannot be made or kept, or a latency table is not for this search.
         """
         # What needs no latency is refused before it is measured.
-        check_budgets(without_latency(self.settings), supernet, sequence_length)
-        self.settings = with_latency_table(supernet, self.settings, self.accelerator, sequence_length)
+        others = without_latency(self.settings)
+        limits = Limits.of(others, supernet, sequence_length)
+        limits.check(others, supernet)
+        if self.settings.asks_for_latency:
+            self.settings, limits = with_latency_table(supernet, self.settings, self.accelerator, sequence_length)
         if self.main_process:
             print(f"{supernet.space.size:,} architectures, the supernet has {supernet.num_parameters():,} parameters")
         if self.settings.report_to != "none":
             self.accelerator.init_trackers("tangle_hf", config={k: str(v) for k, v in self.resolved.items()})
         self._begin = time.perf_counter(), time.process_time()
         self._stack.enter_context(begun(self.folder, self.resolved, self.main_process))
-        return self.settings
+        return limits
 
     def used(self) -> dict[str, float | str]:
         """The device, and the seconds of wall clock and of this process on the CPU since `begin`; of a resumed run no time."""

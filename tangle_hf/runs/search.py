@@ -9,8 +9,9 @@ from ..arch_parameters import ArchParameters
 from ..data.examples import Examples
 from ..samplers import sampler
 from ..search import SearchArguments, choose, search, search_candidates, trace_front, train_single_paths
-from ..search.choice import budget_use, budgets_of, costs
+from ..search.choice import budget_use, costs
 from ..search.gradient.arch_front import ArchFront
+from ..search.limits import Limits
 from ..search.loop import step_size
 from ..search.search_cost import SearchCost
 from ..space import Architecture
@@ -35,18 +36,19 @@ def find(run: Run, supernet: PreTrainedModel, examples: Examples, weights, archi
         ValueError: As `Run.begin` and `search`.
         FloatingPointError: The weights diverged.
     """
-    settings = run.begin(supernet, examples.sequence_length)
-    stages = _two_stages if settings.resolved_method.two_stage else _one_stage
-    found = stages(run, supernet, examples, weights, architecture, settings)
+    limits = run.begin(supernet, examples.sequence_length)
+    stages = _two_stages if run.settings.resolved_method.two_stage else _one_stage
+    found = stages(run, supernet, examples, weights, architecture, limits)
     if found is None and run.main_process:
         print(f"stopped; continue with the same command and --resume (checkpoint in {run.folder / 'checkpoints'})")
     return found if run.main_process else None
 
 
 def _one_stage(
-    run: Run, supernet: PreTrainedModel, examples: Examples, weights, architecture, settings: SearchArguments
+    run: Run, supernet: PreTrainedModel, examples: Examples, weights, architecture, limits: Limits
 ) -> Found | FoundFront | None:
     """Architecture parameters trained along with the weights."""
+    settings = run.settings
     validation = _scores(supernet, examples, examples.validation, settings, settings.eval_batches)
     arch_parameters = search(
         supernet,
@@ -55,8 +57,8 @@ def _one_stage(
         settings,
         run.accelerator,
         lambda arch: validation(arch=arch),
-        examples.sequence_length,
         lambda mixture: validation(mixture=mixture)["loss"],
+        limits,
     )
     if arch_parameters is None or not run.main_process:
         return None
@@ -74,12 +76,12 @@ def _one_stage(
         points = trace_front(supernet, arch_parameters, settings, loss)
         return FoundFront(arch_parameters, points, loss(supernet.space.smallest), cost.spent)
     plot_shares(metrics, supernet.space.choices, run.folder / "shares.png")
-    candidates = choose(supernet, arch_parameters, settings, loss, examples.sequence_length)
+    candidates = choose(supernet, arch_parameters, settings, loss, limits)
     arch = candidates[0][0].arch
-    budgets = budgets_of(settings, supernet, examples.sequence_length)
+    method = sampler(settings.sampler)
     results = {
-        "entropy": arch_parameters.entropy(sampler(settings.sampler)),
-        "budgets": costs(arch_parameters, arch, settings, budgets),
+        "entropy": arch_parameters.entropy(method),
+        "budgets": costs(arch_parameters.probabilities(method), arch, limits.budgets),
         "candidates": [
             {"arch": c.arch.to_dict(), "log_probability": c.log_probability, "loss": loss} for c, loss in candidates
         ],
@@ -88,13 +90,12 @@ def _one_stage(
 
 
 def _two_stages(
-    run: Run, supernet: PreTrainedModel, examples: Examples, weights, architecture, settings: SearchArguments
+    run: Run, supernet: PreTrainedModel, examples: Examples, weights, architecture, limits: Limits
 ) -> Found | None:
     """Weights trained on single paths, then a search over candidates."""
+    settings = run.settings
     validation = _scores(supernet, examples, examples.validation, settings, settings.eval_batches)
-    cost = train_single_paths(
-        supernet, weights, settings, run.accelerator, lambda arch: validation(arch=arch), examples.sequence_length
-    )
+    cost = train_single_paths(supernet, weights, settings, run.accelerator, lambda arch: validation(arch=arch), limits)
     if cost is None:
         return None
     training, count = cost.spent, _candidate_examples(architecture, settings)
@@ -106,14 +107,14 @@ def _two_stages(
         settings,
         run.accelerator,
         cost,
-        examples.sequence_length,
+        limits,
     )
     if log is None or not run.main_process:
         return None
     best = log.best()
     arch = Architecture(best[0]["arch"])
     results = {
-        "budgets": budget_use(arch, budgets_of(settings, supernet, examples.sequence_length)),
+        "budgets": budget_use(arch, limits.budgets),
         "candidates_evaluated": len(best),
         "candidate_examples": count,
         "training_cost": training,

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, get_scheduler
 from ..errors import writing
 from ..files import to_json
 from .checkpoints import latest_checkpoint, load_checkpoint, save_checkpoint
-from .choice import check_budgets, check_latency
+from .limits import Limits, check_latency
 from .settings import SearchArguments
 from .two_stage.proposals import Proposals
 from .weight_decay import decay_groups
@@ -29,7 +29,7 @@ logger = get_logger(__name__)
 
 
 def check_settings(
-    arguments: SearchArguments, supernet: PreTrainedModel, accelerator: Accelerator, sequence_length: int | None
+    settings: SearchArguments, supernet: PreTrainedModel, accelerator: Accelerator, limits: Limits
 ) -> None:
     """Warns of settings that the method does not read, and of a latency table of another machine.
 
@@ -41,34 +41,36 @@ def check_settings(
         raise ValueError(
             "mixed_precision=fp16 is not supported: two losses cannot share its scaler; choose bf16 or no"
         )
-    if names := arguments.settings_without_effect():
-        logger.warning(f"method={arguments.method} does not read {', '.join(names)}: no effect")
-    check_budgets(arguments, supernet, sequence_length)
-    if arguments.resolved_method.two_stage:  # what the second stage cannot draw is said before the first one
-        Proposals(arguments, supernet, sequence_length).random(random.Random(arguments.seed))
-    for difference in check_latency(arguments, supernet, sequence_length, accelerator.device):
+    if names := settings.settings_without_effect():
+        logger.warning(f"method={settings.method} does not read {', '.join(names)}: no effect")
+    limits.check(settings, supernet)
+    if settings.resolved_method.two_stage:  # what the second stage cannot draw is said before the first one
+        Proposals(settings, supernet, limits).random(random.Random(settings.seed))
+    for difference in check_latency(
+        limits.latency_table, settings, supernet, limits.sequence_length, accelerator.device
+    ):
         logger.warning(f"the latency table was measured under other conditions: {difference}")
 
 
-def weight_optimizer(supernet: PreTrainedModel, arguments: SearchArguments) -> torch.optim.Optimizer:
+def weight_optimizer(supernet: PreTrainedModel, settings: SearchArguments) -> torch.optim.Optimizer:
     """AdamW or SGD; weight decay on matrices, kernels and token embeddings only, see `weight_decay.decays`."""
-    groups = decay_groups(supernet, arguments.weight_decay)
-    if arguments.optimizer == "sgd":
-        momentum, nesterov = arguments.sgd_momentum, arguments.nesterov and arguments.sgd_momentum > 0
-        return torch.optim.SGD(groups, lr=arguments.learning_rate, momentum=momentum, nesterov=nesterov)
-    return torch.optim.AdamW(groups, lr=arguments.learning_rate, betas=(arguments.adam_beta1, arguments.adam_beta2))
+    groups = decay_groups(supernet, settings.weight_decay)
+    if settings.optimizer == "sgd":
+        momentum, nesterov = settings.sgd_momentum, settings.nesterov and settings.sgd_momentum > 0
+        return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=momentum, nesterov=nesterov)
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(settings.adam_beta1, settings.adam_beta2))
 
 
 def weight_scheduler(
-    optimizer: torch.optim.Optimizer, arguments: SearchArguments
+    optimizer: torch.optim.Optimizer, settings: SearchArguments
 ) -> torch.optim.lr_scheduler.LRScheduler:
     """Linear warm-up, then a cosine to the smallest learning rate."""
     return get_scheduler(
         "cosine_with_min_lr",
         optimizer,
-        num_warmup_steps=arguments.warmup_steps,
-        num_training_steps=arguments.max_steps,
-        scheduler_specific_kwargs={"min_lr": arguments.min_learning_rate},
+        num_warmup_steps=settings.warmup_steps,
+        num_training_steps=settings.max_steps,
+        scheduler_specific_kwargs={"min_lr": settings.min_learning_rate},
     )
 
 
@@ -95,13 +97,13 @@ def finite(value: Tensor, which: str, step: int) -> float:
     return value.item()
 
 
-def clip_gradients(model: nn.Module, arguments: SearchArguments, accelerator: Accelerator, step: int) -> None:
+def clip_gradients(model: nn.Module, settings: SearchArguments, accelerator: Accelerator, step: int) -> None:
     """Scales the gradients of the weights down to `max_grad_norm`; 0 leaves them as they are.
 
     Raises:
         FloatingPointError: They are not finite. No step may be taken with them.
     """
-    norm = accelerator.clip_grad_norm_(model.parameters(), arguments.max_grad_norm or math.inf)
+    norm = accelerator.clip_grad_norm_(model.parameters(), settings.max_grad_norm or math.inf)
     if norm is not None:  # DeepSpeed clips by itself and tells nobody
         finite(norm, "norm of the training gradient", step)
 
@@ -124,16 +126,16 @@ def check_weights(weights: Iterable[Tensor], accelerator: Accelerator, step: int
         )
 
 
-def step_size(arguments: SearchArguments, accelerator: Accelerator) -> int:
+def step_size(settings: SearchArguments, accelerator: Accelerator) -> int:
     """Examples of a weight step, over all processes and micro-batches."""
-    return arguments.per_device_batch_size * arguments.gradient_accumulation_steps * accelerator.num_processes
+    return settings.per_device_batch_size * settings.gradient_accumulation_steps * accelerator.num_processes
 
 
 def prepare(
     supernet: PreTrainedModel,
     optimizer: torch.optim.Optimizer,
     state,
-    arguments: SearchArguments,
+    settings: SearchArguments,
     accelerator: Accelerator,
     single_paths: bool,
 ) -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -143,23 +145,23 @@ def prepare(
         supernet: What is trained.
         optimizer: Of its weights. The scheduler stays unprepared: accelerate would step it once per process.
         state: What a checkpoint holds beside both.
-        arguments: Settings.
+        settings: Settings.
         accelerator: Device, processes and precision.
         single_paths: Whether a weight step leaves parameters without a gradient, which DDP must be told.
 
     Raises:
         ValueError: `resume` without a checkpoint, or `compile_blocks` of a family without blocks that are alike.
     """
-    if arguments.activation_checkpointing:
+    if settings.activation_checkpointing:
         supernet.activation_checkpointing_enable()
-    if arguments.compile_blocks and not arguments.resolved_method.two_stage:
+    if settings.compile_blocks and not settings.resolved_method.two_stage:
         supernet.compile_blocks()
     if single_paths:
         accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
     model, optimizer = accelerator.prepare(supernet, optimizer)
     accelerator.register_for_checkpointing(state)
-    if arguments.resume:
-        _resume(accelerator, Path(arguments.output_dir))
+    if settings.resume:
+        _resume(accelerator, Path(settings.output_dir))
     return model, optimizer
 
 
@@ -169,7 +171,7 @@ def run_steps(
     done: Callable[[], bool],
     weights: Callable[[], Iterable[Tensor]],
     state,
-    arguments: SearchArguments,
+    settings: SearchArguments,
     accelerator: Accelerator,
     name: str,
 ) -> bool:
@@ -181,7 +183,7 @@ def run_steps(
         done: Whether no step is left.
         weights: Gives all that is trained, and batch norms' statistics.
         state: Its `step` counts.
-        arguments: Settings.
+        settings: Settings.
         accelerator: Processes.
         name: Of the progress bar.
 
@@ -191,22 +193,22 @@ def run_steps(
     Raises:
         FloatingPointError: Weights are not finite where they would be evaluated or saved.
     """
-    bar = progress_bar(accelerator, arguments.max_steps, state.step, name)
+    bar = progress_bar(accelerator, settings.max_steps, state.step, name)
     with stop_on_signal(accelerator), bar:
         while not done():
             record = step()
             state.step += 1
             bar.update()
-            due = state.step == arguments.max_steps or state.step % arguments.eval_steps == 0
-            logs = due or state.step % arguments.logging_steps == 0
+            due = state.step == settings.max_steps or state.step % settings.eval_steps == 0
+            logs = due or state.step % settings.logging_steps == 0
             if logs:
                 check_weights(weights(), accelerator, state.step)
                 bar.set_postfix_str(log(record, due))
             stop, finished = accelerator.check_trigger(), done()
-            if stop or finished or state.step % arguments.save_steps == 0:
+            if stop or finished or state.step % settings.save_steps == 0:
                 if not logs:
                     check_weights(weights(), accelerator, state.step)
-                save_checkpoint(accelerator, Path(arguments.output_dir), state.step)
+                save_checkpoint(accelerator, Path(settings.output_dir), state.step)
             if stop and not finished:
                 return False
     return True

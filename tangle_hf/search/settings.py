@@ -268,15 +268,14 @@ class SearchArguments(TwoStageArguments):
             raise ValueError(f"budget_mode={self.budget_mode!r} is unknown; choose one of {BUDGET_MODES}")
         if unknown := set(self.budget_parts) - set(BUDGET_PARTS):
             raise ValueError(f"budget_parts={sorted(unknown)} are unknown; choose from {BUDGET_PARTS}")
-        latency = self.limits_latency or self.latency_table is not None
-        if self.latency_batch_size != 1 and not latency:
+        if self.latency_batch_size != 1 and not self.asks_for_latency:
             raise ValueError(
                 f"latency_batch_size={self.latency_batch_size} would have no effect: no latency is measured; give "
                 "max_latency_ms, too"
             )
-        if self.allow_other_latency_table and not latency:
+        if self.allow_other_latency_table and not self.asks_for_latency:
             raise ValueError("allow_other_latency_table would have no effect: give the latency_table, too")
-        if self.nsga2_cost == "latency_ms" and not latency:
+        if self.nsga2_cost == "latency_ms" and not self.asks_for_latency:
             raise ValueError("nsga2_cost=latency_ms needs times of this device; give max_latency_ms or latency_table")
         if self.path_sampling == "budget" and not self.given_limits():
             raise ValueError(
@@ -337,6 +336,11 @@ class SearchArguments(TwoStageArguments):
     def limits_latency(self) -> bool:
         """Whether a budget or a front is of latency."""
         return self.max_latency_ms is not None or self.pareto == "latency_ms"
+
+    @property
+    def asks_for_latency(self) -> bool:
+        """Whether latency is limited, or at least noted of each candidate."""
+        return self.limits_latency or self.latency_table is not None
 
     @property
     def arch_warmup_steps(self) -> int:

@@ -34,6 +34,7 @@ from tangle_hf.models.cells.progressive_cells import grow, strongest_operations
 from tangle_hf.models.cells.superposed_cells import edge_shares, superposed_edge
 from tangle_hf.models.loading import load_supernet
 from tangle_hf.search import SearchArguments
+from tangle_hf.search.limits import Limits
 from tangle_hf.search.search_cost import SearchCost
 from tangle_hf.search.two_stage.paths import path_rule
 
@@ -264,7 +265,7 @@ def test_a_mixture_costs_all_operations(entangled):
 
 def test_a_space_of_operations_has_no_sandwich():
     with pytest.raises(ValueError, match=r"method=sandwich\+rs trains the largest .* does not have; choose spos\+rs"):
-        path_rule(SearchArguments(method="sandwich+rs"), supernet("toy_cell"))
+        path_rule(SearchArguments(method="sandwich+rs"), supernet("toy_cell"), Limits())
 
 
 def test_supernets_are_saved_and_loaded(tmp_path):

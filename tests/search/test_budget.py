@@ -19,7 +19,7 @@ from tangle_hf import (
 from tangle_hf.budgets.limits import Budget, make_budgets
 from tangle_hf.cost.latency_tables import LatencyTable, Part, save_latency_table
 from tangle_hf.cost.timing import conditions
-from tangle_hf.search import SearchArguments, choose, search
+from tangle_hf.search import Limits, SearchArguments, choose, search
 from tangle_hf.search.gradient.budget_surface import (
     Surface,
     project_gradient,
@@ -180,6 +180,11 @@ def tiny(folder, **settings):
     return supernet, SearchArguments(output_dir=str(folder), **{**defaults, **settings})
 
 
+def searched(supernet, settings):
+    limits = Limits.of(settings, supernet, 8)
+    return search(supernet, Blocks(), Blocks(30), settings, Accelerator(cpu=True), limits=limits)
+
+
 @METHODS
 @pytest.mark.parametrize(
     "limits", [{"max_params": "90%"}, {"max_flops": "80%", "max_params_without_embeddings": "85%"}]
@@ -187,9 +192,11 @@ def tiny(folder, **settings):
 def test_a_search_stays_on_its_budget_and_its_result_keeps_to_it(tmp_path, method, limits):
     supernet, settings = tiny(tmp_path, method=method, budget_candidates=3, arch_warmup_ratio=0.5, **limits)
     evaluated = []
-    trained = search(supernet, Blocks(), Blocks(30), settings, Accelerator(cpu=True),
-                     lambda arch: evaluated.append(arch) or 0.0, sequence_length=8)  # fmt: skip
+    kept = Limits.of(settings, supernet, 8)
+    evaluate = lambda arch: evaluated.append(arch) or 0.0  # noqa: E731
+    trained = search(supernet, Blocks(), Blocks(30), settings, Accelerator(cpu=True), evaluate, limits=kept)
     budgets = make_budgets(CONFIG, **limits, sequence_length=8)
+    assert [(b.cost, b.limit) for b in kept.budgets] == [(b.cost, b.limit) for b in budgets]
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert len(lines) == 6
     for line in lines:
@@ -197,11 +204,11 @@ def test_a_search_stays_on_its_budget_and_its_result_keeps_to_it(tmp_path, metho
         assert all(line[f"arch_{b.cost}"] <= line[f"max_{b.cost}"] == b.limit for b in budgets)
     assert SPACE.architecture(**lines[-1]["arch"]) == evaluated[-1]
     asked = []
-    candidates = choose(supernet, trained, settings, lambda arch: -len(asked.append(arch) or asked), sequence_length=8)
+    candidates = choose(supernet, trained, settings, lambda arch: -len(asked.append(arch) or asked), kept)
     assert [c.arch for c, _ in candidates] == asked[::-1] and [loss for _, loss in candidates] == [-3, -2, -1]
     assert all(c.costs[b.cost] <= b.limit for c, _ in candidates for b in budgets)
     assert all(any(c.costs[b.cost] >= 0.95 * b.limit for b in budgets) for c, _ in candidates)
-    ((likeliest, nothing),) = choose(supernet, trained, settings, sequence_length=8)
+    ((likeliest, nothing),) = choose(supernet, trained, settings, limits=kept)
     assert likeliest.arch == evaluated[-1] and nothing is None
 
 
@@ -249,7 +256,7 @@ def test_budgets_that_cannot_be_kept_are_refused_before_anything_is_written(tmp_
     assert num_params(SPACE, SPACE.smallest, CONFIG) == 2496
     supernet, settings = tiny(tmp_path / "run", **limits)
     with pytest.raises(ValueError, match=message):
-        search(supernet, Blocks(), Blocks(30), settings, Accelerator(cpu=True), sequence_length=8)
+        searched(supernet, settings)
     assert not (tmp_path / "run").exists()
 
 
@@ -257,7 +264,7 @@ def test_a_latency_is_a_budget_in_milliseconds_by_a_table_of_this_machine(tmp_pa
     file = tmp_path / "table.json"
     supernet, settings = tiny(tmp_path / "run", max_steps=3, max_latency_ms="80%", latency_table=str(file))
     with pytest.raises(ValueError, match="there is no latency table"):
-        search(supernet, Blocks(), Blocks(30), settings, Accelerator(cpu=True), sequence_length=8)
+        searched(supernet, settings)
     times = {"n_embd": [0.5, 0.75], "n_head": [[0.25, 0.5], [0.5, 1.0]]}  # milliseconds
     parts = (
         Part(("n_embd",), False, torch.tensor(times["n_embd"])),
@@ -268,9 +275,9 @@ def test_a_latency_is_a_budget_in_milliseconds_by_a_table_of_this_machine(tmp_pa
         save_latency_table(LatencyTable({**here, **changed}, SPACE, parts), file)
         if "device" in changed:
             with pytest.raises(ValueError, match="device cuda there, cpu here"):
-                search(supernet, Blocks(), Blocks(30), settings, Accelerator(cpu=True), sequence_length=8)
+                searched(supernet, settings)
             assert not (tmp_path / "run").exists()
-    search(supernet, Blocks(), Blocks(30), settings, Accelerator(cpu=True), sequence_length=8)
+    searched(supernet, settings)
     assert "under other conditions: torch 1.0 there" in caplog.text
     for line in map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()):
         arch = SPACE.architecture(**line["arch"])

@@ -26,8 +26,8 @@ from tangle_hf.budgets.discretisation import discretise
 from tangle_hf.budgets.limits import make_budgets
 from tangle_hf.cost.tables import exact
 from tangle_hf.runs.resolving import extract_point, resolve
-from tangle_hf.search import SearchArguments, search, trace_front
-from tangle_hf.search.gradient.arch_front import arch_front
+from tangle_hf.search import Limits, SearchArguments, search, trace_front
+from tangle_hf.search.gradient.arch_front import ArchFront
 from tangle_hf.search.gradient.budget_surface import Surface, used
 from tangle_hf.search.gradient.front import hypervolume
 
@@ -38,7 +38,8 @@ def gpt2():
 
 def front_of(supernet, **settings):
     arguments = SearchArguments(**{"method": "darts", "pareto": "params", **settings})
-    return arch_front(arguments, supernet, 8), arguments
+    anchors = Limits.of(arguments, supernet, 8).anchors
+    return ArchFront(supernet.space, sampler(arguments.sampler), anchors, arguments), arguments
 
 
 def shaken(front, seed=0):
@@ -168,7 +169,8 @@ def run(folder, supernet=gpt2, data=Blocks, **settings):
     defaults = {"max_steps": 6, "save_steps": 3, "logging_steps": 1, "per_device_batch_size": 4, "pareto": "params"}
     arguments = SearchArguments(output_dir=str(folder), **{**defaults, **settings})
     length = 8 if data is Blocks else None
-    trained = search(supernet, data(), data(30), arguments, Accelerator(cpu=True), sequence_length=length)
+    limits = Limits.of(arguments, supernet, length)
+    trained = search(supernet, data(), data(30), arguments, Accelerator(cpu=True), limits=limits)
     return trained, supernet, arguments
 
 

@@ -23,6 +23,7 @@ from tangle_hf import (
 from tangle_hf.budgets.limits import make_budgets
 from tangle_hf.cost.tables import exact
 from tangle_hf.search import SearchArguments, search_candidates, train_single_paths
+from tangle_hf.search.limits import Limits
 from tangle_hf.search.methods import METHODS
 from tangle_hf.search.search_cost import SearchCost
 from tangle_hf.search.two_stage.evolution import draw_new, offspring
@@ -69,7 +70,7 @@ def run(folder, net, objective, **options):
     arguments = settings(folder, **options)
     cost = SearchCost(net, arguments.per_device_batch_size, spent=7.0)
     evaluate = lambda arch: {"loss": objective(arch)}  # noqa: E731
-    return search_candidates(net, evaluate, 10, arguments, Accelerator(cpu=True), cost, 8)
+    return search_candidates(net, evaluate, 10, arguments, Accelerator(cpu=True), cost, Limits.of(arguments, net, 8))
 
 
 @pytest.mark.parametrize("limits", [{}, {"max_params": "60%"}, {"max_params": "45%", "budget_mode": "at_most"}])
@@ -152,7 +153,7 @@ def test_an_interrupted_search_over_candidates_evaluates_nothing_twice(tmp_path,
 
 def test_a_generation_of_offspring_is_new_and_of_the_right_kinds(wide):
     arguments = settings(method="spos+es", mutation_prob=0.0, whole_mutation_prob=0.0)
-    proposals, rng = Proposals(arguments, wide), random.Random(0)
+    proposals, rng = Proposals(arguments, wide, Limits.of(arguments, wide)), random.Random(0)
     parents = draw_new(lambda: proposals.random(rng), 4, (), 100)
     assert all(proposals.mutation(arch, rng) == arch for arch in parents)
     assert len(offspring(proposals, parents, arguments, parents, rng)) == 50
@@ -165,7 +166,7 @@ def test_a_generation_of_offspring_is_new_and_of_the_right_kinds(wide):
 
 
 def test_mutations_change_values_with_their_probabilities(wide):
-    proposals, rng = Proposals(settings(method="spos+es"), wide), random.Random(0)
+    proposals, rng = Proposals(settings(method="spos+es"), wide, Limits()), random.Random(0)
     parent = WIDE.architecture(n_embd=16, n_layer=3, n_head=2, mlp_ratio=1)
     draws = [proposals.mutation(parent, rng) for _ in range(1500)]
     changed = {
@@ -199,7 +200,7 @@ def test_in_place_distillation_is_the_literal_formula():
 def test_a_sandwich_step_has_the_gradient_of_the_mean_loss_of_its_subnets(tmp_path, distillation):
     """One SGD step by hand against the trainer's, which sees the gradient through Adam's first moment."""
     arguments = settings(tmp_path, method="sandwich+rs", max_steps=1, max_grad_norm=1e9, distillation=distillation)
-    archs = path_rule(arguments, supernet())(0)
+    archs = path_rule(arguments, supernet(), Limits())(0)
     assert archs[0] == SPACE.largest and archs[-1] == SPACE.smallest and len(archs) == 4
     order = torch.randperm(50, generator=torch.Generator().manual_seed(arguments.seed))[:4]
     batch = {name: torch.stack([Blocks()[int(i)][name] for i in order]) for name in Blocks()[0]}
@@ -228,10 +229,11 @@ def test_paths_are_uniform_stratified_or_within_the_budget():
     paths = {}
     for kind in ("uniform", "stratified", "budget"):
         limit = {"max_params": "60%"} if kind == "budget" else {}
-        rule = path_rule(settings(method="spos+rs", path_sampling=kind, **limit), net)
+        arguments = settings(method="spos+rs", path_sampling=kind, **limit)
+        rule = path_rule(arguments, net, Limits.of(arguments, net))
         paths[kind] = [rule(step)[0] for step in range(600)]
         assert paths[kind] == [rule(step)[0] for step in range(600)], "a path depends on more than seed and step"
-    assert len(path_rule(settings(method="sandwich+rs", sandwich_paths=5), net)(0)) == 7
+    assert len(path_rule(settings(method="sandwich+rs", sandwich_paths=5), net, Limits())(0)) == 7
     low, high = sizes([WIDE.smallest, WIDE.largest])
     strata = {kind: [0] * STRATA for kind in paths}
     for kind, archs in paths.items():

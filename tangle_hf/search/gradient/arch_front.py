@@ -14,13 +14,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from ...arch_parameters import ArchParameters
 from ...budgets.limits import Budget
-from ...samplers import Sampler, sampler
+from ...samplers import Sampler
 from ...space import SearchSpace
-from ..choice import anchor_budgets
 from ..settings import SearchArguments
 from .budget_surface import Surface, project_gradient, return_to_surface, start_on_surface
 
@@ -35,17 +33,17 @@ class ArchFront(nn.Module):
     Args:
         space: The search space.
         method: Turns logits into shares.
-        budgets: Of each anchor, as `anchor_budgets` gives them: with several anchors the last budget is the front's.
-        arguments: For the seed, the mode of the budgets, and which parts hold them.
+        budgets: Of each anchor, `Limits.anchors`: with several anchors the last budget is that of the front's cost.
+        settings: For the seed, the mode of the budgets, and which parts hold them.
     """
 
     def __init__(
-        self, space: SearchSpace, method: Sampler, budgets: Sequence[tuple[Budget, ...]], arguments: SearchArguments
+        self, space: SearchSpace, method: Sampler, budgets: Sequence[tuple[Budget, ...]], settings: SearchArguments
     ):
         super().__init__()
         self.space, self.method, self.budgets = space, method, tuple(budgets)
-        self.parts, self.at_most = frozenset(arguments.budget_parts), arguments.budget_mode == "at_most"
-        self.anchors = nn.ModuleList(ArchParameters(space, seed=arguments.seed) for _ in budgets)
+        self.parts, self.at_most = frozenset(settings.budget_parts), settings.budget_mode == "at_most"
+        self.anchors = nn.ModuleList(ArchParameters(space, seed=settings.seed) for _ in budgets)
         if "start" in self.parts:
             for anchor, limit in zip(self.anchors, self.limits, strict=True):
                 _assign(anchor.logits, start_on_surface(self._surface(limit), anchor.logits))
@@ -137,16 +135,6 @@ class ArchFront(nn.Module):
         k = bisect_right(limits, limit) - 1
         t = (limit - limits[k]) / (limits[k + 1] - limits[k])
         return [(k, 1 - t), (k + 1, t)] if t else [(k, 1.0)]
-
-
-def arch_front(arguments: SearchArguments, supernet: PreTrainedModel, sequence_length: int | None) -> ArchFront:
-    """New architecture parameters for these settings; with one anchor unless they ask for a front.
-
-    Raises:
-        ValueError: As `anchor_budgets` and `start_on_surface`.
-    """
-    budgets = anchor_budgets(arguments, supernet, sequence_length)
-    return ArchFront(supernet.space, sampler(arguments.sampler), budgets, arguments)
 
 
 @torch.no_grad()

@@ -1,12 +1,10 @@
 """The bi-level trainer: weights on one part of the data, architecture parameters on the other.
 
-TangleNAS (arXiv:2312.10440, algorithm 1): each step is an architecture step on a batch of `arch_data`, then
-a weight step on a batch of `train_data`. It needs a model with a `space` whose forward takes `mixture=` and `arch=` and
-returns a loss, and knows nothing else about it.
+Each step is an architecture step on a batch of `arch_data`, then a weight step on a batch of `train_data` (`bilevel_step`).
+It needs a model with a `space` whose forward takes `mixture=` and `arch=` and returns a loss, and knows nothing else about it.
 """
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,15 +13,14 @@ from accelerate import Accelerator
 from accelerate.logging import get_logger
 from transformers import PreTrainedModel
 
-from ...arch_parameters import ArchParameters, Mixture, argmax
+from ...arch_parameters import ArchParameters, Mixture
 from ...samplers import sampler
 from ...space import Architecture
 from ..batches import Batches
+from ..limits import Limits
 from ..loop import (
     Metrics,
     check_settings,
-    clip_gradients,
-    finite,
     prepare,
     run_steps,
     same_random_numbers,
@@ -33,10 +30,10 @@ from ..loop import (
 )
 from ..search_cost import SearchCost
 from ..settings import SearchArguments
-from .arch_front import ArchFront, arch_front
+from .arch_front import ArchFront
+from .bilevel_step import BilevelStep
 from .budget_surface import Surface
 from .diagnostics import Stability, describe, undecided_message
-from .unrolled import backward, frozen, unrolled_backward
 
 
 logger = get_logger(__name__)
@@ -78,89 +75,98 @@ def search(
     supernet: PreTrainedModel,
     train_data,
     arch_data,
-    arguments: SearchArguments,
+    settings: SearchArguments,
     accelerator: Accelerator,
     evaluate: Callable[[Architecture], float | Mapping[str, float]] | None = None,
-    sequence_length: int | None = None,
     evaluate_mixture: Callable[[Mixture], float] | None = None,
+    limits: Limits | None = None,
 ) -> ArchParameters | ArchFront | None:
-    """Searches, and leaves checkpoints and `metrics.jsonl` in `arguments.output_dir`.
+    """Searches, and leaves checkpoints and `metrics.jsonl` in `settings.output_dir`.
 
     Args:
         supernet: An `Elastic*` model; trained in place.
         train_data: Data set of dicts of tensors, for the weights.
         arch_data: The same for the architecture parameters.
-        arguments: Settings.
+        settings: Settings.
         accelerator: Device, processes, precision and trackers.
         evaluate: Loss of one architecture with the current weights, or several scores with the loss among them; called
             every `eval_steps` on every process.
-        sequence_length: Tokens of an example, which `max_flops` of a language model needs.
         evaluate_mixture: Loss under a mixture on the data of `evaluate`, for the discretisation gap. Neither of the two
             disturbs the search: random numbers that they draw are put back.
+        limits: What the search keeps to; None makes them from the settings. `max_flops` of a language model needs
+            `Limits.of(settings, supernet, sequence_length)`.
 
     Returns:
         The trained architecture parameters, with `pareto` those of the whole front; None if the run was interrupted (a
         checkpoint was left).
 
     Raises:
-        ValueError: `resume` without a checkpoint, or as `check_settings`.
+        ValueError: `resume` without a checkpoint; limits that cannot be made or kept; or fp16.
         FloatingPointError: A loss, a gradient or a weight is not finite; the last good checkpoint is kept.
     """
-    check_settings(arguments, supernet, accelerator, sequence_length)
-    run_dir = Path(arguments.output_dir)
+    limits = limits or Limits.of(settings, supernet)
+    check_settings(settings, supernet, accelerator, limits)
+    run_dir = Path(settings.output_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
-    method = sampler(arguments.sampler)
-    front = arch_front(arguments, supernet, sequence_length)
+    method = sampler(settings.sampler)
+    front = ArchFront(supernet.space, method, limits.anchors, settings)
     for anchor in front.budgets:
         for budget in set(anchor) - set(Surface(method, anchor).budgets):
             logger.warning(
                 f"max_{budget.cost} = {budget.text(budget.limit)} is no limit: even the largest architecture keeps to it"
             )
-    if arguments.arch_start_from is not None:
+    if settings.arch_start_from is not None:
         for limit, anchor in zip(front.limits, front.anchors, strict=True):
-            anchor.load(arguments.arch_start_from)
+            anchor.load(settings.arch_start_from)
             front.hold(limit)
-    optimizer = weight_optimizer(supernet, arguments)
-    batch_size, workers = arguments.per_device_batch_size, arguments.dataloader_num_workers
+    optimizer = weight_optimizer(supernet, settings)
+    batch_size, workers = settings.per_device_batch_size, settings.dataloader_num_workers
     state = SearchState(
         front,
         torch.optim.Adam(
             front.parameters(),
-            lr=arguments.resolved_arch_learning_rate,
-            betas=(arguments.arch_adam_beta1, arguments.arch_adam_beta2),
-            weight_decay=arguments.arch_weight_decay,
+            lr=settings.resolved_arch_learning_rate,
+            betas=(settings.arch_adam_beta1, settings.arch_adam_beta2),
+            weight_decay=settings.arch_weight_decay,
         ),
-        weight_scheduler(optimizer, arguments),
-        torch.Generator().manual_seed(arguments.seed),
-        Batches(accelerator, train_data, batch_size, arguments.seed, workers),
-        Batches(accelerator, arch_data, batch_size, arguments.seed + 1, workers),
+        weight_scheduler(optimizer, settings),
+        torch.Generator().manual_seed(settings.seed),
+        Batches(accelerator, train_data, batch_size, settings.seed, workers),
+        Batches(accelerator, arch_data, batch_size, settings.seed + 1, workers),
         [Stability() for _ in front.anchors],
-        SearchCost(supernet, step_size(arguments, accelerator), sequence_length),
+        SearchCost(supernet, step_size(settings, accelerator), limits.sequence_length),
     )
-    model, optimizer = prepare(supernet, optimizer, state, arguments, accelerator, single_paths=method.hard)
+    model, optimizer = prepare(supernet, optimizer, state, settings, accelerator, single_paths=method.hard)
     metrics = Metrics(run_dir / "metrics.jsonl", accelerator, state.step)
     train_batches, arch_batches = iter(state.train_batches), iter(state.arch_batches)
+    levels = BilevelStep(
+        supernet,
+        model,
+        optimizer,
+        state.scheduler,
+        front,
+        state.arch_optimizer,
+        state.generator,
+        state.cost,
+        settings,
+        accelerator,
+    )
 
     def step() -> dict[str, float]:
         model.train()
-        progress, record = state.step / arguments.max_steps, {}
-        limit = front.draw(state.generator)
-        train_micro = [next(train_batches) for _ in range(arguments.gradient_accumulation_steps)]
-        if state.step >= arguments.arch_warmup_steps:
-            micro = [next(arch_batches) for _ in range(arguments.gradient_accumulation_steps)]
-            record["arch_loss"] = _arch_step(
-                model, supernet, state, method, limit, progress, micro, train_micro, accelerator, arguments
-            )
-        record["train_loss"] = _weight_step(
-            model, supernet, optimizer, state, method, limit, progress, train_micro, accelerator, arguments
-        )
+        limit, record = front.draw(state.generator), {}
+        train_micro = _take(train_batches, settings.gradient_accumulation_steps)
+        if state.step >= settings.arch_warmup_steps:
+            arch_micro = _take(arch_batches, settings.gradient_accumulation_steps)
+            record["arch_loss"] = levels.arch_step(state.step, limit, arch_micro, train_micro)
+        record["train_loss"] = levels.weight_step(state.step, limit, train_micro)
         return record
 
     def log(record: dict[str, float], due: bool) -> str:
         scores = (evaluate, evaluate_mixture) if due else (None, None)
         with same_random_numbers(accelerator):
-            found = describe(supernet, state.front, arguments, *scores)
-        searched = state.step > arguments.arch_warmup_steps  # before, everything is stable
+            found = describe(supernet, state.front, settings, *scores)
+        searched = state.step > settings.arch_warmup_steps  # before, everything is stable
         for stability, one in zip(state.stability, found, strict=True):
             one.numbers.update(stability.see(state.step, one.arch, not one.undecided, due and searched))
             record |= {name + one.label: number for name, number in one.numbers.items()}
@@ -178,79 +184,27 @@ def search(
     def weights() -> list[torch.Tensor]:
         return [*model.parameters(), *model.buffers(), *front.parameters()]
 
-    if not run_steps(step, log, lambda: _done(state, arguments), weights, state, arguments, accelerator, "search"):
+    if not run_steps(step, log, lambda: _done(state, settings), weights, state, settings, accelerator, "search"):
         return None
-    if state.step < arguments.max_steps:
+    if state.step < settings.max_steps:
         logger.warning(
-            f"stopped after step {state.step} of {arguments.max_steps}: the architecture was the same at "
-            f"{arguments.early_stop_evals} evaluations in a row and no row is undecided; --resume with another "
+            f"stopped after step {state.step} of {settings.max_steps}: the architecture was the same at "
+            f"{settings.early_stop_evals} evaluations in a row and no row is undecided; --resume with another "
             "--early_stop_evals, or none, goes on"
         )
-    if message := undecided_message(describe(supernet, front, arguments), arguments):
+    if message := undecided_message(describe(supernet, front, settings), settings):
         logger.warning(message)
     # Mixed precision wraps the forward; what is evaluated and exported from here on is the plain model.
     accelerator.unwrap_model(model, keep_fp32_wrapper=False)
-    return front if arguments.pareto else front.anchors[0]
+    return front if settings.pareto else front.anchors[0]
 
 
-def _done(state: SearchState, arguments: SearchArguments) -> bool:
+def _take(batches: Iterator[dict], count: int) -> list[dict]:
+    return [next(batches) for _ in range(count)]
+
+
+def _done(state: SearchState, settings: SearchArguments) -> bool:
     """Whether the last step is over, or the evaluation after it says that nothing changes any more."""
-    enough = arguments.early_stop_evals
+    enough = settings.early_stop_evals
     settled = enough is not None and all(s.settled(state.step, enough) for s in state.stability)
-    return state.step >= arguments.max_steps or settled
-
-
-def _arch_step(model, supernet, state, method, limit, progress, micro, train_micro, accelerator, arguments) -> float:
-    """One step of the logits. Weights are frozen, so no weight gradient is computed; returns the loss."""
-    arch_parameters = state.front.at(limit)
-    mixture = arch_parameters.sample(method, progress, state.generator)
-    # Micro-batches share one draw. Its leaves collect their gradients, which then go through the sampler once.
-    leaves = {name: rows.detach().requires_grad_() for name, rows in mixture.items()}
-    if arguments.unrolled:
-        rate = state.scheduler.get_last_lr()[0]
-        total = unrolled_backward(model, supernet, leaves, micro, train_micro, rate, accelerator)
-    else:
-        # There is nothing to synchronise: no parameter has a gradient.
-        with frozen(supernet), accelerator.no_sync(model):
-            total = backward(model, leaves, micro, accelerator)
-    total = finite(accelerator.reduce(total, "mean"), "architecture loss", state.step)
-    # A dimension with one choice may have no gradient: its share is 1.
-    grads = [torch.zeros_like(rows) if rows.grad is None else rows.grad for rows in leaves.values()]
-    grads = [accelerator.reduce(grad.to(accelerator.device), "mean").cpu() for grad in grads]
-    torch.autograd.backward(list(mixture.values()), grads)
-    if arguments.arch_kl_scale:
-        (arguments.arch_kl_scale * sum(map(method.divergence, arch_parameters.logits.values()))).backward()
-    state.cost.add_arch_step(arguments.unrolled)
-    state.front.collect(limit, arch_parameters)
-    norm = torch.nn.utils.clip_grad_norm_(state.front.parameters(), arguments.arch_max_grad_norm or math.inf)
-    finite(norm, "norm of the architecture gradient", state.step)
-    state.arch_optimizer.step()
-    state.arch_optimizer.zero_grad()
-    state.front.hold(limit)
-    return total
-
-
-def _weight_step(model, supernet, optimizer, state, method, limit, progress, micro, accelerator, arguments) -> float:
-    """One step of the weights under a mixture drawn for it, or on one path; returns the loss."""
-    with torch.no_grad():
-        mixture = state.front.at(limit).sample(method, progress, state.generator)
-    # Under one-hot shares the superposition is one subnet (law 1), and weights need no gradient of the shares: run it as
-    # a single path, at its own cost.
-    chosen = {"arch": argmax(supernet.space, mixture)} if method.hard else {"mixture": mixture}
-    state.cost.add_weight_step(chosen.get("arch"))
-    total = 0.0
-    for number, batch in enumerate(micro, 1):
-        if number < len(micro):
-            with accelerator.no_sync(model):
-                loss = model(**batch, **chosen).loss / len(micro)
-                accelerator.backward(loss)
-        else:
-            loss = model(**batch, **chosen).loss / len(micro)
-            accelerator.backward(loss)
-        total += loss.detach()
-    total = finite(accelerator.reduce(total, "mean"), "training loss", state.step)
-    clip_gradients(model, arguments, accelerator, state.step)
-    optimizer.step()
-    state.scheduler.step()
-    optimizer.zero_grad()
-    return total
+    return state.step >= settings.max_steps or settled

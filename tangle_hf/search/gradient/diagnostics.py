@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 from ...arch_parameters import ArchParameters, Mixture
 from ...samplers import Sampler, sampler
 from ...space import Architecture
-from ..choice import costs, current_best
+from ..choice import costs, most_likely
 from ..settings import SearchArguments
 from .arch_front import ArchFront
 
@@ -44,7 +44,7 @@ class Found:
 def describe(
     supernet: PreTrainedModel,
     front: ArchFront,
-    arguments: SearchArguments,
+    settings: SearchArguments,
     evaluate: Callable[[Architecture], float | Mapping[str, float]] | None = None,
     evaluate_mixture: Callable[[Mixture], float] | None = None,
 ) -> list[Found]:
@@ -56,27 +56,27 @@ def describe(
     Args:
         supernet: With its current weights.
         front: The architecture parameters.
-        arguments: Settings.
+        settings: Settings.
         evaluate: As in `search`; None takes no scores.
         evaluate_mixture: As in `search`; None takes no gap.
     """
-    method, found = sampler(arguments.sampler), []
+    method, found = sampler(settings.sampler), []
     for limit in front.limits:
         arch_parameters, budgets = front.at(limit), front.budgets_at(limit)
-        best = current_best(supernet, arch_parameters, arguments, budgets)
         shares, numbers = arch_parameters.probabilities(method), {}
+        best = most_likely(supernet, shares, budgets, settings.standard_only)
         if evaluate is not None:
             scores = evaluate(best)
             scores = scores if isinstance(scores, Mapping) else {"loss": scores}
             numbers |= {f"validation_{name}": score for name, score in scores.items()}
             if evaluate_mixture is not None:
                 numbers["discretisation_gap"] = evaluate_mixture(shares) - scores["loss"]
-        numbers |= costs(arch_parameters, best, arguments, budgets) | {"entropy": arch_parameters.entropy(method)}
+        numbers |= costs(shares, best, budgets) | {"entropy": arch_parameters.entropy(method)}
         shown = None if limit is None else budgets[-1].in_units(limit)
         details = {} if limit is None else {"limit": shown}
         details |= {"arch": best.to_dict(), "shares": {name: rows.tolist() for name, rows in shares.items()}}
         details["entropies"] = {name: rows.tolist() for name, rows in arch_parameters.entropies(method).items()}
-        near = undecided_rows(arch_parameters, method, best, arguments.undecided_entropy)
+        near = undecided_rows(arch_parameters, method, best, settings.undecided_entropy)
         found.append(Found(shown, best, numbers, details, near))
     return found
 
@@ -145,18 +145,18 @@ def undecided_rows(
     return near
 
 
-def undecided_message(found: Sequence[Found], arguments: SearchArguments) -> str | None:
+def undecided_message(found: Sequence[Found], settings: SearchArguments) -> str | None:
     """What a search has left open, and what to change; None if nothing."""
     parts = []
     for one in found:
         names = [f"{name} (row {', '.join(map(str, rows))})" for name, rows in one.undecided.items()]
         if names:
-            parts.append(", ".join(names) + ("" if one.limit is None else f" at {arguments.pareto} <= {one.limit:,}"))
+            parts.append(", ".join(names) + ("" if one.limit is None else f" at {settings.pareto} <= {one.limit:,}"))
     if not parts:
         return None
     return (
-        f"the search has not decided {'; '.join(parts)}: shares near uniform (entropy above {arguments.undecided_entropy} of "
+        f"the search has not decided {'; '.join(parts)}: shares near uniform (entropy above {settings.undecided_entropy} of "
         "1), so that what was taken there is close to a guess. Give it more --max_steps, a larger --arch_learning_rate "
-        f"({arguments.resolved_arch_learning_rate:.3g} in this run) or a smaller --arch_warmup_ratio. If that changes nothing, "
+        f"({settings.resolved_arch_learning_rate:.3g} in this run) or a smaller --arch_warmup_ratio. If that changes nothing, "
         "the loss does not depend on these choices"
     )

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from ...budgets.discretisation import Candidate, discretise
 from ...space import Architecture
-from ..choice import BAND
+from ..limits import BAND
 from ..settings import SearchArguments
 from .arch_front import ArchFront
 
@@ -34,7 +34,7 @@ class FrontPoint:
 
 
 def trace_front(
-    supernet: PreTrainedModel, front: ArchFront, arguments: SearchArguments, loss: Callable[[Architecture], float]
+    supernet: PreTrainedModel, front: ArchFront, settings: SearchArguments, loss: Callable[[Architecture], float]
 ) -> list[FrontPoint]:
     """Reads a front off at `pareto_points` limits, evenly from the first anchor to the last.
 
@@ -44,26 +44,26 @@ def trace_front(
     Args:
         supernet: After the search.
         front: What `search` returned.
-        arguments: The settings of the search.
+        settings: The settings of the search.
         loss: Loss of an architecture with the supernet's weights, on data of the architecture steps.
     """
     losses: dict[Architecture, float] = {}
     taken: list[tuple[float, Candidate]] = []
-    for limit in np.linspace(front.limits[0], front.limits[-1], arguments.pareto_points).round().astype(int).tolist():
+    for limit in np.linspace(front.limits[0], front.limits[-1], settings.pareto_points).round().astype(int).tolist():
         shares, budgets = front.at(limit).probabilities(front.method), front.budgets_at(limit)
         candidates = discretise(
             supernet,
             shares,
             budgets,
-            count=arguments.budget_candidates,
+            count=settings.budget_candidates,
             band=BAND,
-            standard_only=arguments.standard_only,
+            standard_only=settings.standard_only,
         )
         for candidate in candidates:
             if candidate.arch not in losses:
                 losses[candidate.arch] = loss(candidate.arch)
         taken.append((budgets[-1].in_units(limit), min(candidates, key=lambda candidate: losses[candidate.arch])))
-    pairs = [(c.costs[arguments.pareto], losses[c.arch]) for _, c in taken]
+    pairs = [(c.costs[settings.pareto], losses[c.arch]) for _, c in taken]
     best = moocore.is_nondominated(np.array(pairs, dtype=float))
     return [
         FrontPoint(limit, cost, inherited, candidate, bool(first))

@@ -7,9 +7,9 @@ from accelerate import Accelerator
 from transformers import PreTrainedModel
 
 from ...cost.kinds import COSTS, Given
-from ...cost.latency_tables import load_latency_table
 from ...cost.tables import CostTable, exact
 from ...space import Architecture
+from ..limits import Limits
 from ..loop import progress_bar, stop_on_signal
 from ..search_cost import SearchCost, example_length
 from ..settings import SearchArguments
@@ -26,12 +26,12 @@ def search_candidates(
     supernet: PreTrainedModel,
     evaluate: Callable[[Architecture], Mapping[str, float]],
     examples: int,
-    arguments: SearchArguments,
+    settings: SearchArguments,
     accelerator: Accelerator,
     cost: SearchCost,
-    sequence_length: int | None = None,
+    limits: Limits | None = None,
 ) -> CandidateLog | None:
-    """Searches by the strategy of the method, and leaves every candidate in `candidates.jsonl` of `arguments.output_dir`.
+    """Searches by the strategy of the method, and leaves every candidate in `candidates.jsonl` of `settings.output_dir`.
 
     A strategy is a function of the seed and of the losses it is told. An interrupted search is therefore repeated from its
     start with the losses that the file holds, and goes on where it stopped. Every process runs the same strategy.
@@ -40,24 +40,25 @@ def search_candidates(
         supernet: After training.
         evaluate: Architecture -> scores with the supernet's weights, "loss" among them; the same on every process.
         examples: How many examples an evaluation takes.
-        arguments: Settings; with `resume`, candidates in the file are not evaluated again.
+        settings: Settings; with `resume`, candidates in the file are not evaluated again.
         accelerator: Processes.
         cost: What `train_single_paths` returned; evaluations are added.
-        sequence_length: Tokens of an example, which FLOPs of a language model need.
+        limits: Those of the search; None makes them from the settings.
 
     Returns:
         The candidates; None if the search was interrupted.
 
     Raises:
-        ValueError: As `Proposals` and `CandidateLog`.
+        ValueError: The limits cannot be made or kept, or the weights are sharded over processes (FSDP).
         FloatingPointError: A candidate's loss is not finite.
     """
-    costs = _costs(arguments, supernet, sequence_length)
-    path = Path(arguments.output_dir) / "candidates.jsonl"
-    log = CandidateLog(path, accelerator, evaluate, examples, cost, costs, arguments.resume)
-    proposals = Proposals(arguments, supernet, sequence_length)
-    strategy = _strategy(proposals, arguments, costs)
-    bar = progress_bar(accelerator, arguments.population_size * arguments.generations, len(log.records), "candidates")
+    limits = limits or Limits.of(settings, supernet)
+    costs = _costs(supernet, limits)
+    path = Path(settings.output_dir) / "candidates.jsonl"
+    log = CandidateLog(path, accelerator, evaluate, examples, cost, costs, settings.resume)
+    proposals = Proposals(settings, supernet, limits)
+    strategy = _strategy(proposals, settings, costs)
+    bar = progress_bar(accelerator, settings.population_size * settings.generations, len(log.records), "candidates")
     best = min((record["loss"] for record in log.records.values()), default=float("inf"))
 
     def show(record: dict) -> None:
@@ -78,20 +79,18 @@ def search_candidates(
                 return log
 
 
-def _strategy(proposals: Proposals, arguments: SearchArguments, costs: Costs) -> Strategy:
-    if arguments.resolved_method.choice == "rs":
-        return random_search(proposals, arguments)
-    if arguments.resolved_method.choice == "es":
-        return evolution(proposals, arguments)
-    return nsga2(proposals, arguments, costs[arguments.nsga2_cost])
+def _strategy(proposals: Proposals, settings: SearchArguments, costs: Costs) -> Strategy:
+    if settings.resolved_method.choice == "rs":
+        return random_search(proposals, settings)
+    if settings.resolved_method.choice == "es":
+        return evolution(proposals, settings)
+    return nsga2(proposals, settings, costs[settings.nsga2_cost])
 
 
-def _costs(arguments: SearchArguments, supernet: PreTrainedModel, sequence_length: int | None) -> Costs:
+def _costs(supernet: PreTrainedModel, limits: Limits) -> Costs:
     """What there is to know of a candidate without running it; milliseconds where there is a latency table."""
-    path = arguments.latency_table
-    measured = None if path is None else load_latency_table(path)
-    given = Given(example_length(supernet, sequence_length), measured)
-    known = {name: cost for name, cost in COSTS.items() if measured is not None or name != "latency_ms"}
+    given = Given(example_length(supernet, limits.sequence_length), limits.latency_table)
+    known = {name: cost for name, cost in COSTS.items() if limits.latency_table is not None or name != "latency_ms"}
     return {name: _cost(cost.table(supernet.config, given), cost.unit) for name, cost in known.items()}
 
 

@@ -18,30 +18,30 @@ MOST_MISSES = 1000  # random draws in a row that are known already, after which 
 MOST_FAILED_OFFSPRING = 50  # the same of mutations and crossovers, after which random candidates take their place
 
 
-def random_search(proposals: Proposals, arguments: SearchArguments) -> Strategy:
+def random_search(proposals: Proposals, settings: SearchArguments) -> Strategy:
     """Different random candidates, as many as the other strategies evaluate; stops when there are no more."""
-    rng, known = random.Random(arguments.seed), set()
-    for _ in range(arguments.generations):
-        population = draw_new(lambda: proposals.random(rng), arguments.population_size, known, MOST_MISSES)
+    rng, known = random.Random(settings.seed), set()
+    for _ in range(settings.generations):
+        population = draw_new(lambda: proposals.random(rng), settings.population_size, known, MOST_MISSES)
         if not population:
             return
         known.update(population)
         yield population
 
 
-def evolution(proposals: Proposals, arguments: SearchArguments) -> Strategy:
+def evolution(proposals: Proposals, settings: SearchArguments) -> Strategy:
     """Evolution of the best candidates so far, AutoFormer (arXiv:2107.00651, section 3.4).
 
     The first generation is random. Each one after it has `num_mutations` mutations of one of the `num_parents` best
     candidates so far, `num_crossovers` crossovers of two of them, and random candidates up to `population_size`. None is
     proposed twice; the search stops when there are no more.
     """
-    rng, losses = random.Random(arguments.seed), {}
-    population = draw_new(lambda: proposals.random(rng), arguments.population_size, (), MOST_MISSES)
-    for generation in range(arguments.generations):
+    rng, losses = random.Random(settings.seed), {}
+    population = draw_new(lambda: proposals.random(rng), settings.population_size, (), MOST_MISSES)
+    for generation in range(settings.generations):
         if generation:
-            parents = sorted(losses, key=losses.get)[: arguments.num_parents]
-            population = offspring(proposals, parents, arguments, losses, rng)
+            parents = sorted(losses, key=losses.get)[: settings.num_parents]
+            population = offspring(proposals, parents, settings, losses, rng)
         if not population:
             return
         losses.update(zip(population, (yield population), strict=True))
@@ -50,7 +50,7 @@ def evolution(proposals: Proposals, arguments: SearchArguments) -> Strategy:
 def offspring(
     proposals: Proposals,
     parents: list[Architecture],
-    arguments: SearchArguments,
+    settings: SearchArguments,
     known: Collection[Architecture],
     rng: random.Random,
 ) -> list[Architecture]:
@@ -59,18 +59,18 @@ def offspring(
     Args:
         proposals: Makes them.
         parents: What they are made from.
-        arguments: How many of each kind.
+        settings: How many of each kind.
         known: What has been evaluated.
         rng: Source of randomness.
     """
     makers = [
-        (lambda: proposals.mutation(rng.choice(parents), rng), arguments.num_mutations, MOST_FAILED_OFFSPRING),
+        (lambda: proposals.mutation(rng.choice(parents), rng), settings.num_mutations, MOST_FAILED_OFFSPRING),
         (
             lambda: proposals.crossover(*rng.choices(parents, k=2), rng),
-            arguments.num_mutations + arguments.num_crossovers,
+            settings.num_mutations + settings.num_crossovers,
             MOST_FAILED_OFFSPRING,
         ),
-        (lambda: proposals.random(rng), arguments.population_size, MOST_MISSES),
+        (lambda: proposals.random(rng), settings.population_size, MOST_MISSES),
     ]
     population = []
     for make, enough, most_misses in makers:

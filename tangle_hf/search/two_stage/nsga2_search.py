@@ -17,12 +17,12 @@ from .proposals import Proposals
 MOST_FAILED_MATINGS = 10  # rounds of mating to fill a generation with new candidates; it may stay smaller
 
 
-def nsga2(proposals: Proposals, arguments: SearchArguments, cost: Callable[[Architecture], float]) -> Strategy:
+def nsga2(proposals: Proposals, settings: SearchArguments, cost: Callable[[Architecture], float]) -> Strategy:
     """A strategy as in `evolution` that minimises loss and cost together.
 
     Args:
         proposals: Makes candidates.
-        arguments: Settings.
+        settings: Settings.
         cost: The second objective.
 
     Raises:
@@ -41,7 +41,7 @@ def nsga2(proposals: Proposals, arguments: SearchArguments, cost: Callable[[Arch
         from pymoo.problems.static import StaticProblem
     except ImportError:
         raise ValueError("NSGA-II needs pymoo; install it with: pip install 'tangle_hf[search]'") from None
-    rng = random.Random(arguments.seed)
+    rng = random.Random(settings.seed)
 
     # One variable of type object: the architecture.
     class Random(Sampling):
@@ -61,7 +61,7 @@ def nsga2(proposals: Proposals, arguments: SearchArguments, cost: Callable[[Arch
             return a.X[0] == b.X[0]
 
     algorithm = NSGA2(
-        pop_size=arguments.population_size,
+        pop_size=settings.population_size,
         sampling=Random(),
         mating=Mating(
             TournamentSelection(func_comp=binary_tournament),
@@ -73,7 +73,7 @@ def nsga2(proposals: Proposals, arguments: SearchArguments, cost: Callable[[Arch
         eliminate_duplicates=Same(),
     )
     problem = Problem(n_var=1, n_obj=2, vtype=object)
-    algorithm.setup(problem, termination=("n_gen", arguments.generations), seed=arguments.seed)
+    algorithm.setup(problem, termination=("n_gen", settings.generations), seed=settings.seed)
     while algorithm.has_next():
         population = algorithm.ask()
         if population is None:  # nothing new can be made

@@ -10,6 +10,7 @@ from ...budgets.sampling import ConstrainedSampler
 from ...cost.counts import parameter_entries
 from ...cost.tables import tabulate
 from ...space import Architecture
+from ..limits import Limits
 from ..settings import SearchArguments
 from .proposals import Proposals
 
@@ -18,7 +19,7 @@ STRATA = 8
 
 
 def path_rule(
-    arguments: SearchArguments, supernet: PreTrainedModel, sequence_length: int | None = None
+    settings: SearchArguments, supernet: PreTrainedModel, limits: Limits
 ) -> Callable[[int], list[Architecture]]:
     """Step -> the subnets that it trains, a function of the seed and the step alone, so that it resumes by itself.
 
@@ -30,31 +31,31 @@ def path_rule(
     mostly of middle size; "budget" draws what the second stage may choose.
 
     Args:
-        arguments: Settings.
+        settings: Settings.
         supernet: What is trained.
-        sequence_length: Tokens of an example, for a budget of FLOPs of text.
+        limits: What the second stage keeps to.
 
     Raises:
         ValueError: A sandwich of a space without a largest net.
     """
     space = supernet.space
-    if arguments.resolved_method.weights == "sandwich" and not space.ordered:
+    if settings.resolved_method.weights == "sandwich" and not space.ordered:
         raise ValueError(
-            f"method={arguments.method} trains the largest and the smallest net in every step, which a space of operations "
+            f"method={settings.method} trains the largest and the smallest net in every step, which a space of operations "
             "does not have; choose spos+rs, spos+es, spos+nsga2 or a method of one stage"
         )
-    if arguments.path_sampling == "uniform":
+    if settings.path_sampling == "uniform":
         draw = space.sample
-    elif arguments.path_sampling == "stratified":
+    elif settings.path_sampling == "stratified":
         sizes = tabulate(space, parameter_entries(supernet.config, embeddings=False))
         draw = ConstrainedSampler(space, uniform_mixture(space), strata=(sizes, STRATA)).sample
     else:
-        draw = Proposals(arguments, supernet, sequence_length).random
+        draw = Proposals(settings, supernet, limits).random
 
     def paths(step: int) -> list[Architecture]:
-        rng = random.Random(f"{arguments.seed} {step}")
-        if arguments.resolved_method.weights == "spos":
+        rng = random.Random(f"{settings.seed} {step}")
+        if settings.resolved_method.weights == "spos":
             return [draw(rng)]
-        return [space.largest, *(draw(rng) for _ in range(arguments.sandwich_paths)), space.smallest]
+        return [space.largest, *(draw(rng) for _ in range(settings.sandwich_paths)), space.smallest]
 
     return paths

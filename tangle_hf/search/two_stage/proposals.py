@@ -16,7 +16,7 @@ from ...budgets.limits import Budget
 from ...budgets.sampling import ConstrainedSampler, sample_independently
 from ...cost.tables import exact
 from ...space import Architecture, SearchSpace
-from ..choice import BAND, budgets_of
+from ..limits import BAND, Limits
 from ..settings import SearchArguments
 
 
@@ -24,24 +24,24 @@ TRIES = 10  # independent draws before the exact sampler is asked
 
 
 class Proposals:
-    """Draws architectures that keep to the limits of the settings.
+    """Draws architectures that keep to the limits of a search.
 
     With `budget_mode="equal"` they use at least `BAND` of one of the budgets or, if there are none, of the largest cost
     within it, as in `discretise`. A search for the front of loss and cost takes what is below the limits.
 
     Args:
-        arguments: Settings.
+        settings: How likely a mutation is, and whether a net must use a budget up.
         supernet: Says which architectures there are, what they cost, and which have the stock form.
-        sequence_length: Tokens of an example, for a budget of FLOPs of text.
+        limits: The limits.
     """
 
-    def __init__(self, arguments: SearchArguments, supernet: PreTrainedModel, sequence_length: int | None = None):
-        self.space, self._budgets = supernet.space, budgets_of(arguments, supernet, sequence_length)
-        self._probabilities = arguments.mutation_prob, arguments.whole_mutation_prob
+    def __init__(self, settings: SearchArguments, supernet: PreTrainedModel, limits: Limits):
+        self.space, self._budgets = supernet.space, limits.budgets
+        self._probabilities = settings.mutation_prob, settings.whole_mutation_prob
         even, self._stock, self._lower = uniform_mixture(self.space), None, None
-        if arguments.standard_only:
+        if limits.standard_only:
             self._stock = _stock(supernet, self._budgets)
-        whole_front = arguments.budget_mode == "at_most" or arguments.resolved_method.choice == "nsga2"
+        whole_front = settings.budget_mode == "at_most" or settings.resolved_method.choice == "nsga2"
         if self._budgets and not whole_front:
             if self._stock is None:
                 self._lower = least_costs(self.space, even, self._budgets, BAND)
@@ -118,7 +118,7 @@ def _stock(supernet: PreTrainedModel, budgets: tuple[Budget, ...]) -> list[Archi
 
 
 def _least_of(archs: list[Architecture], budgets: tuple[Budget, ...]) -> np.ndarray:
-    """As `least_costs`, among some architectures."""
+    """The costs of which a candidate reaches at least one: `BAND` of the limits, or of the largest cost there is."""
     costs = np.array([[exact(budget.table, arch) for budget in budgets] for arch in archs])
     lower = np.array([BAND * budget.limit for budget in budgets])
     return lower if (costs >= lower).any() else BAND * costs.max(0)

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from ...space import Architecture
 from ..batches import Batches
+from ..limits import Limits
 from ..loop import (
     Metrics,
     check_settings,
@@ -57,51 +58,52 @@ class TrainState:
 def train_single_paths(
     supernet: PreTrainedModel,
     train_data,
-    arguments: SearchArguments,
+    settings: SearchArguments,
     accelerator: Accelerator,
     evaluate: Callable[[Architecture], float | Mapping[str, float]] | None = None,
-    sequence_length: int | None = None,
+    limits: Limits | None = None,
 ) -> SearchCost | None:
-    """Trains the weights, and leaves checkpoints and `metrics.jsonl` in `arguments.output_dir`.
+    """Trains the weights, and leaves checkpoints and `metrics.jsonl` in `settings.output_dir`.
 
     Args:
         supernet: An `Elastic*` model; trained in place.
         train_data: Data set of dicts of tensors.
-        arguments: Settings.
+        settings: Settings.
         accelerator: Device, processes, precision and trackers.
         evaluate: Scores of one architecture with the current weights, the loss among them; called with the largest every
             `eval_steps` on every process.
-        sequence_length: Tokens of an example, which `max_flops` of a language model needs.
+        limits: Those of the search; None makes them from the settings.
 
     Returns:
         What the training cost; None if it was interrupted (a checkpoint was left).
 
     Raises:
-        ValueError: `resume` without a checkpoint, or as `check_settings`.
+        ValueError: `resume` without a checkpoint; limits that cannot be made or kept; or fp16.
         FloatingPointError: A loss, a gradient or a weight is not finite; the last good checkpoint is kept.
     """
-    check_settings(arguments, supernet, accelerator, sequence_length)
-    run_dir, largest = Path(arguments.output_dir), supernet.space.largest
+    limits = limits or Limits.of(settings, supernet)
+    check_settings(settings, supernet, accelerator, limits)
+    run_dir, largest = Path(settings.output_dir), supernet.space.largest
     run_dir.mkdir(parents=True, exist_ok=True)
-    paths = path_rule(arguments, supernet, sequence_length)
-    optimizer = weight_optimizer(supernet, arguments)
-    workers = arguments.dataloader_num_workers
+    paths = path_rule(settings, supernet, limits)
+    optimizer = weight_optimizer(supernet, settings)
+    workers = settings.dataloader_num_workers
     state = TrainState(
-        weight_scheduler(optimizer, arguments),
-        Batches(accelerator, train_data, arguments.per_device_batch_size, arguments.seed, workers),
-        SearchCost(supernet, step_size(arguments, accelerator), sequence_length),
+        weight_scheduler(optimizer, settings),
+        Batches(accelerator, train_data, settings.per_device_batch_size, settings.seed, workers),
+        SearchCost(supernet, step_size(settings, accelerator), limits.sequence_length),
     )
-    model, optimizer = prepare(supernet, optimizer, state, arguments, accelerator, single_paths=True)
+    model, optimizer = prepare(supernet, optimizer, state, settings, accelerator, single_paths=True)
     metrics = Metrics(run_dir / "metrics.jsonl", accelerator, state.step)
     batches = iter(state.batches)
 
     def step() -> dict[str, float]:
         model.train()
         archs = paths(state.step)
-        micro = [next(batches) for _ in range(arguments.gradient_accumulation_steps)]
+        micro = [next(batches) for _ in range(settings.gradient_accumulation_steps)]
         for arch in archs:
             state.cost.add_weight_step(arch)
-        return _weight_step(model, optimizer, state, archs, micro, accelerator, arguments)
+        return _weight_step(model, optimizer, state, archs, micro, accelerator, settings)
 
     def log(record: dict[str, float], due: bool) -> str:
         if due and evaluate is not None:
@@ -117,9 +119,9 @@ def train_single_paths(
         return [*model.parameters(), *model.buffers()]
 
     def done() -> bool:
-        return state.step >= arguments.max_steps
+        return state.step >= settings.max_steps
 
-    if not run_steps(step, log, done, weights, state, arguments, accelerator, "training"):
+    if not run_steps(step, log, done, weights, state, settings, accelerator, "training"):
         return None
     # Mixed precision wraps the forward; what is evaluated and exported from here on is the plain model.
     accelerator.unwrap_model(model, keep_fp32_wrapper=False)
@@ -140,7 +142,7 @@ def distillation_loss(logits: Tensor, teacher_logits: Tensor) -> Tensor:
     return F.cross_entropy(logits.float().reshape(-1, classes), targets.reshape(-1, classes))
 
 
-def _weight_step(model, optimizer, state, archs, micro, accelerator, arguments) -> dict[str, float]:
+def _weight_step(model, optimizer, state, archs, micro, accelerator, settings) -> dict[str, float]:
     """One step on the mean of the subnets' losses, so that clipping means the same for any number; returns the losses."""
     total = torch.zeros(len(archs), device=accelerator.device)
     for number, batch in enumerate(micro):
@@ -150,14 +152,14 @@ def _weight_step(model, optimizer, state, archs, micro, accelerator, arguments) 
             with nullcontext() if last else accelerator.no_sync(model):
                 output = model(**batch, arch=arch)
                 loss = output.loss
-                if teacher is not None and arguments.distillation:
-                    loss = torch.lerp(loss, distillation_loss(output.logits, teacher), arguments.distillation)
+                if teacher is not None and settings.distillation:
+                    loss = torch.lerp(loss, distillation_loss(output.logits, teacher), settings.distillation)
                 loss = loss / len(micro)
                 accelerator.backward(loss / len(archs))
             total[path] += loss.detach()
             teacher = output.logits.detach() if teacher is None else teacher
     largest, *others = (finite(loss, "training loss", state.step) for loss in accelerator.reduce(total, "mean"))
-    clip_gradients(model, arguments, accelerator, state.step)
+    clip_gradients(model, settings, accelerator, state.step)
     optimizer.step()
     state.scheduler.step()
     optimizer.zero_grad()
