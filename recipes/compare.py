@@ -18,7 +18,7 @@ from pathlib import Path
 from filelock import FileLock
 from transformers.utils.logging import disable_progress_bar
 
-from tangle_hf.compare.baselines import equal_cost
+from tangle_hf.budgets.equal_cost import equal_cost
 from tangle_hf.compare.nets import Comparison
 from tangle_hf.compare.plan import (
     baseline_nets,

@@ -33,7 +33,7 @@ from tangle_hf.budgets.sampling import ConstrainedSampler
 from tangle_hf.cost.tables import CostTable, Term, exact, expected, tabulate
 from tangle_hf.models.conv_spaces import OFA_MOBILENETV3
 from tangle_hf.search.gradient.budget_surface import Surface, start_on_surface
-from tangle_hf.search.two_stage.proposals import fits
+from tangle_hf.budgets.equal_cost import fits
 
 
 LENGTH = 8

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
+from ..budgets.equal_cost import EqualCost
 from ..data.examples import Examples
 from ..space import Architecture
-from .baselines import EqualCost
 from .rows import Row, read_row
 from .runs import Run, supernet_of
 from .settings import CompareArguments

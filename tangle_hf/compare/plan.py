@@ -8,12 +8,13 @@ from filelock import FileLock
 from transformers import PreTrainedModel
 
 from ..analysis.anytime import read_curve
+from ..budgets.equal_cost import EqualCost, hand_cuts, random_architectures
 from ..budgets.limits import Budget, make_budgets
+from ..cost.counts import num_params
 from ..runs.folder import check_is_folder, check_run_folder, defaults_of, write_config
 from ..space import Architecture
 from ..subnets.exports import read_architecture
 from ..training.trainer import TrainingSettings
-from .baselines import EqualCost, most_parameters, random_architectures, uniform_shrinks
 from .nets import Net
 from .rows import Row
 from .runs import Run, data_settings, supernet_of
@@ -164,7 +165,7 @@ def baseline_nets(settings: CompareArguments, supernet: PreTrainedModel, cost: E
         )
     nets = [Net("largest", "largest", space.largest, baseline=True)] if "largest" in asked else []
     if "uniform" in asked:
-        shrinks = uniform_shrinks(space, cost)
+        shrinks = hand_cuts(space, cost)
         # A method of its own each: hand design would take the best of them, not their mean.
         names = [f"uniform-{number}" for number in range(len(shrinks))]
         nets += [Net(name, name, arch, baseline=True) for name, arch in zip(names, shrinks, strict=True)]
@@ -177,7 +178,8 @@ def baseline_nets(settings: CompareArguments, supernet: PreTrainedModel, cost: E
             print(f"only {len(drawn)} random architectures of equal cost were found")
     if "most_parameters" in asked:
         drawn = random_architectures(space, cost, PROXY_CANDIDATES, settings.random_seed + 1)
-        arch = most_parameters(drawn, space, config)
+        # Random search with "more parameters is better" as its proxy.
+        arch = max(drawn, key=lambda arch: num_params(space, arch, config))
         nets.append(Net("most_parameters", "most_parameters", arch, baseline=True))
     return nets
 

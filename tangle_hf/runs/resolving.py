@@ -12,6 +12,7 @@ from transformers.utils import logging
 
 from ..arch_parameters import ArchParameters, one_hot
 from ..budgets.discretisation import Candidate, discretise
+from ..budgets.equal_cost import BAND
 from ..budgets.limits import Budget, make_budgets
 from ..cost.kinds import LIMITS
 from ..cost.latency_profiles import compare
@@ -23,7 +24,7 @@ from ..models.loading import load_processor, load_supernet
 from ..run_files import read_results, read_settings
 from ..samplers import SAMPLERS, sampler
 from ..search.gradient.arch_front import ArchFront
-from ..search.limits import BAND, Limits
+from ..search.limits import Limits
 from ..search.settings import SearchArguments
 from ..space import Architecture
 from ..subnets.exports import EXPORT, Export, export

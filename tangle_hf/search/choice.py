@@ -7,11 +7,12 @@ from transformers import PreTrainedModel
 
 from ..arch_parameters import ArchParameters
 from ..budgets.discretisation import Candidate, discretise, log_probability
+from ..budgets.equal_cost import BAND
 from ..budgets.limits import Budget
 from ..cost.tables import exact, expected
 from ..samplers import sampler
 from ..space import Architecture
-from .limits import BAND, Limits
+from .limits import Limits
 from .settings import SearchArguments
 
 

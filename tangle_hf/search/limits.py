@@ -18,7 +18,6 @@ from .gradient.budget_surface import Surface, start_on_surface
 from .settings import SearchArguments
 
 
-BAND = 0.95  # candidates use at least this share of a budget where there are any: what is left unused is lost
 ANCHORS = (0.1, 0.5, 0.9)  # where a front has logits unless told otherwise, between the smallest and the largest net
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from tangle_hf import ElasticGPT2Config, ElasticViTConfig, PerLayer, SearchSpace, num_params
 from tangle_hf.budgets.limits import make_budgets
-from tangle_hf.compare.baselines import equal_cost, most_parameters, random_architectures, uniform_shrinks
+from tangle_hf.budgets.equal_cost import equal_cost, hand_cuts, random_architectures
+from tangle_hf.compare.plan import most_parameters
 
 
 TEXT = SearchSpace(n_embd=[16, 24, 32], n_layer=[1, 2, 3], n_head=PerLayer([2, 4]), mlp_ratio=PerLayer([1, 2, 4]))
@@ -38,12 +39,12 @@ def equal_layers(arch):
 
 @pytest.mark.parametrize("limit", ["18%", "26%", "70%"])
 @pytest.mark.parametrize("name", CONFIGS)
-def test_uniform_shrinks_are_all_there(name, limit):
+def test_cuts_by_hand_are_all_there(name, limit):
     config, cost, fits = budget(name, limit)
     expected = {arch for arch in config.space if equal_layers(arch) and fits(arch)}
     if name == "text":  # heads of n_embd / n_head units cost nothing: they stay as in the largest net
         expected = {arch for arch in expected if set(arch.n_head) == {4}}
-    found = uniform_shrinks(config.space, cost)
+    found = hand_cuts(config.space, cost)
     assert len(found) == len(set(found)) and set(found) == expected
     assert expected
 
@@ -67,7 +68,7 @@ def test_the_band_is_that_of_a_search():
 
 
 def test_fewer_are_returned_where_there_are_no_more(monkeypatch):
-    monkeypatch.setattr("tangle_hf.compare.baselines.MAX_REPEATS", 50)
+    monkeypatch.setattr("tangle_hf.budgets.equal_cost.MOST_MISSES", 50)
     space = SearchSpace(n_embd=[16, 32], n_layer=[2], n_head=[2], mlp_ratio=PerLayer([1, 2]))
     config = ElasticGPT2Config(space=space, vocab_size=64, n_positions=16)
     cost = equal_cost(space, make_budgets(config, max_params_without_embeddings="92%"))

@@ -8,8 +8,8 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from ...budgets.discretisation import Candidate, discretise
+from ...budgets.equal_cost import BAND
 from ...space import Architecture
-from ..limits import BAND
 from ..settings import SearchArguments
 from .arch_front import ArchFront
 

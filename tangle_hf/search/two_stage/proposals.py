@@ -12,11 +12,12 @@ from transformers import PreTrainedModel
 
 from ...arch_parameters import Mixture, one_hot, uniform_mixture
 from ...budgets.discretisation import least_costs
+from ...budgets.equal_cost import BAND, fits
 from ...budgets.limits import Budget
 from ...budgets.sampling import ConstrainedSampler, sample_independently
 from ...cost.tables import exact
 from ...space import Architecture, SearchSpace
-from ..limits import BAND, Limits
+from ..limits import Limits
 from ..settings import SearchArguments
 
 
@@ -33,32 +34,37 @@ class Proposals:
         settings: How likely a mutation is, and whether a net must use a budget up.
         supernet: Says which architectures there are, what they cost, and which have the stock form.
         limits: The limits.
+        use_up: Whether nets must use a budget up; None: as the settings say.
     """
 
-    def __init__(self, settings: SearchArguments, supernet: PreTrainedModel, limits: Limits):
+    def __init__(
+        self, settings: SearchArguments, supernet: PreTrainedModel, limits: Limits, use_up: bool | None = None
+    ):
         self.space, self._budgets = supernet.space, limits.budgets
         self._probabilities = settings.mutation_prob, settings.whole_mutation_prob
         even, self._stock, self._lower = uniform_mixture(self.space), None, None
         if limits.standard_only:
             self._stock = _stock(supernet, self._budgets)
-        whole_front = settings.budget_mode == "at_most" or settings.resolved_method.choice == "nsga2"
-        if self._budgets and not whole_front:
+        if use_up is None:
+            use_up = settings.budget_mode != "at_most" and settings.resolved_method.choice != "nsga2"
+        if self._budgets and use_up:
             if self._stock is None:
                 self._lower = least_costs(self.space, even, self._budgets, BAND)
             else:
                 self._lower = _least_of(self._stock, self._budgets)
                 self._stock = [arch for arch in self._stock if fits(arch, self._budgets, self._lower)]
-        self.random = self._sampler(even)
+        self.random = self.draws(even)
 
     def mutation(self, arch: Architecture, rng: random.Random) -> Architecture:
         """Draws each value anew with a probability; layers that are added are random (arXiv:2107.00651, section 3.4)."""
-        return self._sampler(mutation_mixture(self.space, arch, *self._probabilities))(rng)
+        return self.draws(mutation_mixture(self.space, arch, *self._probabilities))(rng)
 
     def crossover(self, first: Architecture, second: Architecture, rng: random.Random) -> Architecture:
         """Takes each value from one of two parents; layers that one of them lacks from the other."""
-        return self._sampler(crossover_mixture(self.space, first, second))(rng)
+        return self.draws(crossover_mixture(self.space, first, second))(rng)
 
-    def _sampler(self, mixture: Mixture) -> Callable[[random.Random], Architecture]:
+    def draws(self, mixture: Mixture) -> Callable[[random.Random], Architecture]:
+        """Random numbers -> a draw from independent choices, given that the limits are kept."""
         if self._stock is not None:
             weights = [_equal_layers_probability(self.space, mixture, arch) for arch in self._stock]
             return lambda rng: rng.choices(self._stock, weights)[0]
@@ -122,12 +128,6 @@ def _least_of(archs: list[Architecture], budgets: tuple[Budget, ...]) -> np.ndar
     costs = np.array([[exact(budget.table, arch) for budget in budgets] for arch in archs])
     lower = np.array([BAND * budget.limit for budget in budgets])
     return lower if (costs >= lower).any() else BAND * costs.max(0)
-
-
-def fits(arch: Architecture, budgets: tuple[Budget, ...], lower: np.ndarray | None = None) -> bool:
-    """Whether an architecture keeps to all budgets, and reaches one of the least costs."""
-    costs = np.array([exact(budget.table, arch) for budget in budgets])
-    return all(costs <= [budget.limit for budget in budgets]) and (lower is None or any(costs >= lower))
 
 
 def _equal_layers_probability(space: SearchSpace, mixture: Mixture, arch: Architecture) -> float:

@@ -1,32 +1,30 @@
-"""Baselines of equal cost: uniform shrinks of the largest net, random architectures, and the one with the most parameters.
+"""Nets of equal cost: what a budget allows and uses up, and the nets that a person would cut by hand within it.
 
 An architecture has equal cost if it keeps to every budget and uses at least 95 % of one of them or, if there is none, of
 the largest cost within it, which is also what a search within budgets aims at.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from transformers import PreTrainedConfig
 
 from ..arch_parameters import uniform_mixture
-from ..budgets.discretisation import least_costs
-from ..budgets.limits import Budget
-from ..budgets.sampling import ConstrainedSampler
-from ..cost.counts import num_params
-from ..search.limits import BAND
-from ..search.two_stage.proposals import fits
+from ..cost.tables import exact
 from ..space import Architecture, SearchSpace
+from .discretisation import least_costs
+from .limits import Budget
+from .sampling import ConstrainedSampler
 
 
-MAX_REPEATS = 1_000  # draws in a row that bring nothing new before giving up to find one more
+BAND = 0.95  # candidates use at least this share of a budget where there are any: what is left unused is lost
+MOST_MISSES = 1_000  # draws in a row that bring nothing new before giving up to find one more
 
 
 @dataclass(frozen=True)
 class EqualCost:
-    """The cost that baselines have.
+    """The cost that nets have which are compared.
 
     Args:
         budgets: Limits, all of which hold.
@@ -50,7 +48,13 @@ def equal_cost(space: SearchSpace, budgets: Sequence[Budget]) -> EqualCost:
     return EqualCost(budgets, least_costs(space, uniform_mixture(space), budgets, BAND))
 
 
-def uniform_shrinks(space: SearchSpace, cost: EqualCost) -> list[Architecture]:
+def fits(arch: Architecture, budgets: Sequence[Budget], lower: np.ndarray | None = None) -> bool:
+    """Whether an architecture keeps to all budgets, and reaches one of the least costs."""
+    costs = np.array([exact(budget.table, arch) for budget in budgets])
+    return all(costs <= [budget.limit for budget in budgets]) and (lower is None or any(costs >= lower))
+
+
+def hand_cuts(space: SearchSpace, cost: EqualCost) -> list[Architecture]:
     """All architectures of equal cost whose layers are equal: every way to shrink width, depth and ratio by hand.
 
     A dimension that no budget depends on keeps its largest choice, as in the largest net.
@@ -65,21 +69,25 @@ def random_architectures(space: SearchSpace, cost: EqualCost, count: int, seed: 
     Args:
         space: The search space.
         cost: What equal cost means.
-        count: How many; fewer are returned where `MAX_REPEATS` draws in a row find no other.
+        count: How many; fewer are returned where `MOST_MISSES` draws in a row find no other.
         seed: Of the draws; the first of many are those of few.
     """
-    sampler = ConstrainedSampler(space, uniform_mixture(space), cost.budgets, cost.lower)
-    rng, found, repeats = random.Random(seed), {}, 0
-    while len(found) < count and repeats < MAX_REPEATS:
-        arch = sampler.sample(rng)
-        repeats = repeats + 1 if arch in found else 0
-        found[arch] = None
+    sampler, rng = ConstrainedSampler(space, uniform_mixture(space), cost.budgets, cost.lower), random.Random(seed)
+    return draw_different(lambda: sampler.sample(rng), count)
+
+
+def draw_different(
+    draw: Callable[[], Architecture], count: int, known: Collection[Architecture] = ()
+) -> list[Architecture]:
+    """So many architectures that are not known, each once; fewer where `MOST_MISSES` draws in a row bring nothing new."""
+    found, misses = {}, 0
+    while len(found) < count and misses < MOST_MISSES:
+        arch = draw()
+        if arch in found or arch in known:
+            misses += 1
+        else:
+            found[arch], misses = None, 0
     return list(found)
-
-
-def most_parameters(archs: Sequence[Architecture], space: SearchSpace, config: PreTrainedConfig) -> Architecture:
-    """Random search with "more parameters is better" as its proxy: of these architectures the one that has the most."""
-    return max(archs, key=lambda arch: num_params(space, arch, config))
 
 
 def _matters(name: str, budgets: Sequence[Budget]) -> bool:

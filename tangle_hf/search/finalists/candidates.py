@@ -1,0 +1,85 @@
+"""Who the finalists are: what a search proposes, every cut by hand that uses the budget, and random nets."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+
+from transformers import PreTrainedModel
+
+from ...arch_parameters import Mixture
+from ...budgets.equal_cost import draw_different, equal_cost, hand_cuts
+from ...space import Architecture
+from ..limits import Limits
+from ..settings import SearchArguments
+from ..two_stage.proposals import Proposals
+
+
+SEARCH, HAND_CUT, RANDOM = "search", "hand cut", "random"
+POOL = 64  # likely nets out of which some that differ are taken
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """A net that is trained briefly.
+
+    Args:
+        arch: Its architecture.
+        origin: `SEARCH`, `HAND_CUT` or `RANDOM`.
+    """
+
+    arch: Architecture
+    origin: str
+
+
+def choose_finalists(
+    supernet: PreTrainedModel, proposed: Sequence[Architecture], settings: SearchArguments, limits: Limits
+) -> list[Finalist]:
+    """All finalists, each architecture once: what the search proposes first, then the hand cuts, then random nets.
+
+    Args:
+        supernet: What is searched.
+        proposed: What the search proposes, its choice first; a spread of them is taken.
+        settings: How many of each kind.
+        limits: What all of them keep to.
+    """
+    found = dict.fromkeys(spread(proposed, settings.proposed_finalists), SEARCH)
+    for arch in hand_cuts(supernet.space, equal_cost(supernet.space, limits.budgets)):
+        if not limits.standard_only or supernet.subnet_forms(supernet.config, arch)["stock"] is None:
+            found.setdefault(arch, HAND_CUT)
+    if settings.random_finalists:
+        draw = Proposals(settings, supernet, limits, use_up=True).random
+        rng = random.Random(f"{settings.seed} random finalists")
+        found |= dict.fromkeys(draw_different(lambda: draw(rng), settings.random_finalists, found), RANDOM)
+    return [Finalist(arch, origin) for arch, origin in found.items()]
+
+
+def likely_nets(
+    supernet: PreTrainedModel, shares: Mixture, settings: SearchArguments, limits: Limits
+) -> list[Architecture]:
+    """Different nets, drawn from the distribution that a search has trained, given that they keep to the limits.
+
+    Args:
+        supernet: What is searched.
+        shares: The distribution, dimension -> (rows, choices).
+        settings: Its seed is the seed of the draws.
+        limits: What all of them keep to and use up.
+    """
+    draw = Proposals(settings, supernet, limits, use_up=True).draws(shares)
+    rng = random.Random(f"{settings.seed} likely nets")
+    return draw_different(lambda: draw(rng), POOL)
+
+
+def spread(pool: Sequence[Architecture], count: int) -> list[Architecture]:
+    """The first of a pool, then again and again the one that differs most from all taken so far; of equals the earlier."""
+    pool, taken = list(dict.fromkeys(pool)), []
+    while pool and len(taken) < count:
+        best = max(pool, key=lambda arch: min((distance(arch, other) for other in taken), default=0))
+        taken.append(best)
+        pool.remove(best)
+    return taken
+
+
+def distance(first: Architecture, second: Architecture) -> int:
+    """In how many decisions two architectures of one space differ; all those of a layer that only one of them has count."""
+    return sum(a != b for name in first.to_dict() for a, b in zip_longest(first.values(name), second.values(name)))

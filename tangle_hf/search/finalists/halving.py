@@ -1,0 +1,189 @@
+"""Finalists trained in rounds: after each, the worse half ends (successive halving, arXiv:1502.07943).
+
+With n nets and a longest training of h steps there are r = min(3, ceil(log2 n)) rounds, which end after h / 2^(r-1), ..., h / 2, h
+steps. Survivors go on from where they were. All nets of a round are at the same point of the same schedule, with the same data
+behind them, and are compared by their loss on data by which nothing was chosen before. In the last round they are trained with
+several seeds, and the smallest mean wins.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean, stdev
+
+from accelerate import Accelerator
+from accelerate.utils import DistributedType, broadcast_object_list, gather_object
+from transformers import PreTrainedModel
+
+from ...space import Architecture
+from ..loop import append_record, keep_records, progress_bar, stop_on_signal
+from ..search_cost import SearchCost
+from ..settings import SearchArguments
+from .candidates import Finalist
+from .short_training import ShortTraining
+
+
+MOST_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What came of the finalists.
+
+    Args:
+        ranked: All of them, the winner first: those of the last round by their mean loss, then those that ended before it.
+        losses: Of each, in that order, its loss after each round that it was in; in the last round a mean over seeds.
+        steps: Steps at the end of each round.
+        noise: Standard error of such a mean, from how a net's losses differ between seeds; None with one seed.
+        cost: What it cost, in plain-model steps.
+    """
+
+    ranked: list[Finalist]
+    losses: list[list[float | None]]
+    steps: list[int]
+    noise: float | None
+    cost: float
+
+
+@dataclass
+class _Known:
+    """Losses by (architecture, seed, steps), and what they cost, as `finalists.jsonl` holds them."""
+
+    path: Path
+    accelerator: Accelerator
+    losses: dict[tuple[Architecture, int, int], float | None] = field(default_factory=dict)
+    cost: float = 0.0
+
+    def read(self, resume: bool) -> None:
+        """Takes what an interrupted run has left; another run starts anew."""
+        main = self.accelerator.is_main_process
+        for record in broadcast_object_list([keep_records(self.path, lambda record: resume) if main else None])[0]:
+            self._note(record)
+
+    def add(self, record: dict) -> None:
+        """Takes a result, and leaves it as a line."""
+        self._note(record)
+        if self.accelerator.is_main_process:
+            append_record(self.path, record)
+
+    def _note(self, record: dict) -> None:
+        self.losses[Architecture(record["arch"]), record["seed"], record["steps"]] = record["loss"]
+        self.cost += record["cost"]
+
+
+def round_steps(count: int, horizon: int) -> list[int]:
+    """Steps at the end of each round; none with a single net, which needs no training to win."""
+    rounds = min(MOST_ROUNDS, math.ceil(math.log2(count))) if count > 1 else 0
+    return [max(1, round(horizon / 2 ** (rounds - 1 - number))) for number in range(rounds)]
+
+
+def halve(
+    supernet: PreTrainedModel,
+    finalists: Sequence[Finalist],
+    data,
+    score: Callable[[PreTrainedModel], float],
+    examples: int,
+    settings: SearchArguments,
+    accelerator: Accelerator,
+    cost: SearchCost,
+) -> Decision | None:
+    """Trains finalists and drops the worse half, again and again, and leaves every loss in `finalists.jsonl`.
+
+    Processes share the nets of a round, each of which one process trains by itself. A resumed run trains nothing again that
+    the file knows.
+
+    Args:
+        supernet: After the search.
+        finalists: The nets, the same on every process.
+        data: Training examples.
+        score: A net -> its loss on data by which nothing was chosen before.
+        examples: How many examples that takes.
+        settings: Those of the search, with the finalists' own.
+        accelerator: Processes, device and precision.
+        cost: Says what a step costs; nothing is added to it.
+
+    Returns:
+        The decision; None if it was interrupted.
+
+    Raises:
+        ValueError: The weights are sharded over processes (FSDP), so that none can train a net by itself.
+        FloatingPointError: All trainings diverged.
+    """
+    if accelerator.distributed_type == DistributedType.FSDP:
+        raise ValueError(
+            "finalists are trained by single processes, which needs whole weights; use DDP or one process, or --finalists 0"
+        )
+    run_dir, horizon = Path(settings.output_dir), max(1, round(settings.finalist_ratio * settings.max_steps))
+    training = ShortTraining(supernet, data, settings, accelerator, horizon, run_dir / "finalists")
+    known, steps = _Known(run_dir / "finalists.jsonl", accelerator), round_steps(len(finalists), horizon)
+    known.read(settings.resume)
+    alive, ended, losses = list(finalists), [], {finalist: [] for finalist in finalists}
+    bar = progress_bar(accelerator, _steps_in_all(len(finalists), steps, settings.finalist_seeds), 0, "finalists")
+
+    def run(job: tuple[Finalist, int, int]) -> dict:
+        (finalist, seed, until), spent = job, SearchCost.like(cost)
+        try:
+            model, made = training.train(finalist.arch, settings.seed + seed, until)
+            loss = score(model)
+        except FloatingPointError:
+            made, loss = until, math.inf
+        spent.add_weight_step(finalist.arch, made)
+        spent.add_evaluation(finalist.arch, examples)
+        loss = loss if math.isfinite(loss) else None
+        arch = finalist.arch.to_dict()
+        return {"arch": arch, "origin": finalist.origin, "seed": seed, "steps": until, "loss": loss, "cost": spent.spent}
+
+    with stop_on_signal(accelerator), bar:
+        for number, until in enumerate(steps, 1):
+            seeds = range(settings.finalist_seeds if number == len(steps) else 1)
+            jobs = [(finalist, seed, until) for seed in seeds for finalist in alive]
+            jobs = [job for job in jobs if (job[0].arch, *job[1:]) not in known.losses]
+            world, rank = accelerator.num_processes, accelerator.process_index
+            for first in range(0, len(jobs), world):
+                for record in gather_object([run(job) for job in jobs[first + rank : first + rank + 1]]):
+                    known.add(record)
+                if accelerator.check_trigger():
+                    return None
+            bar.n = _steps_in_all(len(finalists), steps[:number], settings.finalist_seeds, len(steps))
+            for finalist in alive:
+                found = [known.losses[finalist.arch, seed, until] for seed in seeds]
+                losses[finalist].append(None if None in found else mean(found))
+            alive.sort(key=lambda finalist: _last(losses[finalist]))
+            best = alive[0]
+            bar.set_postfix_str(f"round {number} of {len(steps)}, first: {best.origin}, loss {_last(losses[best]):.3f}")
+            if number < len(steps):
+                kept = math.ceil(len(alive) / 2)
+                alive, ended = alive[:kept], alive[kept:] + ended
+                if accelerator.is_main_process:
+                    for finalist in ended:
+                        training.forget(finalist.arch)
+    if steps and _last(losses[alive[0]]) == math.inf:
+        raise FloatingPointError("the short trainings of all finalists diverged; try a smaller --learning_rate")
+    if accelerator.is_main_process:
+        for finalist in finalists:
+            training.forget(finalist.arch)
+    ranked = alive + ended
+    noise = _noise([[known.losses[f.arch, seed, steps[-1]] for seed in seeds] for f in alive]) if steps else None
+    return Decision(ranked, [losses[finalist] for finalist in ranked], steps, noise, known.cost)
+
+
+def _last(losses: Sequence[float | None]) -> float:
+    return math.inf if not losses or losses[-1] is None else losses[-1]
+
+
+def _noise(by_net: Sequence[Sequence[float | None]]) -> float | None:
+    """Standard error of a mean over seeds: the pooled standard deviation of a net's losses over the root of their number."""
+    spreads = [stdev(found) for found in by_net if None not in found and len(found) > 1]
+    return math.sqrt(mean(s**2 for s in spreads) / len(by_net[0])) if spreads else None
+
+
+def _steps_in_all(count: int, steps: Sequence[int], seeds: int, rounds: int | None = None) -> int:
+    """Steps of all trainings up to the end of some rounds; `rounds` is how many there are."""
+    total, before, rounds = 0, 0, len(steps) if rounds is None else rounds
+    for number, until in enumerate(steps, 1):
+        total += count * (until - before)
+        if number == rounds:
+            total += count * (seeds - 1) * until
+        before, count = until, math.ceil(count / 2)
+    return total

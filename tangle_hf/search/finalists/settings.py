@@ -1,0 +1,51 @@
+"""Settings of the finalists, with the help texts that recipes show."""
+
+from dataclasses import dataclass, field
+
+
+STARTS = ("new", "supernet")
+USUAL = 4  # nets that a search with a budget proposes unless told otherwise
+
+
+@dataclass
+class FinalistArguments:
+    """A short training at the end of a search with a budget, after which the best net is taken.
+
+    Raises:
+        ValueError: A value is out of its range; the message says which values are allowed.
+    """
+
+    finalists: int | None = field(
+        default=None,
+        metadata={
+            "help": "nets within the budget that the search proposes for a short training at its end, beside all nets with "
+            "equal layers; 0 for none, and what the search likes best is taken untried. Default: 4 with a budget, 0 for a "
+            "front"
+        },
+    )
+    random_finalists: int = field(default=0, metadata={"help": "random nets within the budget beside them"})
+    finalist_ratio: float = field(
+        default=0.2,
+        metadata={"help": "steps of the longest of these trainings, as a share of max_steps; worse nets end earlier"},
+    )
+    finalist_start: str = field(
+        default="new", metadata={"help": "what they are trained from: new weights, or those of the supernet"}
+    )
+    finalist_seeds: int = field(
+        default=2, metadata={"help": "seeds with which the nets of the last round are trained; 2 or more show the noise"}
+    )
+    finalist_batches: int = field(default=20, metadata={"help": "validation batches by which they are compared"})
+
+    def __post_init__(self):
+        for name, least in {"finalists": 0, "random_finalists": 0, "finalist_seeds": 1, "finalist_batches": 1}.items():
+            if getattr(self, name) is not None and getattr(self, name) < least:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least {least}")
+        if not 0 < self.finalist_ratio <= 1:
+            raise ValueError(
+                f"finalist_ratio={self.finalist_ratio} must be above 0 and at most 1: a short training is not longer than "
+                "the search"
+            )
+        if self.finalist_start not in STARTS:
+            raise ValueError(f"finalist_start={self.finalist_start!r} is unknown; choose one of {STARTS}")
+        if self.finalists == 0 and self.random_finalists:
+            raise ValueError(f"random_finalists={self.random_finalists} would have no effect: finalists is 0")

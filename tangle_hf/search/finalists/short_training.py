@@ -1,0 +1,124 @@
+"""The short training of one finalist: plain weight steps on one process, in legs that continue from what the last one left."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from transformers import PreTrainedModel
+
+from ...errors import writing
+from ...space import Architecture
+from ...subnets.extraction import extract, new_subnet
+from ..batches import Batches
+from ..loop import finite, weight_optimizer, weight_scheduler
+from ..settings import SearchArguments
+
+
+@dataclass(frozen=True)
+class _Alone:
+    """What `Batches` asks an accelerator for, where one process trains by itself."""
+
+    device: torch.device
+    process_index: int = 0
+    num_processes: int = 1
+
+
+class ShortTraining:
+    """Trains nets cut from one supernet, all with the same steps, learning rates and order of data.
+
+    What is random is a function of seed and step, so that a training in legs, or resumed, is the same. A step has as many
+    examples as one of the search, on however many processes that ran.
+
+    Args:
+        supernet: After the search; it stays as it is.
+        data: Training examples.
+        settings: Those of the search: batch, optimizer, learning rate, from what to start.
+        accelerator: Device and precision.
+        horizon: Steps of the whole training; its schedule of learning rates has this length.
+        folder: Where legs leave what the next one goes on from.
+    """
+
+    def __init__(
+        self,
+        supernet: PreTrainedModel,
+        data,
+        settings: SearchArguments,
+        accelerator: Accelerator,
+        horizon: int,
+        folder: Path,
+    ):
+        self.supernet, self.data, self.accelerator, self.folder = supernet, data, accelerator, folder
+        warmup = min(settings.warmup_steps, horizon // 10)
+        self.settings = replace(settings, max_steps=horizon, warmup_steps=warmup)
+
+    def train(self, arch: Architecture, seed: int, steps: int) -> tuple[PreTrainedModel, int]:
+        """A net after so many steps.
+
+        Args:
+            arch: Its architecture.
+            seed: Of new weights, of the order of the data, and of dropout.
+            steps: Steps from the start, at most the horizon.
+
+        Returns:
+            The net in evaluation mode, and how many of the steps were made now.
+
+        Raises:
+            FloatingPointError: Its loss or its gradient is not finite.
+            WriteError: What the next leg goes on from cannot be written.
+        """
+        settings, path = self.settings, self.folder / f"{arch.id}-{seed}.pt"
+        with self._random_numbers(seed):
+            build = new_subnet if settings.finalist_start == "new" else extract
+            model = build(self.supernet, arch)
+        optimizer = weight_optimizer(model, settings)
+        scheduler = weight_scheduler(optimizer, settings)
+        alone = _Alone(self.accelerator.device)
+        batches = Batches(alone, self.data, settings.per_device_batch_size, seed, settings.dataloader_num_workers)
+        parts, done = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "batches": batches}, 0
+        if path.is_file():
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            if state["step"] <= steps:
+                done = state["step"]
+                for name, part in parts.items():
+                    part.load_state_dict(state[name])
+        examples, model = iter(batches), model.train()
+        micro = settings.gradient_accumulation_steps * self.accelerator.num_processes
+        for step in range(done, steps):
+            with self._random_numbers(hash((seed, step))):
+                for _ in range(micro):
+                    with self.accelerator.autocast():
+                        loss = model(**next(examples)).loss / micro
+                    finite(loss.detach(), "training loss", step)
+                    loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm or math.inf)
+            finite(norm, "norm of the training gradient", step)
+            optimizer.step()
+            scheduler.step()
+            optimizer.zero_grad()
+        if steps < settings.max_steps:
+            self._save({"step": steps} | {name: part.state_dict() for name, part in parts.items()}, path)
+        return model.eval(), steps - done
+
+    def forget(self, arch: Architecture) -> None:
+        """Removes what the legs of a net have left."""
+        for path in self.folder.glob(f"{arch.id}-*.pt"):
+            path.unlink(missing_ok=True)
+
+    def _save(self, state: dict, path: Path) -> None:
+        partial = path.with_name(f".{path.name}")
+        with writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            torch.save(state, partial)
+            partial.rename(path)
+
+    @contextmanager
+    def _random_numbers(self, seed: int) -> Iterator[None]:
+        """Random numbers of a seed; those of the search go on where they were."""
+        device = self.accelerator.device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(seed % 2**63)
+            yield
