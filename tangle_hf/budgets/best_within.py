@@ -1,9 +1,9 @@
 """The best architectures whose costs lie in boxes, exactly: dynamic programming, with bounds where costs are many.
 
-Partial architectures of the same costs are alike but for their scores, so that the best `count` of them are enough. Where costs
-are few, that is all. Where nearly all differ, partial architectures are sorted by what they can still reach. The most
-promising ones are followed first, and what the finds prove to be no better is dropped. It need not be told apart from what has
-been found, so equal scores cost nothing. Whatever was set aside is searched later, part by part, which bounds the memory.
+Partial architectures of the same costs are alike but for their scores, so the best `count` of them are enough. Where there are
+few different costs, that is all. Where nearly all differ, partial architectures are sorted by a bound on what they can still
+reach. The most promising ones are followed first. Those whose bound is no better than what was found are dropped, equal ones
+included, so that ties cost nothing. Whatever was set aside is searched later, part by part, which bounds the memory.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from .plans import Plan, ahead, lowest_prices
 
 TIE = 1e-9  # nats that count as no difference between two architectures
 WIDTHS = (1 << 12, 1 << 14, 1 << 16)  # partial architectures that are followed at a time; the last is for what is left
-WIDEST_PRICE = 1e5  # of a whole limit, in nats
+WIDEST_PRICE = 1e5  # in nats per whole limit
 NEARBY = (0.0, 0.3, 0.7, 0.9, 0.97, 1.03, 1.1, 1.5, 3.0)  # prices around the best one, as multiples
 
 
@@ -43,7 +43,7 @@ class Find(NamedTuple):
 
 
 class _States(NamedTuple):
-    """Partial architectures; `parents` and `picks` say what each extends by what, `ended` that its stage is complete."""
+    """Partial architectures. Each extends `parents` by the option `picks`; `ended` is 1 where its stage is complete."""
 
     costs: np.ndarray
     scores: np.ndarray
@@ -101,7 +101,7 @@ class _Search:
     """The search of one plan and one box.
 
     Attributes:
-        most: A score that nothing here exceeds.
+        most: Upper bound of the scores in this plan and box.
     """
 
     def __init__(self, plan: Plan, box: Box, best: _Best):
