@@ -20,7 +20,7 @@ class Welch:
         difference: Mean of the first sample minus mean of the second.
         t: Statistic; None if neither sample varies.
         df: Degrees of freedom; None likewise.
-        p: Probability of a difference at least as large in either direction if the means are equal; None likewise.
+        p: Probability of a difference at least this large, in either direction, if the means are equal; None likewise.
     """
 
     difference: float
@@ -34,7 +34,7 @@ def welch(first: Sequence[float], second: Sequence[float]) -> Welch | None:
 
     Args:
         first: Independent measurements of one method.
-        second: Of the other.
+        second: Independent measurements of the other.
     """
     if min(len(first), len(second)) < 2:
         return None
@@ -115,5 +115,5 @@ def plot_rank_correlation(
 
 
 def to_dict(found: Welch | RankCorrelation | None) -> dict | None:
-    """Plain JSON types."""
+    """The fields as plain JSON types; None stays None."""
     return None if found is None else asdict(found)

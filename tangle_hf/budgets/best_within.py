@@ -87,7 +87,7 @@ class _Best:
 
     @property
     def floor(self) -> float:
-        """What a further find has to exceed."""
+        """The score that a further find has to exceed."""
         return self.finds[-1].score + TIE if len(self.finds) == self.count else -np.inf
 
     def add(self, find: Find) -> None:
@@ -245,7 +245,7 @@ def _allowed(decision, sign: int) -> np.ndarray:
 
 
 def _best_of_each_cost(states: _States, count: int) -> np.ndarray:
-    """Which states to keep."""
+    """The numbers of the states to keep: the best `count` of every cost."""
     columns = [states.ended, *states.costs.T]
     if not len(states.scores):
         return np.zeros(0, dtype=int)

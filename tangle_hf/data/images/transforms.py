@@ -99,7 +99,7 @@ class TrainingImages(torch.utils.data.Dataset):
     first. With even batches a pair is the same on any number of processes.
 
     Args:
-        images: As `load_images` gives them.
+        images: A split of `load_images`, with columns `image` (undecoded) and `label`.
         transform: PIL image -> tensor, drawing random numbers from torch's generator only.
         arguments: Mixing and smoothing.
         num_channels: 1 or 3.
@@ -144,8 +144,8 @@ class EvaluationImages(torch.utils.data.Dataset):
     """Examples {"pixel_values": (channels, size, size), "labels": ()} as the processor makes them.
 
     Args:
-        images: As `load_images` gives them.
-        processor: As `image_processor` makes it.
+        images: A split of `load_images`, with columns `image` (undecoded) and `label`.
+        processor: Image processor that resizes and normalises.
         num_channels: 1 or 3.
     """
 

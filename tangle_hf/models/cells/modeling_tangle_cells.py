@@ -117,7 +117,7 @@ class ResidualReduction(nn.Module):
 
 
 class AuxiliaryHead(nn.Module):
-    """The second classifier of DARTS, at two thirds of the depth. On ImageNet without its last batch norm, as there."""
+    """The second classifier of DARTS, at two thirds of the depth. On ImageNet it has no last batch norm, as in DARTS's code."""
 
     def __init__(self, channels: int, config: TangleCellsConfig):
         super().__init__()
