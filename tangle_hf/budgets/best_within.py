@@ -229,7 +229,7 @@ class _Search:
 
 
 def _coarse_stages_first(plan: Plan, prices: np.ndarray) -> Plan:
-    """The same decisions, stages with the largest differences in cost first: what is small can fill what is left."""
+    """Orders stages by falling differences in cost, so that the small ones come last and can fill what is left."""
     stages: list[list] = []
     for decision in plan.decisions:
         stages.append([]) if decision.first else None
@@ -240,7 +240,7 @@ def _coarse_stages_first(plan: Plan, prices: np.ndarray) -> Plan:
 
 
 def _allowed(decision, sign: int) -> np.ndarray:
-    """Costs of a decision's options; of those that are never taken, what no smallest (sign 1) or largest (-1) value is."""
+    """Costs of a decision's options; options never taken get one that no smallest (sign 1) or largest (sign -1) value is."""
     return np.where(np.isfinite(decision.scores)[:, None], decision.costs, sign * (np.iinfo(np.int64).max >> 8))
 
 

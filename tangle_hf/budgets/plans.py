@@ -22,8 +22,8 @@ class Decision(NamedTuple):
     """One decision of a plan.
 
     options: What can be chosen.
-    costs: Of each option, int64 of shape (options, costs).
-    scores: Of each option, (options,).
+    costs: Cost of each option, int64 of shape (options, costs).
+    scores: Score of each option, (options,).
     ends: Whether an option ends the stage, (options,).
     first: Whether a stage begins with it.
     """

@@ -212,7 +212,7 @@ def _stratified(costs: np.ndarray, masses: np.ndarray, count: int) -> np.ndarray
 
 
 def _by_rejection(space: SearchSpace, shares, tables, limits, lower, count) -> list[TiltedSampler]:
-    """A sampler for each stratum that is not empty; the same strata as in `_stratified`."""
+    """A sampler by rejection for each stratum that is not empty; strata are equal parts of the range of the last cost."""
     with np.errstate(divide="ignore"):
         logs = {name: np.log(rows) for name, rows in shares.items()}
     every, nothing = plans(space, tables, logs, of_missing=lambda row: 0.0), np.zeros_like(limits)

@@ -75,7 +75,7 @@ class _Tilt:
     Attributes:
         prices: (costs,).
         paid: What `prices . cost` is at most in the box.
-        log_mass: Of the envelope, log of the sum over architectures of exp(score + paid - prices . cost).
+        log_mass: log of the sum over architectures of exp(score + paid - prices . cost), the mass of the envelope.
     """
 
     def __init__(self, plan: Plan, box: Box):

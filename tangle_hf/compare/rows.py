@@ -79,7 +79,7 @@ def claim(folder: Path, row: Row, wait: bool = False) -> Iterator[bool]:
     """Whether this process is to work on a row: it is not finished, and no other process works on it.
 
     Args:
-        folder: Of the comparison.
+        folder: Folder of the comparison.
         row: Which row.
         wait: Wait for the other process, which finishes the row or dies.
     """
@@ -119,7 +119,7 @@ def work(
         data: Data.
         settings: How all nets are trained.
         max_steps: Training steps of a horizon of 1.
-        folder: Of the comparison.
+        folder: Folder of the comparison.
         rank_batches: Most validation batches of a "rank" row.
         keep_models: Leave trained nets in `models/`.
     """

@@ -55,7 +55,7 @@ class Examples(ABC):
 
         Args:
             train_portion: Share of the weights, in (0, 1).
-            seed: Of the split.
+            seed: Seed of the split.
             batch: Examples that each part must have at least.
 
         Raises:

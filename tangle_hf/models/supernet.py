@@ -110,7 +110,7 @@ class SupernetMixin:
         The first step of each kind compiles. Single paths and the forward pass without a mixture are not compiled.
 
         Args:
-            backend: Of `torch.compile`.
+            backend: Backend of `torch.compile`.
 
         Raises:
             ValueError: The family has no blocks that are all alike.

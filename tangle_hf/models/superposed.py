@@ -105,7 +105,7 @@ def superposed_layers(
         layers: Stock blocks.
         run: The family's block under a mixture.
         hidden: The residual stream in front of the first block.
-        masks: Of every block.
+        masks: Masks of every block.
         depths: Choices of the depth, ascending.
         shares: (K_d,).
         checkpointing: Compute each block again in the backward pass.
@@ -145,7 +145,7 @@ def superposed_mlp(
         down: Stock linear layer or Conv1D from the hidden units back.
         activation: Stock activation between them.
         activation_name: Its name in the config of transformers.
-        masks: Of this block.
+        masks: Masks of this block.
         widths: Choices of the width.
         by_weights: Whether the form of superposition is `weights`, not `inputs`.
     """
@@ -197,9 +197,9 @@ def superposed_attention(
 
     Args:
         query: (batch, sequence, Q).
-        key: Likewise.
-        value: Likewise.
-        masks: Of this block; gives head counts and shares.
+        key: (batch, sequence, Q).
+        value: (batch, sequence, Q).
+        masks: Masks of this block; gives head counts and shares.
         scales: Softmax scale of each count.
         attend: Boolean (batch, 1, sequence, sequence), or None.
         is_causal: Causal attention, where `attend` is None.

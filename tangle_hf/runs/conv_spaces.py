@@ -71,7 +71,7 @@ def build_supernet(arguments: ConvSpaceArguments, common: Mapping[str, Any]) -> 
     """The supernet of the chosen space.
 
     Args:
-        arguments: Of the command line.
+        arguments: Arguments of the command line.
         common: Fields of the config: `num_channels`, `image_size`, `id2label`, `label2id`.
 
     Raises:

@@ -50,7 +50,7 @@ def check_run_folder(
         resolved: All settings of this run.
         resume: Whether a run is to be continued.
         free: Settings that may change when it is.
-        defaults: Of the settings: what a run has of those that came with an update since it was started.
+        defaults: Default of each setting, for settings that came with an update after the run was started.
 
     Raises:
         ValueError: It is no folder; it holds a run and `resume` is not given, or the other way round, or settings differ.

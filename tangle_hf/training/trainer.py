@@ -206,7 +206,7 @@ def training_arguments(
     Args:
         settings: Settings.
         mode: "retrain" has a peak learning rate of its own.
-        seed: Of the data order, and of what is random in the model.
+        seed: Seed of the data order, and of what is random in the model.
         folder: Where checkpoints go.
         max_steps: Steps; overrides `num_train_epochs`.
         num_train_epochs: Passes over the training data.

@@ -103,7 +103,7 @@ class TrainingImages(torch.utils.data.Dataset):
         transform: PIL image -> tensor, drawing random numbers from torch's generator only.
         arguments: Mixing and smoothing.
         num_channels: 1 or 3.
-        seed: Of all randomness, together with the epoch and the example.
+        seed: Seed of all randomness, together with the epoch and the example.
     """
 
     def __init__(
@@ -167,7 +167,7 @@ def training_images(
     image_size: int,
     seed: int,
 ) -> TrainingImages | IterableDataset:
-    """Augmented training examples: `TrainingImages`, or an endless stream of the same.
+    """Augmented training examples: `TrainingImages`, or an endless stream of such examples.
 
     In a stream, position takes the place of the epoch: an image gets another augmentation each time it passes.
     """
@@ -202,7 +202,7 @@ def training_images(
 def evaluation_images(
     images: Dataset | IterableDataset, data: ImageArguments, processor: ViTImageProcessor
 ) -> EvaluationImages | IterableDataset:
-    """Examples as the exported processor will make them: `EvaluationImages`, or a stream of the same."""
+    """Examples as the exported processor will make them: `EvaluationImages`, or a stream of such examples."""
     if not isinstance(images, IterableDataset):
         return EvaluationImages(images, processor, data.num_channels)
     return images.map(

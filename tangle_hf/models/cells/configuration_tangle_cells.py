@@ -56,7 +56,7 @@ class TangleCellsConfig(PreTrainedConfig):
         stem: "cifar", or "imagenet" with three convolutions of stride 2, for DARTS.
         hidden_size: Channels of the nodes of the first cell.
         num_cells: Cells; in NAS-Bench-201 in each of its three stages.
-        num_channels: Of the images.
+        num_channels: Channels of the images.
         image_size: Height and width, in pixels.
         dropout: Dropout of the toy space, behind each cell and in its classifier.
         partial_channels: Only the first 1 / partial_channels of an edge's channels take its operation (arXiv:1907.05737).

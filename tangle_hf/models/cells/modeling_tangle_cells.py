@@ -24,8 +24,8 @@ class Edge(nn.ModuleDict):
     Args:
         operations: What the edge can be.
         layer: The cell's sizes.
-        stride: Of the edge.
-        config: Of the network.
+        stride: Stride of the edge.
+        config: Config of the network.
     """
 
     def __init__(self, operations: tuple[str, ...], layer: Layer, stride: int, config: TangleCellsConfig):
@@ -64,7 +64,7 @@ class Cell(nn.Module):
     Args:
         layer: Its sizes.
         operations: What each edge can be.
-        config: Of the network.
+        config: Config of the network.
     """
 
     def __init__(self, layer: Layer, operations: tuple[tuple[str, ...], ...], config: TangleCellsConfig):

@@ -62,7 +62,7 @@ def grow(
         supernet: Where the weights come from.
         kept: Kind of cell -> for each edge the operations to keep, e.g. those of `strongest_operations`; None keeps all.
         partial_channels: That of the new supernet, at most that of the old one.
-        seed: Of the choice of channels to copy.
+        seed: Seed of the choice of channels to copy.
 
     Raises:
         ValueError: `partial_channels` is larger, or does not divide the channels.
