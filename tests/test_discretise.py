@@ -28,12 +28,12 @@ from tangle_hf import (
 from tangle_hf.arch_parameters import argmax, uniform_mixture
 from tangle_hf.axes import Axis, ParameterAxes
 from tangle_hf.budgets.discretisation import discretise
+from tangle_hf.budgets.equal_cost import fits
 from tangle_hf.budgets.limits import Budget, make_budgets
 from tangle_hf.budgets.sampling import ConstrainedSampler
 from tangle_hf.cost.tables import CostTable, Term, exact, expected, tabulate
 from tangle_hf.models.conv_spaces import OFA_MOBILENETV3
 from tangle_hf.search.gradient.budget_surface import Surface, start_on_surface
-from tangle_hf.budgets.equal_cost import fits
 
 
 LENGTH = 8

@@ -19,8 +19,9 @@ class Welch:
     Args:
         difference: Mean of the first sample minus mean of the second.
         t: Statistic; None if neither sample varies.
-        df: Degrees of freedom; None likewise.
-        p: Probability of a difference at least as large in either direction if the means are equal; None likewise.
+        df: Degrees of freedom; None if neither sample varies.
+        p: Probability of a difference at least this large, in either direction, if the means are equal; None if
+            neither sample varies.
     """
 
     difference: float
@@ -34,7 +35,7 @@ def welch(first: Sequence[float], second: Sequence[float]) -> Welch | None:
 
     Args:
         first: Independent measurements of one method.
-        second: Of the other.
+        second: Independent measurements of the other.
     """
     if min(len(first), len(second)) < 2:
         return None
@@ -53,10 +54,10 @@ class RankCorrelation:
 
     Args:
         count: Pairs.
-        kendall: Kendall's tau-b; None if one of the scores does not vary.
-        kendall_p: Its two-sided p-value; None likewise.
-        spearman: Spearman's rho; None likewise.
-        spearman_p: Its two-sided p-value; None likewise.
+        kendall: Kendall's tau-b in [-1, 1]. It and the next three are None if one of the scores does not vary.
+        kendall_p: Two-sided p-value of `kendall`.
+        spearman: Spearman's rho in [-1, 1].
+        spearman_p: Two-sided p-value of `spearman`.
     """
 
     count: int
@@ -115,5 +116,5 @@ def plot_rank_correlation(
 
 
 def to_dict(found: Welch | RankCorrelation | None) -> dict | None:
-    """Plain JSON types."""
+    """The fields as plain JSON types; None stays None."""
     return None if found is None else asdict(found)

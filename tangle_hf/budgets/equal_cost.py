@@ -5,7 +5,7 @@ the largest cost within it, which is also what a search within budgets aims at.
 """
 
 import random
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,11 +15,10 @@ from ..cost.tables import exact
 from ..space import Architecture, SearchSpace
 from .discretisation import least_costs
 from .limits import Budget
-from .sampling import ConstrainedSampler
+from .sampling import ConstrainedSampler, draw_new
 
 
 BAND = 0.95  # candidates use at least this share of a budget where there are any: what is left unused is lost
-MOST_MISSES = 1_000  # draws in a row that bring nothing new before giving up to find one more
 
 
 @dataclass(frozen=True)
@@ -70,24 +69,10 @@ def random_architectures(space: SearchSpace, cost: EqualCost, count: int, seed: 
         space: The search space.
         cost: What equal cost means.
         count: How many; fewer are returned where `MOST_MISSES` draws in a row find no other.
-        seed: Of the draws; the first of many are those of few.
+        seed: Seed of the draws; a larger count begins with the nets of a smaller one.
     """
     sampler, rng = ConstrainedSampler(space, uniform_mixture(space), cost.budgets, cost.lower), random.Random(seed)
-    return draw_different(lambda: sampler.sample(rng), count)
-
-
-def draw_different(
-    draw: Callable[[], Architecture], count: int, known: Collection[Architecture] = ()
-) -> list[Architecture]:
-    """So many architectures that are not known, each once; fewer where `MOST_MISSES` draws in a row bring nothing new."""
-    found, misses = {}, 0
-    while len(found) < count and misses < MOST_MISSES:
-        arch = draw()
-        if arch in found or arch in known:
-            misses += 1
-        else:
-            found[arch], misses = None, 0
-    return list(found)
+    return draw_new(lambda: sampler.sample(rng), count)
 
 
 def _matters(name: str, budgets: Sequence[Budget]) -> bool:

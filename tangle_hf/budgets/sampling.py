@@ -1,13 +1,17 @@
 """Architectures drawn at random among those within budgets, exactly and however few there are.
 
 Drawing until one fits takes for ever under a tight budget, and repairing one that does not fit changes the distribution.
-Here costs add up over decisions (`cost_table.decisions`), so the probability of every attained cost is a sum over what
-was decided before: it is added up forwards, and an architecture is drawn backwards from its cost. Where the costs are too many
-for that, `TiltedSampler` draws from the same distribution.
+Here costs add up over decisions (`cost.tables.decisions`), so the mass of a cost c after decision n is a sum over its options::
+
+    mass_n(c) = sum over options o of decision n of share(o) mass_(n-1)(c - cost(o))
+
+It is added up forwards. Then a final cost is drawn, and from it an architecture backwards: option o of decision n is taken in
+proportion to share(o) mass_(n-1)(c - cost(o)). Where there are too many costs for that, `TiltedSampler` draws from the same
+distribution.
 """
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import accumulate, product
 
 import numpy as np
@@ -22,6 +26,7 @@ from .tilted_sampling import TiltedSampler
 
 
 MOST_SUMS = 20_000  # different costs behind a decision that are added up
+MOST_MISSES = 1_000  # draws in a row that bring nothing new before giving up to find one more
 
 
 class ConstrainedSampler:
@@ -100,7 +105,7 @@ class ConstrainedSampler:
 def sample_independently(
     space: SearchSpace, shares: Mapping[str, Sequence[Sequence[float]]], rng: random.Random
 ) -> Architecture:
-    """The same without budgets.
+    """Draws every choice independently by its shares, without budgets.
 
     Args:
         space: The search space.
@@ -116,13 +121,13 @@ class _TooMany(Exception):
 
 
 class _Sums:
-    """The costs attained after a decision, and the probability of each.
+    """The costs that partial architectures can have after a decision (the states), and the probability of each.
 
     Args:
-        costs: (states, tables), all different.
-        masses: (states,).
-        branches: What was decided: (sums before, or None at the start; options; their costs (options, tables); their
-            probabilities). Any of them may have led to a state.
+        costs: Cost of every state, (states, tables), all different.
+        masses: Probability of every state, (states,).
+        branches: Ways to get here, for going back: (sums before, or None at the start; options; their costs (options, tables);
+            their probabilities). Any of them may have led to a state.
     """
 
     def __init__(self, costs: np.ndarray, masses: np.ndarray, branches: Sequence[tuple]):
@@ -130,7 +135,7 @@ class _Sums:
         self._index: dict[tuple[int, ...], int] | None = None
 
     def state(self, cost: list[int]) -> int | None:
-        """Where a cost is, if it is attained."""
+        """The number of the state that has this cost; None if none has it."""
         if self._index is None:
             self._index = {tuple(cost): number for number, cost in enumerate(self.costs.tolist())}
         return self._index.get(tuple(cost))
@@ -208,7 +213,7 @@ def _stratified(costs: np.ndarray, masses: np.ndarray, count: int) -> np.ndarray
 
 
 def _by_rejection(space: SearchSpace, shares, tables, limits, lower, count) -> list[TiltedSampler]:
-    """A sampler for each stratum that is not empty; the same strata as in `_stratified`."""
+    """A sampler by rejection for each stratum that is not empty; strata are equal parts of the range of the last cost."""
     with np.errstate(divide="ignore"):
         logs = {name: np.log(rows) for name, rows in shares.items()}
     every, nothing = plans(space, tables, logs, of_missing=lambda row: 0.0), np.zeros_like(limits)
@@ -233,3 +238,26 @@ def _by_rejection(space: SearchSpace, shares, tables, limits, lower, count) -> l
     even = [plan._replace(decisions=[d._replace(scores=np.where(np.isfinite(d.scores), 0, -np.inf))
                                      for d in plan.decisions]) for plan in every]  # fmt: skip
     return [TiltedSampler(every, within) for within in boxes if best_within(even, within, 1)]
+
+
+def draw_new(
+    draw: Callable[[], Architecture],
+    count: int,
+    known: Collection[Architecture] = (),
+    most_misses: int = MOST_MISSES,
+) -> list[Architecture]:
+    """Up to `count` different architectures that are not known yet.
+
+    Args:
+        draw: Gives a random architecture.
+        count: How many; fewer are returned after `most_misses` draws in a row that bring nothing new.
+        known: Architectures that do not count.
+        most_misses: Draws in a row that bring nothing new, after which no more are looked for.
+    """
+    found, misses = {}, 0
+    while len(found) < count and misses < most_misses:
+        arch = draw()
+        misses = misses + 1 if arch in found or arch in known else 0
+        if not misses:
+            found[arch] = None
+    return list(found)

@@ -20,11 +20,11 @@ class Net:
     """One of the nets that are compared.
 
     Args:
-        method: What it is a repetition of.
+        method: The method that it is a repetition of.
         name: Its own name.
         arch: Its architecture.
         run: Name of the run that found it.
-        baseline: Whether it is there to compare with.
+        baseline: Whether it is a baseline and not found by a run.
     """
 
     method: str
@@ -51,10 +51,10 @@ class Comparison:
     Args:
         nets: All nets.
         runs: Runs whose supernets they are scored in.
-        settings: The recipe's.
-        data: Data.
+        settings: Settings of the comparison.
+        data: The data that all nets share.
         cost: What equal cost means; None if there is no budget.
-        folder: Of the comparison.
+        folder: Folder of the comparison.
         search_costs: Method -> plain-model steps of a search; of all four with the paper's protocol. None if unknown.
     """
 
@@ -90,7 +90,7 @@ class Comparison:
         return [(100 if metric == "accuracy" else 1) * row[split][metric] for row in stored if row is not None]
 
     def sample(self, nets: Sequence[Net], mode: str, horizon: float | None) -> tuple[list[float], str]:
-        """What a method's mean, spread and tests are of: means over seeds of its nets, or if it has one net, its seeds.
+        """The numbers behind a method's mean, spread and tests: the mean of each net over its seeds or, of one net, each seed.
 
         Runs that found the same architecture share its retrained rows. If all of them did, these are the rows of one net.
         """

@@ -1,5 +1,6 @@
 """What a search has found, by whatever method."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..search.gradient.arch_front import ArchFront
@@ -15,11 +16,13 @@ class Found:
         arch: The architecture.
         cost: What the search cost, in plain-model steps.
         results: More for `results.json`.
+        proposed: What the search proposes as finalists, its choice first.
     """
 
     arch: Architecture
     cost: float
     results: dict
+    proposed: Sequence[Architecture] = ()
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,14 @@ from ..arch_parameters import ArchParameters
 from ..data.examples import Examples
 from ..samplers import sampler
 from ..search import SearchArguments, choose, search, search_candidates, trace_front, train_single_paths
-from ..search.choice import budget_use, costs
+from ..search.choice import budget_use, costs, most_likely
+from ..search.finalists.candidates import likely_nets
 from ..search.gradient.arch_front import ArchFront
 from ..search.limits import Limits
 from ..search.loop import step_size
 from ..search.search_cost import SearchCost
 from ..space import Architecture
+from .finalists import decide
 from .found import Found, FoundFront
 from .run import Run
 
@@ -33,12 +35,14 @@ def find(run: Run, supernet: PreTrainedModel, examples: Examples, weights, archi
         What was found; None if the search was stopped (a checkpoint was left), and on all processes but the main one.
 
     Raises:
-        ValueError: As `Run.begin` and `search`.
+        ValueError: The limits cannot be kept, a latency table is not for this search, or there is no checkpoint to resume.
         FloatingPointError: The weights diverged.
     """
     limits = run.begin(supernet, examples.sequence_length)
     stages = _two_stages if run.settings.resolved_method.two_stage else _one_stage
     found = stages(run, supernet, examples, weights, architecture, limits)
+    if run.settings.proposed_finalists:
+        found = decide(run, supernet, examples, found, limits)
     if found is None and run.main_process:
         print(f"stopped; continue with the same command and --resume (checkpoint in {run.folder / 'checkpoints'})")
     return found if run.main_process else None
@@ -79,14 +83,19 @@ def _one_stage(
     candidates = choose(supernet, arch_parameters, settings, loss, limits)
     arch = candidates[0][0].arch
     method = sampler(settings.sampler)
+    shares = arch_parameters.probabilities(method)
     results = {
         "entropy": arch_parameters.entropy(method),
-        "budgets": costs(arch_parameters.probabilities(method), arch, limits.budgets),
+        "budgets": costs(shares, arch, limits.budgets),
         "candidates": [
             {"arch": c.arch.to_dict(), "log_probability": c.log_probability, "loss": loss} for c, loss in candidates
         ],
     }
-    return Found(arch, cost.spent, results)
+    proposed = [arch]
+    if settings.proposed_finalists:
+        proposed.append(most_likely(supernet, shares, limits.budgets, limits.standard_only))
+        proposed += likely_nets(supernet, shares, settings, limits)
+    return Found(arch, cost.spent, results, proposed)
 
 
 def _two_stages(
@@ -124,7 +133,8 @@ def _two_stages(
         results["front"] = log.front(settings.nsga2_cost)
         columns = (settings.nsga2_cost, "loss")
         print("\n" + format_table([{name: record[name] for name in columns} for record in results["front"]]))
-    return Found(arch, cost.spent, results)
+    good = best[: max(settings.num_parents, len(best) // 10)]
+    return Found(arch, cost.spent, results, [Architecture(record["arch"]) for record in good])
 
 
 def _scores(

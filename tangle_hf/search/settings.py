@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from ..budgets.limits import parse_amount
 from ..cost.kinds import COSTS, LIMITS
 from ..values import check_learning_rates, check_values, share_of_peak
+from .finalists.settings import USUAL, FinalistArguments
 from .methods import METHODS, Method
 from .two_stage.settings import TwoStageArguments
 
@@ -17,7 +18,7 @@ BUDGET_PARTS = ("start", "project", "return")
 
 
 @dataclass
-class SearchArguments(TwoStageArguments):
+class SearchArguments(TwoStageArguments, FinalistArguments):
     """First-order bi-level search (arXiv:1806.09055, section 2.3; TangleNAS, arXiv:2312.10440, algorithm 1), or two stages.
 
     Raises:
@@ -39,7 +40,7 @@ class SearchArguments(TwoStageArguments):
     gradient_accumulation_steps: int = field(default=1, metadata={"help": "micro-batches per step, of both levels"})
     optimizer: str = field(
         default="adamw",
-        metadata={"help": "of the weights: adamw, or sgd with momentum as in convolutional nets"},
+        metadata={"help": "optimizer of the weights: adamw, or sgd with momentum, usual for convolutional nets"},
     )
     nesterov: bool = field(default=True, metadata={"help": "Nesterov's form of the momentum of sgd"})
     sgd_momentum: float = field(default=0.9, metadata={"help": "momentum of sgd, in [0, 1)"})
@@ -113,7 +114,9 @@ class SearchArguments(TwoStageArguments):
     )
     allow_other_latency_table: bool = field(
         default=False,
-        metadata={"help": "take latency_table even if its device, type, batch, threads or space are others"},
+        metadata={
+            "help": "take latency_table even if it was measured with another device, type, batch, number of threads or space"
+        },
     )
     standard_only: bool = field(
         default=False, metadata={"help": "find a net that is a stock transformers class: its layers are equal"}
@@ -125,14 +128,14 @@ class SearchArguments(TwoStageArguments):
     budget_parts: list[str] = field(
         default_factory=lambda: list(BUDGET_PARTS),
         metadata={
-            "help": "what keeps the search on its budget, to leave out for an ablation: start on it, project the loss "
-            "gradient, return after each step"
+            "help": "what keeps the search on its budget; an ablation may leave parts out: start (begin on it), project "
+            "(the loss gradient along it), return (to it after each step)"
         },
     )
     budget_candidates: int = field(
         default=5,
         metadata={
-            "help": "most likely nets within the limits, of which the one with the best inherited loss is taken"
+            "help": "how many of the most likely nets within the limits are compared by inherited loss; the best one is taken"
         },
     )
     pareto: str | None = field(
@@ -142,8 +145,8 @@ class SearchArguments(TwoStageArguments):
     pareto_anchors: list[str] | None = field(
         default=None,
         metadata={
-            "help": "budgets of that cost, ascending, with logits of their own, between which logits are interpolated; "
-            "default: 10, 50 and 90%% of the way from the smallest to the largest net"
+            "help": "ascending budgets of that cost that have logits of their own; in between, logits are interpolated. "
+            "Default: 10, 50 and 90%% of the way from the smallest to the largest net"
         },
     )
     pareto_points: int = field(
@@ -184,11 +187,13 @@ class SearchArguments(TwoStageArguments):
     )
     resume: bool = field(default=False, metadata={"help": "continue the run in output_dir from its last checkpoint"})
     report_to: str = field(
-        default="none", metadata={"help": f"one of {', '.join(TRACKERS)}; its package is yours to install"}
+        default="none", metadata={"help": f"one of {', '.join(TRACKERS)}; install its package yourself"}
     )
     dry_run: bool = field(
         default=False,
-        metadata={"help": "two steps on synthetic data, then parameters, memory, time per step and hours"},
+        metadata={
+            "help": "take two steps on synthetic data, then print parameters, memory, time per step and projected hours"
+        },
     )
 
     def __post_init__(self):
@@ -257,6 +262,7 @@ class SearchArguments(TwoStageArguments):
             )
         self._check_limits()
         self._check_pareto()
+        self._check_finalists()
 
     def _check_limits(self) -> None:
         for name in self.given_limits():
@@ -309,6 +315,21 @@ class SearchArguments(TwoStageArguments):
                 parse_amount(amount, largest=10**12, unit=COSTS[self.pareto].unit)
             except ValueError as error:
                 raise ValueError(f"pareto_anchors: {error}") from None
+
+    def _check_finalists(self) -> None:
+        asked = bool(self.finalists) or self.random_finalists
+        if asked and not (self.given_limits() or self.pareto):
+            raise ValueError(
+                f"finalists={self.finalists} and random_finalists={self.random_finalists} would have no effect without a "
+                "budget, which they all must use; give max_params, max_flops or another"
+            )
+
+    @property
+    def proposed_finalists(self) -> int:
+        """How many finalists the search proposes; 0: it ends without finalists."""
+        if self.finalists is not None:
+            return self.finalists
+        return USUAL if self.given_limits() and self.pareto is None else 0
 
     def given_limits(self) -> list[str]:
         """The budgets that are set, by name."""

@@ -21,12 +21,13 @@ from tangle_hf import (
     num_params,
 )
 from tangle_hf.budgets.limits import make_budgets
+from tangle_hf.budgets.sampling import draw_new
 from tangle_hf.cost.tables import exact
 from tangle_hf.search import SearchArguments, search_candidates, train_single_paths
 from tangle_hf.search.limits import Limits
 from tangle_hf.search.methods import METHODS
 from tangle_hf.search.search_cost import SearchCost
-from tangle_hf.search.two_stage.evolution import draw_new, offspring
+from tangle_hf.search.two_stage.evolution import offspring
 from tangle_hf.search.two_stage.paths import STRATA, path_rule
 from tangle_hf.search.two_stage.proposals import Proposals
 from tangle_hf.search.two_stage.single_paths import distillation_loss

@@ -8,7 +8,8 @@ from itertools import zip_longest
 from transformers import PreTrainedModel
 
 from ...arch_parameters import Mixture
-from ...budgets.equal_cost import draw_different, equal_cost, hand_cuts
+from ...budgets.equal_cost import equal_cost, hand_cuts
+from ...budgets.sampling import draw_new
 from ...space import Architecture
 from ..limits import Limits
 from ..settings import SearchArguments
@@ -50,7 +51,7 @@ def choose_finalists(
     if settings.random_finalists:
         draw = Proposals(settings, supernet, limits, use_up=True).random
         rng = random.Random(f"{settings.seed} random finalists")
-        found |= dict.fromkeys(draw_different(lambda: draw(rng), settings.random_finalists, found), RANDOM)
+        found |= dict.fromkeys(draw_new(lambda: draw(rng), settings.random_finalists, found), RANDOM)
     return [Finalist(arch, origin) for arch, origin in found.items()]
 
 
@@ -67,7 +68,7 @@ def likely_nets(
     """
     draw = Proposals(settings, supernet, limits, use_up=True).draws(shares)
     rng = random.Random(f"{settings.seed} likely nets")
-    return draw_different(lambda: draw(rng), POOL)
+    return draw_new(lambda: draw(rng), POOL)
 
 
 def spread(pool: Sequence[Architecture], count: int) -> list[Architecture]:

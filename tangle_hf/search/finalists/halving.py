@@ -8,6 +8,7 @@ several seeds, and the smallest mean wins.
 
 import math
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, stdev
@@ -122,7 +123,8 @@ def halve(
     bar = progress_bar(accelerator, _steps_in_all(len(finalists), steps, settings.finalist_seeds), 0, "finalists")
 
     def run(job: tuple[Finalist, int, int]) -> dict:
-        (finalist, seed, until), spent = job, SearchCost.like(cost)
+        (finalist, seed, until), spent = job, copy(cost)
+        spent.spent = 0.0
         try:
             model, made = training.train(finalist.arch, settings.seed + seed, until)
             loss = score(model)
@@ -132,7 +134,14 @@ def halve(
         spent.add_evaluation(finalist.arch, examples)
         loss = loss if math.isfinite(loss) else None
         arch = finalist.arch.to_dict()
-        return {"arch": arch, "origin": finalist.origin, "seed": seed, "steps": until, "loss": loss, "cost": spent.spent}
+        return {
+            "arch": arch,
+            "origin": finalist.origin,
+            "seed": seed,
+            "steps": until,
+            "loss": loss,
+            "cost": spent.spent,
+        }
 
     with stop_on_signal(accelerator), bar:
         for number, until in enumerate(steps, 1):
@@ -151,7 +160,9 @@ def halve(
                 losses[finalist].append(None if None in found else mean(found))
             alive.sort(key=lambda finalist: _last(losses[finalist]))
             best = alive[0]
-            bar.set_postfix_str(f"round {number} of {len(steps)}, first: {best.origin}, loss {_last(losses[best]):.3f}")
+            bar.set_postfix_str(
+                f"round {number} of {len(steps)}, first: {best.origin}, loss {_last(losses[best]):.3f}"
+            )
             if number < len(steps):
                 kept = math.ceil(len(alive) / 2)
                 alive, ended = alive[:kept], alive[kept:] + ended

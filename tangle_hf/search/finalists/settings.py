@@ -32,7 +32,8 @@ class FinalistArguments:
         default="new", metadata={"help": "what they are trained from: new weights, or those of the supernet"}
     )
     finalist_seeds: int = field(
-        default=2, metadata={"help": "seeds with which the nets of the last round are trained; 2 or more show the noise"}
+        default=2,
+        metadata={"help": "seeds with which the nets of the last round are trained; 2 or more show the noise"},
     )
     finalist_batches: int = field(default=20, metadata={"help": "validation batches by which they are compared"})
 

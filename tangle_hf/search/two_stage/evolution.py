@@ -1,12 +1,13 @@
 """Random and evolutionary search over candidates.
 
 A strategy is a generator: it yields the candidates of a generation, is sent their losses, and yields the next ones. It
-evaluates nothing itself, so that its candidates can be evaluated anywhere, and runs the same again from the same losses.
+evaluates nothing itself, so that any process can evaluate its candidates. Sent the same losses, it makes the same candidates.
 """
 
 import random
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Collection, Generator
 
+from ...budgets.sampling import MOST_MISSES, draw_new
 from ...space import Architecture
 from ..settings import SearchArguments
 from .proposals import Proposals
@@ -14,15 +15,16 @@ from .proposals import Proposals
 
 Strategy = Generator[list[Architecture], list[float], None]
 
-MOST_MISSES = 1000  # random draws in a row that are known already, after which all candidates count as known
-MOST_FAILED_OFFSPRING = 50  # the same of mutations and crossovers, after which random candidates take their place
+MOST_FAILED_OFFSPRING = (
+    50  # mutations or crossovers in a row that are known already, after which random candidates take their place
+)
 
 
 def random_search(proposals: Proposals, settings: SearchArguments) -> Strategy:
     """Different random candidates, as many as the other strategies evaluate; stops when there are no more."""
     rng, known = random.Random(settings.seed), set()
     for _ in range(settings.generations):
-        population = draw_new(lambda: proposals.random(rng), settings.population_size, known, MOST_MISSES)
+        population = draw_new(lambda: proposals.random(rng), settings.population_size, known)
         if not population:
             return
         known.update(population)
@@ -37,7 +39,7 @@ def evolution(proposals: Proposals, settings: SearchArguments) -> Strategy:
     proposed twice; the search stops when there are no more.
     """
     rng, losses = random.Random(settings.seed), {}
-    population = draw_new(lambda: proposals.random(rng), settings.population_size, (), MOST_MISSES)
+    population = draw_new(lambda: proposals.random(rng), settings.population_size)
     for generation in range(settings.generations):
         if generation:
             parents = sorted(losses, key=losses.get)[: settings.num_parents]
@@ -76,16 +78,3 @@ def offspring(
     for make, enough, most_misses in makers:
         population += draw_new(make, enough - len(population), {*known, *population}, most_misses)
     return population
-
-
-def draw_new(
-    make: Callable[[], Architecture], count: int, known: Collection[Architecture], most_misses: int
-) -> list[Architecture]:
-    """Up to `count` different architectures that are not known; fewer after so many misses in a row."""
-    found, misses = {}, 0
-    while len(found) < count and misses < most_misses:
-        arch = make()
-        misses = misses + 1 if arch in found or arch in known else 0
-        if not misses:
-            found[arch] = None
-    return list(found)

@@ -8,9 +8,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ...budgets.sampling import draw_new
 from ...space import Architecture
 from ..settings import SearchArguments
-from .evolution import MOST_MISSES, Strategy, draw_new
+from .evolution import Strategy
 from .proposals import Proposals
 
 
@@ -18,7 +19,7 @@ MOST_FAILED_MATINGS = 10  # rounds of mating to fill a generation with new candi
 
 
 def nsga2(proposals: Proposals, settings: SearchArguments, cost: Callable[[Architecture], float]) -> Strategy:
-    """A strategy as in `evolution` that minimises loss and cost together.
+    """Yields generations of candidates that minimise loss and cost together, and is sent their losses.
 
     Args:
         proposals: Makes candidates.
@@ -46,7 +47,7 @@ def nsga2(proposals: Proposals, settings: SearchArguments, cost: Callable[[Archi
     # One variable of type object: the architecture.
     class Random(Sampling):
         def _do(self, problem, n_samples, **kwargs):
-            return _column(draw_new(lambda: proposals.random(rng), n_samples, (), MOST_MISSES))
+            return _column(draw_new(lambda: proposals.random(rng), n_samples))
 
     class Cross(Crossover):
         def _do(self, problem, X, **kwargs):

@@ -1,0 +1,102 @@
+"""The finalists of a run: trained briefly side by side, so that what a search returns is not worse than a cut by hand."""
+
+from dataclasses import replace
+
+from accelerate.utils import broadcast_object_list
+from transformers import PreTrainedModel
+
+from ..analysis import format_table
+from ..cost.counts import num_params
+from ..data.examples import Examples
+from ..search.choice import budget_use
+from ..search.finalists.candidates import HAND_CUT, choose_finalists
+from ..search.finalists.halving import Decision, halve
+from ..search.limits import Limits
+from ..search.loop import step_size
+from ..search.search_cost import SearchCost
+from .found import Found
+from .run import Run
+
+
+def decide(
+    run: Run, supernet: PreTrainedModel, examples: Examples, found: Found | None, limits: Limits
+) -> Found | None:
+    """Takes the best of the finalists, and prints a row for each.
+
+    Args:
+        run: The run; all of its processes call this.
+        supernet: After the search.
+        examples: To train the finalists on, and validation data, by which nothing was chosen so far.
+        found: What the search has found; None on the other processes, and on the main one if the search was stopped.
+        limits: What all finalists keep to.
+
+    Returns:
+        What was found, with the winner as its architecture; None if the finalists were interrupted or the search was, and on
+        all processes but the main one.
+    """
+    settings = run.settings
+    (proposed,) = broadcast_object_list([None if found is None else list(found.proposed)])
+    if proposed is None:
+        return None
+    finalists = choose_finalists(supernet, proposed, settings, limits)
+    if run.main_process and not any(finalist.origin == HAND_CUT for finalist in finalists):
+        print("no other net with equal layers uses this budget: the finalists are what the search proposes")
+    batch, most = settings.per_device_batch_size, settings.finalist_batches
+
+    def score(model: PreTrainedModel) -> float:
+        examples.settle(model, batch, most)
+        return examples.score(model, examples.validation, batch, most)["loss"]
+
+    count = batch * most
+    if hasattr(examples.validation, "__len__"):
+        count = min(count, len(examples.validation))
+    cost = SearchCost(supernet, step_size(settings, run.accelerator), examples.sequence_length)
+    data = examples.training(settings.seed)
+    decision = halve(supernet, finalists, data, score, count, settings, run.accelerator, cost)
+    if decision is None or not run.main_process:
+        return None
+    rows = _rows(decision, supernet)
+    print("\n" + format_table(rows))
+    print(_verdict(decision))
+    winner = decision.ranked[0]
+    budgets = budget_use(winner.arch, limits.budgets)
+    if winner.arch == found.arch:
+        budgets = found.results["budgets"]  # with what is expected under the shares
+    results = found.results | {
+        "budgets": budgets,
+        "finalists": {
+            "steps": decision.steps,
+            "start": settings.finalist_start,
+            "noise": decision.noise,
+            "cost": decision.cost,
+            "chosen_by_search": found.arch.to_dict(),
+            "rows": rows,
+        },
+    }
+    return replace(found, arch=winner.arch, cost=found.cost + decision.cost, results=results)
+
+
+def _rows(decision: Decision, supernet: PreTrainedModel) -> list[dict]:
+    """A row for each finalist, the winner first; "-" in the rounds after it ended."""
+    rows = []
+    for finalist, losses in zip(decision.ranked, decision.losses, strict=True):
+        row = {"finalist": finalist.origin, "parameters": num_params(supernet.space, finalist.arch, supernet.config)}
+        for number, steps in enumerate(decision.steps):
+            loss = losses[number] if number < len(losses) else "-"
+            row[f"loss after {steps}"] = "diverged" if loss is None else loss
+        rows.append(row | {"architecture": str(finalist.arch)})
+    return rows
+
+
+def _verdict(decision: Decision) -> str:
+    """How far apart the best of each origin are in the last round, and what such a difference is worth."""
+    if not decision.steps:
+        return "one finalist only: nothing to decide"
+    last = len(decision.steps)
+    best = {}
+    for finalist, losses in zip(decision.ranked, decision.losses, strict=True):
+        if len(losses) == last and losses[-1] is not None:
+            best.setdefault(finalist.origin, losses[-1])
+    named = ", ".join(f"{origin} {loss:.3f}" for origin, loss in best.items())
+    noise = "" if decision.noise is None else f"; standard error of such a loss between seeds {decision.noise:.3f}"
+    return f"best in the last round: {named}{noise}. The finalists cost {decision.cost:,.1f} training steps of the largest net"
