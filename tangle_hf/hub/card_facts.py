@@ -23,6 +23,7 @@ BASELINES = {
     "random": "random nets of the same size",
     "from scratch": "the same architecture trained from scratch",
     "other methods": "other search methods",
+    "hand cut": "nets with equal layers, cut by hand to the same budget",
 }
 
 
@@ -120,7 +121,9 @@ def subnet_facts(
     form = form_of(folder, reasons)
     table = results["table"] if results.get("found") == arch.to_dict() else []
     latency = results.get("latency") if table else None
-    words = [word for word in BASELINES if any(word in row["net"] for row in table)]
+    finalists = results.get("finalists") if table else None
+    names = [row["net"] for row in table] + [row["finalist"] for row in (finalists or {}).get("rows", ())]
+    words = [word for word in BASELINES if any(word in name for name in names)]
     return {
         "form": form,
         "forms": [
@@ -134,6 +137,7 @@ def subnet_facts(
         "logit_scale": f"{results.get('logit_scale', 0):.1e}",
         "run": [BASELINES[word] for word in words],
         "not_run": [name for word, name in BASELINES.items() if word not in words],
+        "finalists": _finalist_facts(finalists) if finalists else None,
         "latency": _latency_rows(latency) if latency else None,
         "latency_conditions": _conditions(latency["conditions"]) if latency else None,
     }
@@ -167,6 +171,18 @@ def _latency_rows(latency: Mapping[str, Any]) -> list[dict[str, Any]]:
         }
         for name, net in latency["nets"].items()
     ]
+
+
+def _finalist_facts(finalists: Mapping[str, Any]) -> dict[str, Any]:
+    """The short trainings that decided, from `results.json`."""
+    noise = finalists["noise"]
+    return {
+        "rows": [{name: "" if value == "-" else value for name, value in row.items()} for row in finalists["rows"]],
+        "start": {"new": "new weights", "supernet": "the supernet's weights"}[finalists["start"]],
+        "noise": None if noise is None else f"{noise:.3f}",
+        "cost": format_cell(finalists["cost"]),
+        "changed": finalists["changed"],
+    }
 
 
 def _conditions(conditions: Mapping[str, Any]) -> str:

@@ -57,7 +57,7 @@ def decide(
         return None
     rows = _rows(decision, supernet)
     print("\n" + format_table(rows))
-    print(_verdict(decision))
+    print(_verdict(decision, supernet))
     winner = decision.ranked[0]
     budgets = budget_use(winner.arch, limits.budgets)
     if winner.arch == found.arch:
@@ -70,6 +70,7 @@ def decide(
             "noise": decision.noise,
             "cost": decision.cost,
             "chosen_by_search": found.arch.to_dict(),
+            "changed": winner.arch != found.arch,
             "rows": rows,
         },
     }
@@ -88,7 +89,7 @@ def _rows(decision: Decision, supernet: PreTrainedModel) -> list[dict]:
     return rows
 
 
-def _verdict(decision: Decision) -> str:
+def _verdict(decision: Decision, supernet: PreTrainedModel) -> str:
     """How far apart the best of each origin are in the last round, and what such a difference is worth."""
     if not decision.steps:
         return "one finalist only: nothing to decide"
@@ -99,4 +100,5 @@ def _verdict(decision: Decision) -> str:
             best.setdefault(finalist.origin, losses[-1])
     named = ", ".join(f"{origin} {loss:.3f}" for origin, loss in best.items())
     noise = "" if decision.noise is None else f"; standard error of such a loss between seeds {decision.noise:.3f}"
-    return f"best in the last round: {named}{noise}. The finalists cost {decision.cost:,.1f} training steps of the largest net"
+    plain_net = "largest" if supernet.space.ordered else "most expensive"  # a space of operations has no order
+    return f"best in the last round: {named}{noise}\nfinalists cost: {decision.cost:,.1f} training steps of the {plain_net} net"

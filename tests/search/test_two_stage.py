@@ -287,6 +287,8 @@ def test_two_processes_find_what_one_finds(tmp_path, on_two_processes):
     assert ends[0]["cost"] == pytest.approx(ends[1]["cost"])
     for first, second in zip(ends[0]["candidates"], ends[1]["candidates"], strict=True):
         assert first["loss"] == pytest.approx(second["loss"], abs=1e-4)
+    for (first, losses), (second, others) in zip(ends[0]["finalists"], ends[1]["finalists"], strict=True):
+        assert first == second and losses == pytest.approx(others, abs=1e-5)
     for name, values in ends[0]["weights"].items():
         found, expected = torch.tensor(ends[1]["weights"][name]), torch.tensor(values)
         if name.endswith("c_attn.bias"):  # the keys' bias has no gradient but rounding, which Adam scales up

@@ -9,8 +9,10 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from worker import SPACE, Blocks
 
-from tangle_hf import ElasticGPT2Config, ElasticGPT2LMHeadModel
+from tangle_hf import Architecture, ElasticGPT2Config, ElasticGPT2LMHeadModel
 from tangle_hf.search import SearchArguments, search_candidates, train_single_paths
+from tangle_hf.search.finalists.candidates import Finalist
+from tangle_hf.search.finalists.halving import halve
 
 
 def run(folder: Path, interruptions: list[dict], **settings) -> None:
@@ -58,9 +60,17 @@ def search(folder, interruption: dict, batch_size: int = 4, dropout: float = 0.1
     supernet.eval()
     batch = {name: values[None] for name, values in Blocks(30)[0].items()}
     log = search_candidates(supernet, evaluate, 1, arguments, accelerator, cost)
+    archs = [Architecture(record["arch"]) for record in log.best()[:5]]
+    score = lambda model: model(**batch).loss.item()  # noqa: E731
+    decision = halve(
+        supernet, [Finalist(arch, "search") for arch in archs], Blocks(), score, 1, arguments, accelerator, cost
+    )
     if accelerator.is_main_process:
         weights = {name: p.double().flatten().tolist() for name, p in supernet.named_parameters()}
         end = {"weights": weights, "candidates": log.best(), "cost": cost.spent, "evaluated": count}
+        end["finalists"] = [
+            (f.arch.to_dict(), losses) for f, losses in zip(decision.ranked, decision.losses, strict=True)
+        ]
         (Path(folder) / "end.json").write_text(json.dumps(end))
 
 

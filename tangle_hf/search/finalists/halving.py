@@ -1,9 +1,9 @@
 """Finalists trained in rounds: after each, the worse half ends (successive halving, arXiv:1502.07943).
 
-With n nets and a longest training of h steps there are r = min(3, ceil(log2 n)) rounds, which end after h / 2^(r-1), ..., h / 2, h
-steps. Survivors go on from where they were. All nets of a round are at the same point of the same schedule, with the same data
-behind them, and are compared by their loss on data by which nothing was chosen before. In the last round they are trained with
-several seeds, and the smallest mean wins.
+With n nets and a longest training of h steps there are r = min(3, ceil(log2 n)) rounds, which end after h / 2^(r-1), ...,
+h / 2 and h steps. Survivors go on from where they were. All nets of a round are at the same point of the same schedule, with
+the same data behind them, and are compared by their loss on data by which nothing was chosen before. In the last round they
+are trained with several seeds, and the smallest mean wins.
 """
 
 import math
@@ -74,9 +74,9 @@ class _Known:
 
 
 def round_steps(count: int, horizon: int) -> list[int]:
-    """Steps at the end of each round; none with a single net, which needs no training to win."""
+    """Steps at the end of each round, ascending; none with a single net, which needs no training to win."""
     rounds = min(MOST_ROUNDS, math.ceil(math.log2(count))) if count > 1 else 0
-    return [max(1, round(horizon / 2 ** (rounds - 1 - number))) for number in range(rounds)]
+    return sorted({max(1, round(horizon / 2 ** (rounds - 1 - number))) for number in range(rounds)})
 
 
 def halve(
@@ -119,6 +119,7 @@ def halve(
     training = ShortTraining(supernet, data, settings, accelerator, horizon, run_dir / "finalists")
     known, steps = _Known(run_dir / "finalists.jsonl", accelerator), round_steps(len(finalists), horizon)
     known.read(settings.resume)
+    before = dict(zip(steps, [0, *steps], strict=False))  # steps at the end of a round -> at its start
     alive, ended, losses = list(finalists), [], {finalist: [] for finalist in finalists}
     bar = progress_bar(accelerator, _steps_in_all(len(finalists), steps, settings.finalist_seeds), 0, "finalists")
 
@@ -126,11 +127,10 @@ def halve(
         (finalist, seed, until), spent = job, copy(cost)
         spent.spent = 0.0
         try:
-            model, made = training.train(finalist.arch, settings.seed + seed, until)
-            loss = score(model)
+            loss = score(training.train(finalist.arch, settings.seed + seed, until))
         except FloatingPointError:
-            made, loss = until, math.inf
-        spent.add_weight_step(finalist.arch, made)
+            loss = math.inf
+        spent.add_weight_step(finalist.arch, until - (before[until] if seed == 0 else 0))
         spent.add_evaluation(finalist.arch, examples)
         loss = loss if math.isfinite(loss) else None
         arch = finalist.arch.to_dict()

@@ -55,7 +55,7 @@ class ShortTraining:
         warmup = min(settings.warmup_steps, horizon // 10)
         self.settings = replace(settings, max_steps=horizon, warmup_steps=warmup)
 
-    def train(self, arch: Architecture, seed: int, steps: int) -> tuple[PreTrainedModel, int]:
+    def train(self, arch: Architecture, seed: int, steps: int) -> PreTrainedModel:
         """A net after so many steps.
 
         Args:
@@ -64,7 +64,7 @@ class ShortTraining:
             steps: Steps from the start, at most the horizon.
 
         Returns:
-            The net in evaluation mode, and how many of the steps were made now.
+            The net in evaluation mode.
 
         Raises:
             FloatingPointError: Its loss or its gradient is not finite.
@@ -101,7 +101,7 @@ class ShortTraining:
             optimizer.zero_grad()
         if steps < settings.max_steps:
             self._save({"step": steps} | {name: part.state_dict() for name, part in parts.items()}, path)
-        return model.eval(), steps - done
+        return model.eval()
 
     def forget(self, arch: Architecture) -> None:
         """Removes what the legs of a net have left."""
