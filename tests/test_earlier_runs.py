@@ -147,7 +147,8 @@ def test_its_checkpoint_is_refused_in_one_line_and_left_alone(run, capsys):
         for path in LEFT.rglob("*")
         if path.is_file() and not {*path.relative_to(LEFT).parts} & {*RESULTS}
     }
-    for name in left - {Path("config.yaml")}:  # which now has the settings that came since
+    assert read_settings(run) == read_settings(LEFT) | {"resume": True}
+    for name in left - {Path("config.yaml")}:
         assert filecmp.cmp(run / name, LEFT / name, shallow=False), name
 
 
