@@ -149,13 +149,13 @@ def test_fork_says_how_to_run_the_copy(tmp_path, monkeypatch, capsys):
     assert Path("new folder/mine.py").read_text() == (RECIPES / "finetune.py").read_text()
 
 
-def test_an_error_of_the_user_is_one_line_through_accelerate_too(capfd):
+def test_an_error_of_the_user_is_one_line_through_accelerate_too(capfd, caplog):
     """And it is the recipe's own, without the traceback that accelerate adds of its own code."""
     wrong = ["--max_stops", "3", "--output_dir", "no such run"]
     assert ending("search", "gpt2", *wrong) == 1
     said = capfd.readouterr()
     itself = ending_of_script(RECIPES / "search_gpt.py", *wrong)
-    assert tuple(said) == ("", f"{itself}\n") and itself.count("\n") == 0
+    assert tuple(said) == ("", f"{itself}\n") and itself.count("\n") == 0 and not caplog.records
     assert itself.startswith("error: unknown arguments ['--max_stops', '3'] (did you mean --max_steps")
 
 
@@ -193,8 +193,9 @@ def test_all_options_reach_the_recipe_as_they_are(words, launched):
 
 
 @pytest.mark.parametrize("words", [*KINDS, *((name,) for name in recipes.ALONE)], ids=" ".join)
-def test_a_wrong_option_is_refused_as_by_the_recipe_itself(words, monkeypatch, capsys):
+def test_a_wrong_option_is_refused_as_by_the_recipe_itself(words, tmp_path, monkeypatch, capsys):
     """Without launching it, which another test does."""
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(recipes, "_launch", lambda launcher, path, options: recipes._run_here(path, options))
     command, *kind = words
     through = ending(*words, "--no_such_option", "1"), capsys.readouterr().err

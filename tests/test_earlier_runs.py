@@ -129,7 +129,7 @@ def test_its_card_is_written_again_with_the_same_facts(run):
 
 
 def test_its_checkpoint_is_refused_in_one_line_and_left_alone(run, capsys):
-    """Its optimizer had one group: weight decay was applied to everything."""
+    """Its weight decay pulled the table of positions to zero, too."""
     for name in RESULTS:  # as if it had been stopped before its end
         path = run / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
