@@ -20,6 +20,7 @@ from tangle_hf.hub.settings import SearchHubArguments
 from tangle_hf.models.space_settings import SpaceArguments
 from tangle_hf.search import SearchArguments
 from tangle_hf.settings import parse
+from tangle_hf.space import Architecture
 
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "search_gpt.py"
@@ -126,6 +127,48 @@ def test_a_budget_holds_and_is_reported(tmp_path, text, capsys):
     assert len(losses) == 2 and losses == sorted(losses) and results["candidates"][0]["arch"] == results["found"]
 
 
+@pytest.mark.parametrize("method", ["drnas", "spos+rs"])
+def test_the_best_finalist_is_exported_and_all_are_shown(tmp_path, text, capsys, method):
+    options = [
+        "--method",
+        method,
+        "--n_embd",
+        "24",
+        "32",
+        "--n_layer",
+        "1",
+        "2",
+        "3",
+        "--max_params",
+        "60%",
+        "--max_steps",
+        "8",
+    ]
+    options += ["--finalists", "3", "--random_finalists", "1", "--finalist_ratio", "0.5"]
+    few = ["--population_size", "6", "--generations", "1"] if method == "spos+rs" else []
+    run(tmp_path / "run", text, *options, *few)
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    finalists, printed = results["finalists"], capsys.readouterr().out
+    origins = [row["finalist"] for row in finalists["rows"]]
+    assert origins.count("search") == 3 and "hand cut" in origins and origins.count("random") == 1
+    assert finalists["steps"] == [1, 2, 4] and finalists["noise"] > 0
+    last = [row["loss after 4"] for row in finalists["rows"] if row["loss after 4"] != "-"]
+    assert len(last) > 1 and last == sorted(last)
+    winner = Architecture(results["found"])
+    assert finalists["rows"][0]["architecture"] == str(winner)
+    assert Architecture.from_json((tmp_path / "run" / "architecture.json").read_text()) == winner
+    assert finalists["changed"] == (finalists["chosen_by_search"] != results["found"])
+    assert all(row["parameters"] <= results["budgets"]["max_params"] for row in finalists["rows"])
+    assert results["budgets"]["arch_params"] == results["table"][0]["parameters"] == finalists["rows"][0]["parameters"]
+    metrics = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert results["search_cost"] > metrics[-1]["search_cost"] + finalists["cost"] > finalists["cost"] > 0
+    card = (tmp_path / "run" / "subnet" / "README.md").read_text()
+    assert "### Finalists" in card and "nets with equal layers, cut by hand to the same budget" in card
+    for row in finalists["rows"]:
+        assert row["architecture"] in card and row["architecture"] in printed
+    assert "best in the last round: " in printed and "standard error" in printed
+
+
 @pytest.fixture
 def new_accelerator():
     """The precision of a process is decided once, by the first `Accelerator` in it."""
@@ -142,7 +185,8 @@ def test_bf16_training_exports_exactly(tmp_path, text, new_accelerator):
 
 def test_two_stages_leave_what_one_leaves_and_the_candidates(tmp_path, text, capfd, caplog):
     few = ["--population_size", "4", "--generations", "2", "--num_parents", "2", "--num_mutations", "2",
-           "--num_crossovers", "1", "--candidate_batches", "2", "--max_params", "80%", "--budget_mode", "at_most"]  # fmt: skip
+           "--num_crossovers", "1", "--candidate_batches", "2", "--max_params", "80%", "--budget_mode", "at_most",
+           "--finalists", "0"]  # fmt: skip
     run(tmp_path / "run", text, "--method", "sandwich+es", *few)
     printed, errors = capfd.readouterr()
     assert "warn" not in (printed + errors + caplog.text).lower(), printed + errors + caplog.text
