@@ -66,7 +66,7 @@ def test_cka():
     assert linear_cka(x, y) == pytest.approx(((k * m).sum() / (k.norm() * m.norm())).item())
     with pytest.raises(ValueError, match="50 and 40 examples"):
         linear_cka(x, y[:40])
-    with pytest.raises(ValueError, match="the same for all"):
+    with pytest.raises(ValueError, match="equal for all"):
         linear_cka(torch.ones(5, 2), torch.randn(5, 2))
 
 
