@@ -180,7 +180,15 @@ def test_the_table_is_made_of_the_rows(whole):
     assert methods["gdas"]["retrain x2"]["values"] == values and methods["gdas"]["retrain x2"]["of"] == "seeds"
     assert methods["drnas"]["search cost"] == 10.5 and methods["random"]["search cost"] is None
     assert methods["drnas"]["parameters"] < methods["largest"]["parameters"]
-    assert {(test["first"], test["second"]) for test in results["welch"]} >= {("drnas", "gdas"), ("drnas", "random")}
+    low, high = column["interval"]
+    assert low < column["mean"] < high
+    assert (methods["drnas"]["nets"], methods["drnas"]["searches"]) == (2, 2)
+    assert (methods["random"]["nets"], methods["random"]["searches"]) == (2, None)
+    retrained = {(test["first"], test["second"]): test for test in results["tests"] if test["mode"] == "retrain"}
+    assert retrained.keys() >= {("drnas", "gdas"), ("drnas", "random")} and ("largest", "random") not in retrained
+    test = retrained["drnas", "gdas"]  # the net of gdas-0 is that of drnas-1
+    assert (test["first_nets"], test["second_nets"], test["shared"], test["p"]) == (1, 0, 1, None)
+    assert test["too_few"] == "0 nets: too few for a test" and retrained["drnas", "random"]["seeds"] == [0]
     predictors = {entry["predictor"] for entry in results["rank_correlation"]}
     assert predictors == {"drnas-0", "drnas-1", "gdas-0", "more parameters"}
     (curve,) = json.loads((whole / "anytime.json").read_text())["gdas"]
