@@ -14,6 +14,7 @@ from .baselines import EqualCost
 from .rows import Row, read_row
 from .runs import Run, supernet_of
 from .settings import CompareArguments
+from .standings import Standings
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Comparison:
         cost: What equal cost means; None if there is no budget.
         folder: Of the comparison.
         search_costs: Method -> plain-model steps of a search; of all four with the paper's protocol. None if unknown.
+        standings: A table of trained nets; None if there is none.
     """
 
     nets: Sequence[Net]
@@ -66,6 +68,7 @@ class Comparison:
     cost: EqualCost | None
     folder: Path
     search_costs: Mapping[str, float | None]
+    standings: Standings | None = None
 
     @property
     def supernet(self) -> PreTrainedModel:

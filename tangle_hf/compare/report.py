@@ -59,6 +59,8 @@ def report(comparison: Comparison, rows: Sequence[Row]) -> None:
         )
     if missing:
         print(f"\nmissing, or under way in another process: {len(missing)} of {len(rows)} rows: {', '.join(missing)}")
+    if comparison.standings:
+        print(f"\n{comparison.standings.words}")
     print(f"\ntest {results['metric']}: mean [95 % t-interval] and what it is over; all numbers are in "
           f"{folder / 'results.json'}")  # fmt: skip
 
@@ -79,7 +81,7 @@ def method_rows(comparison: Comparison, costs: dict[str, dict], text: bool = Tru
 
 
 def net_rows(comparison: Comparison, costs: dict[str, dict], text: bool = True) -> list[dict]:
-    """A row per net: what it is, and its scores over seeds."""
+    """A row per net: what it is, its scores over seeds, and where it stands in a table of trained nets."""
     rows = []
     for net in comparison.nets:
         row = {"net": net.name, "architecture": str(net.arch) if text else net.arch.to_dict()}
@@ -90,6 +92,8 @@ def net_rows(comparison: Comparison, costs: dict[str, dict], text: bool = True) 
             for split in ("test",) if text else ("validation", "test"):
                 name = column(mode, horizon) + ("" if split == "test" else f" {split}")
                 row[name] = summary(comparison.scores(net, mode, horizon, split), unit)
+        if comparison.standings:
+            row |= comparison.standings.of(net.arch)
         rows.append(as_text(row) if text else row)
     return rows
 

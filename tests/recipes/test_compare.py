@@ -210,7 +210,7 @@ def test_test_data_are_never_trained_on_and_read_once_per_finished_row(whole, fo
     assert len(read) == len(set(read)) == len([row for row in rows(whole).values() if row["mode"] != "rank"])
 
 
-def test_a_stopped_comparison_goes_on_and_repeats_nothing(folder, whole, tmp_path, monkeypatch):
+def test_a_stopped_comparison_goes_on_and_repeats_nothing(folder, whole, tmp_path, monkeypatch, capsys):
     out, step, steps = tmp_path / "out", Trainer.training_step, []
 
     def stopping(*args, **kwargs):
@@ -231,8 +231,13 @@ def test_a_stopped_comparison_goes_on_and_repeats_nothing(folder, whole, tmp_pat
     )
     run(folder, out, *options)
     assert len(worked) == 1 and {path: path.stat().st_mtime_ns for path in before} == before
+    capsys.readouterr()
     run(folder, out, *options)
     assert len(worked) == 1
+    printed = capsys.readouterr().out
+    (test,) = [line for line in printed.splitlines() if line.split()[:2] == ["drnas", "gdas"]]
+    assert test.split() == "drnas gdas 2 1 and 0 1 0 - 0 nets: too few for a test".split()
+    assert "(2 nets)" in printed and "(1 seed)" in printed and "mean [95 % t-interval] and what it is over" in printed
     assert "checkpoints" not in {path.name for path in out.iterdir()}
     # ... and ends as one that was not stopped, whose rank correlations and other modes change nothing
     for name, row in rows(out).items():
