@@ -1,6 +1,6 @@
-"""The door of `tangle-hf`: its options, and nothing that is slow to import before they are understood.
+"""The command `tangle-hf`: reads the options before it imports anything slow.
 
-It stands beside the package, since importing that loads torch and transformers, which takes seconds.
+This file stands beside the package, because importing the package loads torch and transformers, which takes seconds.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def say(*lines: str) -> None:
-    """Prints lines; where the reader of a pipe has gone, as of `| head`, it had enough, which is no error."""
+    """Prints lines. If the reader of a pipe has closed it, as `| head` does, that is no error."""
     try:
         for line in lines:
             print(line)
@@ -96,7 +96,9 @@ def make_parser() -> argparse.ArgumentParser:
 
     added = command("resolve", "Write the best net within other budgets, without training.", searched)
     added.add_argument("--max_params", help=f"most parameters, {AMOUNT}")
-    added.add_argument("--max_params_without_embeddings", help="the same without embedding tables")
+    added.add_argument(
+        "--max_params_without_embeddings", help=f"most parameters without the embedding tables, {AMOUNT}"
+    )
     added.add_argument("--max_flops", help="most FLOPs of one forward pass over a block of text or an image")
     added.add_argument(
         "--max_latency_ms", help="most milliseconds of a forward pass, as 12 or 60%% of the largest net"
@@ -110,7 +112,12 @@ def make_parser() -> argparse.ArgumentParser:
         "--allow_other_latency_table", action="store_true", help="take it even if it was measured on another machine"
     )
     added.add_argument("--standard_only", action="store_true", help="only nets with equal layers, which are stock")
-    added.add_argument("--form", choices=("auto", "stock", "padded", "compact"), default="auto", help="as in export")
+    added.add_argument(
+        "--form",
+        choices=("auto", "stock", "padded", "compact"),
+        default="auto",
+        help="form of the model, see tangle-hf export --help",
+    )
     added.add_argument("--output", help="folder to write; default: beside the net, with the budgets in its name")
     _add_revision(added)
 
@@ -140,7 +147,9 @@ def make_parser() -> argparse.ArgumentParser:
     _add_target(added, "to publish")
     visibility = added.add_mutually_exclusive_group()
     visibility.add_argument("--private", action="store_const", const=True, help="a new repository is private")
-    visibility.add_argument("--public", dest="private", action="store_const", const=False, help="it is public")
+    visibility.add_argument(
+        "--public", dest="private", action="store_const", const=False, help="a new repository is public"
+    )
     added.add_argument("--revision", help="branch, created if it does not exist; default: main")
     added.add_argument("--commit_message", help="first line of the commit")
     return parser

@@ -44,7 +44,7 @@ def main(
         check_extra("peft", "peft")
     if data.streaming:
         raise ValueError("a downstream data set is read several times; leave out --streaming")
-    # As Trainer will have it: without `cpu`, processes without a GPU would not see each other and all be the main one.
+    # The settings of Trainer: without `cpu`, processes without a GPU would not see each other and all be the main one.
     state, run_dir = PartialState(cpu=not torch.accelerator.is_available()), Path(settings.output_dir)
     parts = (settings, hub, data, *augmentation)
     resolved = settings_of(*parts)
@@ -99,7 +99,7 @@ def main(
 
 
 def arguments(argv: list[str]) -> tuple:
-    """Settings of the command line, as `parse_for_kind`."""
+    """The settings of a command line, whose first word, vision or language, decides which options there are."""
     return parse_for_kind(argv, "finetune.py", __doc__, FinetuneArguments, HubArguments)
 
 

@@ -90,7 +90,7 @@ def supernet_for(
     """A new supernet, or one that starts from a checkpoint, with a new head if its classes are others.
 
     Raises:
-        ValueError: As `build_supernet`.
+        ValueError: The space is unknown, or cannot be built with these arguments or from this checkpoint.
     """
     labels = {"id2label": dict(enumerate(names)), "label2id": {name: number for number, name in enumerate(names)}}
     supernet = build_supernet(arguments, {"num_channels": num_channels, "image_size": image_size, **labels})

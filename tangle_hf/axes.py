@@ -150,14 +150,14 @@ def _window(tensor: Tensor, entry: ParameterAxes, arch: Architecture) -> tuple[T
 
 
 def membership(space: SearchSpace, axis: Axis, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Indicator of which units every combination of choices owns.
+    """A table of which units of an axis every combination of choices owns.
 
     Args:
         space: Gives the choices of the axis's dimensions, K_1, ..., K_n of them.
         axis: The axis.
         size: Its full length.
-        dtype: Of the result.
-        device: Of the result.
+        dtype: Type of the result.
+        device: Device of the result.
 
     Returns:
         Zeros and ones of shape (K_1, ..., K_n, size).

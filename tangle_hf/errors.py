@@ -23,7 +23,7 @@ FULL, PROTECTED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG), (errno.EROFS, errno
 # Of libraries whose errors of a full disk are no OSError: safetensors and tokenizers, torch, datasets.
 FULL_IN_WORDS = r"os error (28|122|27)\b|PytorchStreamWriter failed|unexpected pos \d+ vs|Not enough disk space"
 PROTECTED_IN_WORDS = r"os error (30|13|1)\b"
-# What else a path can be refused for, whoever asked; a file that is not there may be a mistake of this project.
+# Other errors of paths that are the user's, whoever asked. A missing file is none: it may be a mistake of this project.
 REFUSED = (errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 
@@ -62,8 +62,8 @@ def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackT
 def readable_errors() -> Iterator[None]:
     """Ends the script with one line and exit code 1 where this library or the script itself raises an error meant for the user.
 
-    One from elsewhere is an error that nobody has thought of, and keeps its traceback. One of a worker process of torch's
-    data loaders counts as raised where the worker raised it. Full and protected disks are one line whoever meets them.
+    An error raised anywhere else is unexpected and keeps its traceback. An error of a worker process of torch's data loaders
+    counts as raised where the worker raised it. Full and protected disks are one line, whichever library met them.
     """
     script = getattr(sys.modules["__main__"], "__file__", None) or __file__
     own = (Path(__file__).resolve().parent, Path(script).resolve())
@@ -78,10 +78,10 @@ def readable_errors() -> Iterator[None]:
 
 @contextmanager
 def writing(folder: str | Path) -> Iterator[None]:
-    """Within it, a full or protected disk is an error that names this folder, whichever library met it.
+    """Inside, a full or protected disk raises an error that names this folder, whichever library met it.
 
     Raises:
-        WriteError: So.
+        WriteError: The disk is full, or the folder cannot be written.
     """
     try:
         yield
@@ -97,7 +97,7 @@ def disk_message(error: BaseException, folder: str | Path | None = None) -> str 
     """One line on a full or protected disk; None of any other error.
 
     Args:
-        error: It, or what it was raised from, is looked at.
+        error: The error; the errors that it was raised from are looked at, too.
         folder: What was being written, where the error does not name a file.
     """
     link: BaseException | None = error
@@ -127,7 +127,7 @@ def _folder_of(path: str | bytes | os.PathLike) -> Path:
 
 
 def _full_folders() -> str:
-    """The folders, of those that are written without being asked for, whose disks are full."""
+    """Those folders whose disks are full, among the ones that libraries write to unasked."""
     cache = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
     caches = [
         Path(os.environ.get("HF_DATASETS_CACHE", cache / "datasets")),

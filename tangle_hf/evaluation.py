@@ -1,4 +1,4 @@
-"""Scores of a model on held-out data. For a supernet, `mixture=` or `arch=` choose the subnet."""
+"""Scores of a model on held-out data. Of a supernet, `mixture=` or `arch=` say what to run."""
 
 import torch
 

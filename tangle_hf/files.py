@@ -30,16 +30,16 @@ def check_replaceable(folder: str | Path, *marks: str) -> None:
 
 @contextmanager
 def replacing(folder: str | Path, *marks: str) -> Iterator[Path]:
-    """An empty folder to write into, which gets its name, in place of an earlier one, where the block ends well.
+    """An empty folder to write into. When the block ends without an error, it gets the final name and replaces an earlier one.
 
     After an error nothing is left, and an earlier folder stays as it was.
 
     Args:
         folder: The final name.
-        *marks: As in `check_replaceable`.
+        *marks: Files that every folder of this kind has.
 
     Raises:
-        ValueError: As `check_replaceable`.
+        ValueError: The folder exists and lacks one of them.
         WriteError: The disk is full, or the folder cannot be written.
     """
     check_replaceable(folder, *marks)
@@ -57,7 +57,7 @@ def replacing(folder: str | Path, *marks: str) -> Iterator[Path]:
 
 
 def to_json(value: Any, **layout) -> str:
-    """JSON as the standard has it: Python's own NaN and Infinity are read by nothing else.
+    """JSON that every reader takes: NaN and Infinity, which Python would write although the standard lacks them, are refused.
 
     Args:
         value: Plain values.

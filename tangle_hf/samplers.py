@@ -39,8 +39,9 @@ class DARTS:
 class DrNAS:
     """Dirichlet: `shares ~ Dir(elu(logits) + 1)`, reparameterised. DrNAS, arXiv:2006.10355, section 3.1.
 
-    Drawn as normalised Gamma variables, whose samples torch differentiates, in double precision and as logarithms: with a
-    concentration of 4e-4, which a logit of -8 has, most of them are smaller than any number of a computer.
+    Drawn as normalised Gamma variables, `shares_k = G_k / sum_j G_j` with G_k ~ Gamma(elu(logit_k) + 1), whose samples torch
+    differentiates. It computes their logarithms in double precision: at a concentration of 4e-4, which a logit of -8 has, most
+    samples are too small for any floating-point number.
     """
 
     hard = False
@@ -53,7 +54,7 @@ class DrNAS:
         return concentration / concentration.sum(-1, keepdim=True)
 
     def divergence(self, logits: Tensor) -> Tensor:
-        """KL(Dir(elu(logits) + 1) || Dir(1)), summed over rows: how far the distribution is from flat (section 3.3)."""
+        """KL(Dir(elu(logits) + 1) || Dir(1)), summed over rows, in nats: the distance from the flat Dirichlet (section 3.3)."""
         flat = torch.distributions.Dirichlet(torch.ones_like(logits))
         own = torch.distributions.Dirichlet(_concentration(logits))
         return torch.distributions.kl_divergence(own, flat).sum()
@@ -125,7 +126,9 @@ def _concentration(logits: Tensor) -> Tensor:
 def _log_gamma(concentration: Tensor, generator: torch.Generator | None) -> Tensor:
     """Logarithms of Gamma variables, differentiable.
 
-    Down where `P(X < x) = x^a / Gamma(a + 1)` up to a relative error of x, a sample is drawn from that instead.
+    Samples below 1e-200 are drawn again by inverting the distribution function, which there is, up to a relative error of x::
+
+        P(X < x) = x^a / Gamma(a + 1)     =>     log x = (log u + log Gamma(a + 1)) / a,     u = P(X < x)
     """
     smallest = 1e-200
     gamma = torch._standard_gamma(concentration, generator=generator)

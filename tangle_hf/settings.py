@@ -19,7 +19,7 @@ from .values import check_values
 
 
 def with_default(kind: type, name: str, value: Any):
-    """A field of these arguments, to be declared again with another default and the same help."""
+    """A copy of a field of a dataclass of arguments with another default and the same help, for a subclass to declare."""
     (own,) = (item for item in fields(kind) if item.name == name)
     return field(default=value, metadata=own.metadata)
 
@@ -126,7 +126,7 @@ def _parser(dataclass_types: Iterable[type], description: str | None) -> HfArgum
     for action in parser._actions:
         if action.dest in ("help", "config"):
             continue
-        # An empty list must be sayable, to take back what a config file sets.
+        # The command line can give an empty list, to take back what a config file sets.
         action.nargs = "*" if action.nargs == "+" else action.nargs
         if action.type in (int, float, str):
             action.metavar = {int: "INT", float: "FLOAT", str: "TEXT"}[action.type]

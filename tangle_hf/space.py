@@ -29,7 +29,7 @@ class PerLayer:
     """Choices of a dimension that every layer makes for itself, e.g. `n_head=PerLayer([6, 8, 12])`.
 
     Args:
-        choices: As in `SearchSpace`.
+        choices: Numbers in strictly ascending order or names in any order; one value is a single choice.
         rows: How many choose, where that is not searched: edges of a cell, layers of a fixed number, or the stages of
             `depths`. None: every layer of the space's depth dimension.
     """
@@ -47,8 +47,8 @@ class Architecture:
 
     Values are attributes (`arch.n_embd`). A per-layer dimension is a tuple with exactly as many values as the
     architecture has layers; a longer input is cut. Where stages have depths of their own it has a value for every layer
-    that a stage could have, None for those that do not exist. So these never matter for equality or hash. A whole number
-    that is written as 16.0, as some programs write JSON, is 16: a model takes no other for its sizes.
+    that a stage could have, None for those that do not exist. So values of layers that do not exist never matter for equality
+    or hash. A whole number that is written as 16.0, as some programs write JSON, becomes 16, which sizes of a model have to be.
 
     Args:
         values: Dimension name -> value, or a sequence of values for a per-layer dimension.
@@ -276,7 +276,7 @@ class SearchSpace:
             rows: Dimension -> a choice for each of its `rows(name)` decisions, those of layers that do not exist included.
 
         Raises:
-            ValueError: As `architecture`.
+            ValueError: A dimension is missing or unknown, or a value is not one of its choices.
         """
         return self.architecture(**{n: tuple(row) if n in self.per_layer else row[0] for n, row in rows.items()})
 
@@ -387,7 +387,7 @@ def _whole(value: Choice | None) -> Choice | None:
 
 
 def _filled(values: tuple[Choice | None, ...], rows: int) -> tuple[Choice, ...]:
-    """Values of all possible layers: one that does not exist is like the last one before it."""
+    """Values for all possible layers: a layer that does not exist gets the value of the last one before it."""
     filled = list(values) + [None] * (rows - len(values))
     for layer, value in enumerate(filled):
         filled[layer] = filled[layer - 1] if value is None else value

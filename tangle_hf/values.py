@@ -1,4 +1,4 @@
-"""Values of settings that no recipe can mean, whatever the setting is: numbers that are none, seeds that no generator takes."""
+"""Checks of values that are wrong for every recipe: NaN and infinity, seeds that no generator takes, rates above their peak."""
 
 import math
 from dataclasses import fields
@@ -43,7 +43,7 @@ def check_learning_rates(peaks: dict[str, float | None], lowest: dict[str, float
         lowest: Name -> learning rate at an end of the schedule; None is not given.
 
     Raises:
-        ValueError: So.
+        ValueError: A peak is not above 0, or another rate is negative or above a peak.
     """
     peaks = {name: peak for name, peak in peaks.items() if peak is not None}
     for name, peak in peaks.items():

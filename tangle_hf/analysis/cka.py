@@ -32,7 +32,9 @@ def linear_cka(x: Tensor, y: Tensor) -> float:
     x, y = (features.double() - features.double().mean(0) for features in (x, y))
     norms = (x.T @ x).norm() * (y.T @ y).norm()
     if norms == 0:
-        raise ValueError("a representation is the same for all examples, which no similarity can be told of")
+        raise ValueError(
+            "a representation is equal for all examples, so that its similarity to another is not defined"
+        )
     return ((y.T @ x).square().sum() / norms).item()
 
 

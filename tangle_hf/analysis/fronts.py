@@ -10,7 +10,7 @@ def plot_front(points: Sequence[Mapping], cost: str, path: str | Path) -> None:
     """Loss over cost of a front's points, as a PNG; a line joins those that no other beats.
 
     Args:
-        points: As in `pareto.json`.
+        points: Objects with "cost", "loss" and "nondominated", such as the points of `pareto.json`.
         cost: Name of the cost.
         path: Where to write.
     """

@@ -18,10 +18,10 @@ class RankCorrelation:
 
     Args:
         count: Pairs.
-        kendall: Kendall's tau-b; None if one of the scores does not vary.
-        kendall_p: Its two-sided p-value; None likewise.
-        spearman: Spearman's rho; None likewise.
-        spearman_p: Its two-sided p-value; None likewise.
+        kendall: Kendall's tau-b in [-1, 1]. It and the next three are None if one of the scores does not vary.
+        kendall_p: Two-sided p-value of `kendall`.
+        spearman: Spearman's rho in [-1, 1].
+        spearman_p: Two-sided p-value of `spearman`.
     """
 
     count: int
@@ -80,5 +80,5 @@ def plot_rank_correlation(
 
 
 def to_dict(found: RankCorrelation | None) -> dict | None:
-    """Plain JSON types."""
+    """The fields as plain JSON types; None stays None."""
     return None if found is None else asdict(found)

@@ -1,9 +1,9 @@
 """The best architectures whose costs lie in boxes, exactly: dynamic programming, with bounds where costs are many.
 
-Partial architectures of the same costs are alike but for their scores, so that the best `count` of them are enough. Where costs
-are few, that is all. Where nearly all differ, partial architectures are sorted by what they can still reach. The most
-promising ones are followed first, and what the finds prove to be no better is dropped. It need not be told apart from what has
-been found, so equal scores cost nothing. Whatever was set aside is searched later, part by part, which bounds the memory.
+Partial architectures of the same costs are alike but for their scores, so the best `count` of them are enough. Where there are
+few different costs, that is all. Where nearly all differ, partial architectures are sorted by a bound on what they can still
+reach. The most promising ones are followed first. Those whose bound is no better than what was found are dropped, equal ones
+included, so that ties cost nothing. Whatever was set aside is searched later, part by part, which bounds the memory.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from .plans import Plan, ahead, lowest_prices
 
 TIE = 1e-9  # nats that count as no difference between two architectures
 WIDTHS = (1 << 12, 1 << 14, 1 << 16)  # partial architectures that are followed at a time; the last is for what is left
-WIDEST_PRICE = 1e5  # of a whole limit, in nats
+WIDEST_PRICE = 1e5  # in nats per whole limit
 NEARBY = (0.0, 0.3, 0.7, 0.9, 0.97, 1.03, 1.1, 1.5, 3.0)  # prices around the best one, as multiples
 
 
@@ -43,7 +43,7 @@ class Find(NamedTuple):
 
 
 class _States(NamedTuple):
-    """Partial architectures; `parents` and `picks` say what each extends by what, `ended` that its stage is complete."""
+    """Partial architectures. Each extends `parents` by the option `picks`; `ended` is 1 where its stage is complete."""
 
     costs: np.ndarray
     scores: np.ndarray
@@ -87,7 +87,7 @@ class _Best:
 
     @property
     def floor(self) -> float:
-        """What a further find has to exceed."""
+        """The score that a further find has to exceed."""
         return self.finds[-1].score + TIE if len(self.finds) == self.count else -np.inf
 
     def add(self, find: Find) -> None:
@@ -101,7 +101,7 @@ class _Search:
     """The search of one plan and one box.
 
     Attributes:
-        most: A score that nothing here exceeds.
+        most: Upper bound of the scores in this plan and box.
     """
 
     def __init__(self, plan: Plan, box: Box, best: _Best):
@@ -229,7 +229,7 @@ class _Search:
 
 
 def _coarse_stages_first(plan: Plan, prices: np.ndarray) -> Plan:
-    """The same decisions, stages with the largest differences in cost first: what is small can fill what is left."""
+    """Orders stages by falling differences in cost, so that the small ones come last and can fill what is left."""
     stages: list[list] = []
     for decision in plan.decisions:
         stages.append([]) if decision.first else None
@@ -240,12 +240,12 @@ def _coarse_stages_first(plan: Plan, prices: np.ndarray) -> Plan:
 
 
 def _allowed(decision, sign: int) -> np.ndarray:
-    """Costs of a decision's options; of those that are never taken, what no smallest (sign 1) or largest (-1) value is."""
+    """Costs of a decision's options; options never taken get one that no smallest (sign 1) or largest (sign -1) value is."""
     return np.where(np.isfinite(decision.scores)[:, None], decision.costs, sign * (np.iinfo(np.int64).max >> 8))
 
 
 def _best_of_each_cost(states: _States, count: int) -> np.ndarray:
-    """Which states to keep."""
+    """The numbers of the states to keep: the best `count` of every cost."""
     columns = [states.ended, *states.costs.T]
     if not len(states.scores):
         return np.zeros(0, dtype=int)

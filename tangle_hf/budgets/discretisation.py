@@ -77,7 +77,7 @@ def discretise(
 
 
 def _equal_layers(supernet, log_shares, budgets, band) -> list[tuple[float, Architecture]]:
-    """A stock class has one value of each size, so only architectures with equal layers can be stock."""
+    """The most likely architectures with the stock form: only those with equal layers can have it, so all of them are tried."""
     space, archs = supernet.space, []
     for values in product(*space.choices.values()):
         arch = space.architecture(**dict(zip(space.choices, values, strict=True)))
@@ -96,7 +96,7 @@ def _equal_layers(supernet, log_shares, budgets, band) -> list[tuple[float, Arch
 
 
 def _within(space: SearchSpace, log_shares, budgets, count, band) -> list[tuple[float, Architecture]]:
-    """The same without regard to the form."""
+    """The most likely architectures within the budgets, whatever their form."""
     every = plans(space, [budget.table for budget in budgets], log_shares)
     boxes = _boxes(budgets, None if band is None else band * _limits(budgets))
     found = best_within(every, boxes, count)
@@ -111,16 +111,16 @@ def _within(space: SearchSpace, log_shares, budgets, count, band) -> list[tuple[
 def least_costs(
     space: SearchSpace, mixture: Mapping[str, Tensor], budgets: Sequence[Budget], band: float
 ) -> np.ndarray:
-    """Where the band of the budgets begins, one cost for each, of which one has to be reached.
+    """The lower ends of the band, one cost per budget; an architecture is in the band if it reaches at least one of them.
 
-    That is a share of each limit or, if no architecture that the shares can give reaches one of these, of the largest cost
-    within the limits.
+    A lower end is `band` times the limit. If no architecture that the shares can give reaches any of these, it is `band` times
+    the largest cost within the limits instead.
 
     Args:
         space: The space.
         mixture: Dimension -> shares (rows, K); choices without a share do not count.
         budgets: Limits, all of which hold.
-        band: The share.
+        band: Share of a budget that counts as using it.
 
     Raises:
         ValueError: No architecture keeps to the budgets.
@@ -136,7 +136,7 @@ def least_costs(
 
 
 def possible(space: SearchSpace, mixture: Mapping[str, Tensor], budgets: Sequence[Budget]) -> list[Plan]:
-    """Plans in which everything that the shares can give scores the same, to ask only whether there is something."""
+    """Plans in which everything that the shares can give has equal scores, to ask only whether an architecture exists."""
     shares = {name: rows.detach().cpu().numpy() for name, rows in mixture.items()}
     even = {name: np.where(rows > 0, 0.0, -np.inf) for name, rows in shares.items()}
     return plans(space, [budget.table for budget in budgets], even)
@@ -174,7 +174,7 @@ def _smallest(every: Sequence[Plan]) -> np.ndarray:
 
 
 def log_probability(space: SearchSpace, mixture: Mapping[str, Tensor], arch: Architecture) -> float:
-    """What `discretise` maximises, for one architecture under a mixture."""
+    """What `discretise` maximises: an architecture's log-shares, with the largest one for rows of layers that it lacks."""
     return _log_probability(space, _logarithms(mixture), arch)
 
 

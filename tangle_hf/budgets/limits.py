@@ -35,7 +35,7 @@ class Budget:
         return amount if self.unit == 1 else amount / self.unit
 
     def text(self, amount: float) -> str:
-        """The same to print."""
+        """An amount of the table as text, in units of the cost."""
         return f"{amount:,}" if self.unit == 1 else f"{amount / self.unit:,.6g}"
 
 

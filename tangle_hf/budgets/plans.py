@@ -1,7 +1,8 @@
 """A space as sequences of decisions whose costs and log-shares add up, and what the decisions ahead can still add.
 
-There is a *plan* for each choice of the whole net's dimensions. Its decisions are those of its layers, one after the other, and
-behind each layer that may be a stage's last one whether it is. Behind its end a stage has no decisions left.
+There is a *plan* for each combination of choices of the whole net's dimensions. Its decisions are those of its layers, one
+after the other. Behind each layer that may be the last of its stage, one more decision says whether the stage ends there; the
+layers behind the end of a stage have no decisions.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,8 +22,8 @@ class Decision(NamedTuple):
     """One decision of a plan.
 
     options: What can be chosen.
-    costs: Of each option, int64 of shape (options, costs).
-    scores: Of each option, (options,).
+    costs: Cost of each option, int64 of shape (options, costs).
+    scores: Score of each option, (options,).
     ends: Whether an option ends the stage, (options,).
     first: Whether a stage begins with it.
     """
@@ -38,8 +39,8 @@ class Plan(NamedTuple):
     """The decisions that are left when the whole net's dimensions are chosen.
 
     chosen: Those dimensions.
-    costs: What every architecture of the plan has, int64 of shape (costs,).
-    score: The same.
+    costs: What these choices cost in every architecture of the plan, int64 of shape (costs,).
+    score: Their score, which every architecture of the plan has.
     decisions: In order.
     """
 
@@ -106,7 +107,7 @@ def _scores(log_shares, options: Sequence[Option]) -> np.ndarray:
 def ahead(
     plan: Plan, values: Callable[[Decision], np.ndarray], best: Callable[[np.ndarray], np.ndarray]
 ) -> np.ndarray:
-    """What the decisions from each one on add up to, when each is taken for the best::
+    """What the decisions from each one to the end add up to, if the best option is taken in all of them::
 
         ahead[i] = best over options of i of (values_i[option] + ahead[i + 1])
 
@@ -131,14 +132,14 @@ def ahead(
 def lowest_prices(
     bound: Callable[[np.ndarray], np.ndarray], no_upper: np.ndarray, no_lower: np.ndarray, widest: float
 ) -> np.ndarray:
-    """Where a convex function is smallest, by a grid around the best point so far that becomes finer.
+    """Minimises a convex function of prices, by a grid around the best point so far that becomes finer.
 
-    It need not be exact: every price gives a bound.
+    The result need not be the exact minimum: every price gives a valid bound, only the best ones a tight one.
 
     Args:
-        bound: Prices (n, costs) -> (n,).
-        no_upper: Costs whose upper end always holds, so that their price is not positive, (costs,).
-        no_lower: The same of lower ends and negative prices.
+        bound: Prices (n, costs) -> values of the function, (n,).
+        no_upper: Whether the upper end of a cost always holds, so that its price is not positive, (costs,).
+        no_lower: Whether the lower end of a cost always holds, so that its price is not negative, (costs,).
         widest: Half the width of the first grid.
     """
     size = len(no_upper)
@@ -165,7 +166,7 @@ def architecture(space: SearchSpace, chosen: Iterable[tuple[tuple[str, int], int
 
 
 def scored_by_cost(plan: Plan, number: int, sign: int = 1) -> Plan:
-    """A plan whose scores are one of its costs, or that times -1; what has a score of minus infinity keeps it."""
+    """A plan scored by one of its costs times `sign`; options scored minus infinity, which are never taken, keep that score."""
     changed = [
         d._replace(scores=np.where(np.isfinite(d.scores), sign * d.costs[:, number], -np.inf)) for d in plan.decisions
     ]

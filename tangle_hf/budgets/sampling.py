@@ -1,9 +1,13 @@
 """Architectures drawn at random among those within budgets, exactly and however few there are.
 
 Drawing until one fits takes for ever under a tight budget, and repairing one that does not fit changes the distribution.
-Here costs add up over decisions (`cost_table.decisions`), so the probability of every attained cost is a sum over what
-was decided before: it is added up forwards, and an architecture is drawn backwards from its cost. Where the costs are too many
-for that, `TiltedSampler` draws from the same distribution.
+Here costs add up over decisions (`cost.tables.decisions`), so the mass of a cost c after decision n is a sum over its options::
+
+    mass_n(c) = sum over options o of decision n of share(o) mass_(n-1)(c - cost(o))
+
+It is added up forwards. Then a final cost is drawn, and from it an architecture backwards: option o of decision n is taken in
+proportion to share(o) mass_(n-1)(c - cost(o)). Where there are too many costs for that, `TiltedSampler` draws from the same
+distribution.
 """
 
 import random
@@ -100,7 +104,7 @@ class ConstrainedSampler:
 def sample_independently(
     space: SearchSpace, shares: Mapping[str, Sequence[Sequence[float]]], rng: random.Random
 ) -> Architecture:
-    """The same without budgets.
+    """Draws every choice independently by its shares, without budgets.
 
     Args:
         space: The search space.
@@ -116,13 +120,13 @@ class _TooMany(Exception):
 
 
 class _Sums:
-    """The costs attained after a decision, and the probability of each.
+    """The costs that partial architectures can have after a decision (the states), and the probability of each.
 
     Args:
-        costs: (states, tables), all different.
-        masses: (states,).
-        branches: What was decided: (sums before, or None at the start; options; their costs (options, tables); their
-            probabilities). Any of them may have led to a state.
+        costs: Cost of every state, (states, tables), all different.
+        masses: Probability of every state, (states,).
+        branches: Ways to get here, for going back: (sums before, or None at the start; options; their costs (options, tables);
+            their probabilities). Any of them may have led to a state.
     """
 
     def __init__(self, costs: np.ndarray, masses: np.ndarray, branches: Sequence[tuple]):
@@ -130,7 +134,7 @@ class _Sums:
         self._index: dict[tuple[int, ...], int] | None = None
 
     def state(self, cost: list[int]) -> int | None:
-        """Where a cost is, if it is attained."""
+        """The number of the state that has this cost; None if none has it."""
         if self._index is None:
             self._index = {tuple(cost): number for number, cost in enumerate(self.costs.tolist())}
         return self._index.get(tuple(cost))
@@ -208,7 +212,7 @@ def _stratified(costs: np.ndarray, masses: np.ndarray, count: int) -> np.ndarray
 
 
 def _by_rejection(space: SearchSpace, shares, tables, limits, lower, count) -> list[TiltedSampler]:
-    """A sampler for each stratum that is not empty; the same strata as in `_stratified`."""
+    """A sampler by rejection for each stratum that is not empty; strata are equal parts of the range of the last cost."""
     with np.errstate(divide="ignore"):
         logs = {name: np.log(rows) for name, rows in shares.items()}
     every, nothing = plans(space, tables, logs, of_missing=lambda row: 0.0), np.zeros_like(limits)

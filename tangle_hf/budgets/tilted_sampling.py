@@ -1,8 +1,9 @@
 """Random architectures whose costs lie in boxes, where costs are too many to add up: exact, by rejection.
 
-Independent choices seldom hit a narrow box. If the share of every choice is multiplied by exp(-price x cost), choices stay
-independent and costs fall where the prices say; a draw is kept with the probability that undoes this tilt. At the prices that
-make the envelope smallest (Chernoff's bound) a draw is kept about as often as a normal variable falls into the box.
+Independent choices seldom hit a narrow box. If the share of every choice is multiplied by exp(-price * cost), the choices stay
+independent, and the prices move their costs towards the box. A draw is then kept with the probability that undoes this tilt.
+At the prices that make the envelope smallest (Chernoff's bound) a draw is kept about as often as a normal variable falls into
+the box.
 """
 
 import random
@@ -15,7 +16,7 @@ from .plans import Option, Plan, ahead, lowest_prices
 
 
 BATCHES = (4, 16, 64, *[256] * 1000)  # draws at a time; if none of them is kept, the boxes count as out of reach
-WIDEST_PRICE = 1e4  # of a whole limit, in nats
+WIDEST_PRICE = 1e4  # in nats per whole limit
 
 
 class TiltedSampler:
@@ -74,7 +75,7 @@ class _Tilt:
     Attributes:
         prices: (costs,).
         paid: What `prices . cost` is at most in the box.
-        log_mass: Of the envelope, log of the sum over architectures of exp(score + paid - prices . cost).
+        log_mass: log of the sum over architectures of exp(score + paid - prices . cost), the mass of the envelope.
     """
 
     def __init__(self, plan: Plan, box: Box):
@@ -110,7 +111,7 @@ class _Tilt:
         )
 
     def draw(self, count: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """So many picks, (count, decisions), -1 behind the end of a stage, and their costs (count, costs)."""
+        """Draws `count` architectures: picks (count, decisions), -1 behind the end of a stage, and costs (count, costs)."""
         picks = np.full((count, len(self._plan.decisions)), -1)
         costs = np.tile(self._plan.costs, (count, 1))
         ended = np.zeros(count, dtype=bool)

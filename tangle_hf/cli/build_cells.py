@@ -37,17 +37,20 @@ class CellsNetworkArguments:
 
     cell: str = field(default="darts", metadata={"help": "darts, nas_bench_201 or toy_cell"})
     genotype: str | None = field(default=None, metadata={"help": "the cells in the notation of the space"})
-    architecture: str | None = field(default=None, metadata={"help": "or the architecture.json of a search"})
+    architecture: str | None = field(
+        default=None, metadata={"help": "the architecture.json of a search, in place of a genotype"}
+    )
     network: str = field(default="cifar", metadata={"help": "for darts: cifar or imagenet; decides stem and sizes"})
     hidden_size: int | None = field(
         default=None,
         metadata={"help": "channels of the first cell; default: 36 cifar, 48 imagenet, else the search's"},
     )
-    num_cells: int | None = field(default=None, metadata={"help": "cells; default: 20 cifar, 14 imagenet"})
+    num_cells: int | None = field(default=None, metadata={"help": "number of cells; default: 20 cifar, 14 imagenet"})
     num_channels: int | None = field(default=None, metadata={"help": "channels of the images; default: the space's"})
     image_size: int | None = field(default=None, metadata={"help": "height and width; default: the network's"})
     drop_path_rate: float | None = field(
-        default=None, metadata={"help": "of the end of training; default: 0.2 darts on CIFAR (DrNAS 0.3), else 0"}
+        default=None,
+        metadata={"help": "drop path at the end of training; default: 0.2 darts on CIFAR (DrNAS 0.3), else 0"},
     )
     auxiliary_weight: float | None = field(
         default=None, metadata={"help": "weight of the second classifier's loss; default: 0.4 darts, else 0"}

@@ -65,10 +65,12 @@ class TableArguments(TrainingSettings):
     _argument_group_name = "table"
 
     architectures: int | None = field(
-        default=None, metadata={"help": "how many, drawn at random; default: all of the space"}
+        default=None, metadata={"help": "how many architectures to draw at random; default: all of the space"}
     )
     order_seed: int = field(default=0, metadata={"help": "seed of the order in which they are trained"})
-    seeds: list[int] = field(default_factory=lambda: [0], metadata={"help": "seeds that each is trained with"})
+    seeds: list[int] = field(
+        default_factory=lambda: [0], metadata={"help": "seeds that each architecture is trained with"}
+    )
     num_train_epochs: float = field(default=1.0, metadata={"help": "passes over the training data"})
     max_steps: int | None = field(default=None, metadata={"help": "steps; overrides num_train_epochs"})
     output_dir: str = field(default="runs/table", metadata={"help": "folder of the table"})
@@ -94,7 +96,7 @@ def main(
     if space.start_from or space.table:
         raise ValueError("start_from and table have no effect on nets that are trained from scratch; leave them out")
     disable_progress_bar()
-    # As Trainer will have it: without `cpu`, processes without a GPU would not see each other and all be the main one.
+    # The settings of Trainer: without `cpu`, processes without a GPU would not see each other and all be the main one.
     state = PartialState(cpu=not torch.accelerator.is_available())
     with state.main_process_first():
         splits = load_images(data)

@@ -26,7 +26,7 @@ from ..samplers import sampler
 from ..settings import parse
 
 
-PRUNED = -10.0  # logit of an operation that is gone: reports show it without a share
+PRUNED = -10.0  # logit of a pruned operation, so that reports show no share for it
 
 
 @dataclass
@@ -38,7 +38,8 @@ class PruneArguments:
     run: str = field(metadata={"help": "folder of a finished search of cells"})
     keep_operations: int = field(default=4, metadata={"help": "operations of each edge to keep"})
     partial_channels: int | None = field(
-        default=None, metadata={"help": "1 / partial_channels of the channels take operations; default: as before"}
+        default=None,
+        metadata={"help": "1 / partial_channels of the channels take operations; default: that of the run"},
     )
     seed: int = field(default=0, metadata={"help": "seed of the choice of channels to copy"})
     output_dir: str = field(default="runs/pruned", metadata={"help": "folder to write"})

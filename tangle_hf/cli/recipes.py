@@ -1,4 +1,4 @@
-"""The recipes for people without the repository: found, copied, and run under accelerate."""
+"""The recipes for people without the repository: finds them, copies them, and runs them under accelerate."""
 
 import os
 import runpy
@@ -87,7 +87,7 @@ def _run_here(path: Path, options: Sequence[str]) -> None:
 
 
 def _launch(launcher: list[str], path: Path, options: Sequence[str]) -> None:
-    """As `accelerate launch` does it, without the traceback of its own that it adds to a script's error."""
+    """Starts a recipe with `accelerate launch`, without the traceback that it would add to a script's own error message."""
     from accelerate.commands.config.config_args import default_config_file
     from accelerate.commands.launch import launch_command, launch_command_parser
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError

@@ -66,7 +66,7 @@ def random_architectures(space: SearchSpace, cost: EqualCost, count: int, seed: 
         space: The search space.
         cost: What equal cost means.
         count: How many; fewer are returned where `MAX_REPEATS` draws in a row find no other.
-        seed: Of the draws; the first of many are those of few.
+        seed: Seed of the draws; a larger count begins with the nets of a smaller one.
     """
     sampler = ConstrainedSampler(space, uniform_mixture(space), cost.budgets, cost.lower)
     rng, found, repeats = random.Random(seed), {}, 0

@@ -12,7 +12,7 @@ from .runs import Run, supernet_of
 
 
 def load_images_of(run: Run) -> ImageExamples:
-    """The images of a run, and where its nets have batch norms what gives them statistics.
+    """The images of a run, and training images for the statistics of batch norms if its nets have these.
 
     Raises:
         ValueError: The images cannot be read.

@@ -22,11 +22,11 @@ class Net:
     """One of the nets that are compared.
 
     Args:
-        method: What it is a repetition of.
+        method: The method that it is a repetition of.
         name: Its own name.
         arch: Its architecture.
         run: Name of the run that found it.
-        baseline: Whether it is there to compare with.
+        baseline: Whether it is a baseline and not found by a run.
     """
 
     method: str
@@ -53,10 +53,10 @@ class Comparison:
     Args:
         nets: All nets.
         runs: Runs whose supernets they are scored in.
-        settings: The recipe's.
-        data: Data.
+        settings: Settings of the comparison.
+        data: The data that all nets share.
         cost: What equal cost means; None if there is no budget.
-        folder: Of the comparison.
+        folder: Folder of the comparison.
         search_costs: Method -> plain-model steps of a search; of all four with the paper's protocol. None if unknown.
         standings: A table of trained nets; None if there is none.
     """

@@ -22,13 +22,13 @@ from .settings import CompareArguments
 
 LIMITS = ("max_params", "max_params_without_embeddings", "max_flops")
 PROXY_CANDIDATES = 200  # architectures of which "most_parameters" takes one
-# Of the search, where this recipe is given nothing else.
+# Settings that are taken from the first run unless the comparison is given others.
 FROM_THE_RUN = ("per_device_batch_size", "gradient_accumulation_steps", "learning_rate", "min_learning_rate",
                 "weight_decay", "adam_beta1", "adam_beta2", "max_grad_norm", "dataloader_num_workers")  # fmt: skip
 
 
 def training_settings(settings: CompareArguments, run: Run) -> TrainingSettings:
-    """The recipe of all nets: the first run's, where the command line says nothing else."""
+    """How all nets are trained: like the first run, except for what the command line sets."""
     given = {name: getattr(settings, name) for name in ("mixed_precision", "save_steps", "warmup_ratio")}
     for name in FROM_THE_RUN:
         own = getattr(settings, name, None)
@@ -43,7 +43,7 @@ def training_settings(settings: CompareArguments, run: Run) -> TrainingSettings:
 
 
 def smallest_rate(searched: dict, peak: float) -> float:
-    """The learning rate at the end: of a search, or with another peak the same share of it."""
+    """The learning rate at the end: that of the search or, if the peak is another one, the same share of the peak."""
     least = searched["min_learning_rate"]
     return least if peak == searched["learning_rate"] else least / searched["learning_rate"] * peak
 
@@ -66,7 +66,7 @@ def open_folder(folder: Path, training: TrainingSettings, max_steps: int, rank_b
 
 
 def check_generation(settings: CompareArguments, supernet: PreTrainedModel) -> None:
-    """Refuses to time what the nets cannot generate.
+    """Refuses to time a generation that the nets cannot do.
 
     Raises:
         ValueError: They are no language models, or have too few positions.
@@ -152,7 +152,7 @@ def found_nets(settings: CompareArguments, runs: list[Run]) -> list[Net]:
 
 
 def baseline_nets(settings: CompareArguments, supernet: PreTrainedModel, cost: EqualCost | None) -> list[Net]:
-    """The baselines that are asked for; says so where there are fewer than that.
+    """The baselines that are asked for; prints a line where fewer exist.
 
     Raises:
         ValueError: The largest net is asked for in a space of operations.
@@ -165,7 +165,7 @@ def baseline_nets(settings: CompareArguments, supernet: PreTrainedModel, cost: E
     nets = [Net("largest", "largest", space.largest, baseline=True)] if "largest" in asked else []
     if "uniform" in asked:
         shrinks = uniform_shrinks(space, cost)
-        # A method of its own each: hand design would take the best of them, not their mean.
+        # Each is a method of its own, since a person would take the best of them and not their mean.
         names = [f"uniform-{number}" for number in range(len(shrinks))]
         nets += [Net(name, name, arch, baseline=True) for name, arch in zip(names, shrinks, strict=True)]
         if not shrinks:

@@ -1,7 +1,7 @@
 """Rows of a comparison: one net trained or evaluated once, whole or not at all, claimed by one process at a time.
 
 A finished row is a JSON file that appears when it is whole. A process that works on a row holds a lock, which the system
-takes from it when it dies, however it dies. So several processes can share one folder, and nothing is ever stale.
+releases when the process ends, however it ends. So several processes can share one folder, and no lock is left behind.
 """
 
 import shutil
@@ -39,7 +39,7 @@ class Row:
         arch: The architecture.
         run: Name of the run whose supernet it is of; None for "retrain".
         horizon: Length of the training, in multiples of the search's steps; None where nothing is trained.
-        seed: Of new weights, data order and augmentation; None likewise.
+        seed: Seed of new weights, data order and augmentation; None where nothing is trained.
     """
 
     mode: str
@@ -79,7 +79,7 @@ def claim(folder: Path, row: Row, wait: bool = False) -> Iterator[bool]:
     """Whether this process is to work on a row: it is not finished, and no other process works on it.
 
     Args:
-        folder: Of the comparison.
+        folder: Folder of the comparison.
         row: Which row.
         wait: Wait for the other process, which finishes the row or dies.
     """
@@ -118,8 +118,8 @@ def work(
         reference: The run whose config a new net has.
         data: Data.
         settings: How all nets are trained.
-        max_steps: Steps of horizon 1.
-        folder: Of the comparison.
+        max_steps: Training steps of a horizon of 1.
+        folder: Folder of the comparison.
         rank_batches: Most validation batches of a "rank" row.
         keep_models: Leave trained nets in `models/`.
     """

@@ -51,19 +51,19 @@ class CompareArguments:
     )  # fmt: skip
     baselines: list[str] = field(
         default_factory=list,
-        metadata={"help": "nets to train beside, at equal cost but the first: largest; uniform (every net with equal layers); "
-                          "random; most_parameters (of 200 random ones the one that has the most)"},
+        metadata={"help": "nets to compare with: largest (the largest net) and, of equal cost, uniform (every net with equal "
+                          "layers), random, most_parameters (of 200 random nets the one that has the most)"},
     )  # fmt: skip
-    random_count: int = field(default=8, metadata={"help": "random architectures"})
-    random_seed: int = field(default=0, metadata={"help": "of their draws"})
+    random_count: int = field(default=8, metadata={"help": "how many nets the baseline random has"})
+    random_seed: int = field(default=0, metadata={"help": "seed of the random baselines"})
     max_params: str | None = field(
         default=None,
-        metadata={"help": "the cost that baselines are equal in, as in a search; default: the runs' budgets"},
+        metadata={"help": "budget of the baselines, written as in a search; default: the budgets of the runs"},
     )
     max_params_without_embeddings: str | None = field(
-        default=None, metadata={"help": "the same without embedding tables"}
+        default=None, metadata={"help": "budget of parameters without the embedding tables"}
     )
-    max_flops: str | None = field(default=None, metadata={"help": "the same in FLOPs"})
+    max_flops: str | None = field(default=None, metadata={"help": "budget of FLOPs"})
     max_steps: int | None = field(
         default=None, metadata={"help": "steps of horizon 1; default: those of the first run"}
     )
@@ -74,7 +74,7 @@ class CompareArguments:
         default=None, metadata={"help": "peak learning rate; default: the first run's"}
     )
     min_learning_rate: float | None = field(
-        default=None, metadata={"help": "at the end; default: the first run's share of the peak"}
+        default=None, metadata={"help": "learning rate at the end; default: the first run's share of the peak"}
     )
     finetune_learning_rate: float | None = field(
         default=None, metadata={"help": "peak learning rate of finetune; default: learning_rate"}
@@ -100,7 +100,7 @@ class CompareArguments:
     latency_rounds: int = field(default=20, metadata={"help": "forward passes of every net, timed in turns; 0: none"})
     generate_tokens: int = field(default=0, metadata={"help": "tokens whose generation is timed; 0: none"})
     keep_models: bool = field(
-        default=True, metadata={"help": "keep trained nets in models/; layers are compared from there"}
+        default=True, metadata={"help": "keep trained nets in models/, which the similarity of layers needs"}
     )
 
     def __post_init__(self):
@@ -132,5 +132,5 @@ class CompareArguments:
                 raise ValueError(f"{name}={getattr(self, name)} must not be negative")
         if self.protocol == "paper" and not self.rank_batches:
             raise ValueError(
-                "protocol=paper chooses by validation loss, rank_batches=0 leaves none; give some batches"
+                "protocol=paper chooses runs by validation loss, which rank_batches=0 does not measure; give at least 1"
             )

@@ -53,7 +53,7 @@ def expected_num_params(
         space: The search space.
         mixture: Dimension -> shares (rows, K).
         config: The supernet's config.
-        embeddings: As in `num_params`.
+        embeddings: False leaves out the embedding tables.
 
     Returns:
         A scalar; at a one-hot mixture, `num_params` of that architecture.
@@ -97,7 +97,23 @@ def expected_flops(
     batch_size: int = 1,
     sequence_length: int | None = None,
 ) -> Tensor:
-    """Expected `flops` under a mixture, as `expected_num_params`; differentiable in the shares."""
+    """Expected `flops` when every row of a mixture draws its choice independently; differentiable in the shares::
+
+        E = sum over matrix products of P(its layer exists) * sum over its choices of prod(shares) * FLOPs
+
+    Args:
+        space: The search space.
+        mixture: Dimension -> shares (rows, K).
+        config: The supernet's config.
+        batch_size: Sequences, or images.
+        sequence_length: Tokens in each. An image model has its own if None.
+
+    Returns:
+        A scalar; at a one-hot mixture, `flops` of that architecture.
+
+    Raises:
+        ValueError: A language model is given no length.
+    """
     return batch_size * expected(tabulate(space, config.matrix_products(sequence_length)), mixture)
 
 

@@ -64,7 +64,7 @@ def table_of(
 
     Args:
         supernet: An `Elastic*` model.
-        archs: What was measured, as `nets_to_measure`.
+        archs: The nets that were timed, those of `nets_to_measure`.
         times: Their milliseconds.
         batch_size: Sequences, or images, of a forward pass.
         sequence_length: Tokens of a sequence; None for images.
@@ -94,7 +94,7 @@ def layer_groups(config: PreTrainedConfig, sequence_length: int | None = None) -
 
 
 def nets_to_measure(space: SearchSpace, groups: Sequence[tuple[str, ...]]) -> list[Architecture]:
-    """Homogeneous nets of the smallest and the largest depth: with the largest layers, and with one group different."""
+    """Nets of equal layers of the smallest and the largest depth: with the largest layers, or different in one group."""
     largest = space.largest.to_dict()
     layers = [{name: space.choices[name][-1] for name in space.per_layer}]
     layers += [{**layers[0], **other} for group in groups for other in _combinations(space, group)[:-1]]
@@ -108,7 +108,7 @@ def nets_to_measure(space: SearchSpace, groups: Sequence[tuple[str, ...]]) -> li
 
 
 def usual_form(supernet: PreTrainedModel) -> str:
-    """The form of nearly all architectures: that of one whose layers differ in all that they can."""
+    """The form that nearly all architectures of a space have: that of one whose layers differ wherever they can."""
     space = supernet.space
     mixed = space.largest.to_dict()
     for name in space.per_layer:
@@ -126,13 +126,13 @@ def fit(
 
         ms = outside + depth * (largest layer + sum over groups of difference[choices])
 
-    No part is negative: what a group's cheapest choices differ by counts to the first group, and where nothing would be
-    left outside the layers, or all nets have one depth, nothing is.
+    No part is negative. The differences of each group are shifted so that the least is 0, and the first group takes over these
+    shifts and the largest layer. `outside` is 0 where least squares would make it negative, or where all nets have one depth.
 
     Args:
         space: The search space.
-        groups: As `layer_groups`.
-        archs: What was measured, as `nets_to_measure`.
+        groups: Per-layer dimensions in groups, those of `layer_groups`.
+        archs: The nets that were timed, those of `nets_to_measure`.
         times: Their milliseconds.
     """
     whole = space.whole_net
@@ -161,7 +161,7 @@ def fit(
 
 
 def _least_squares(rows: list[list[int]], ms: list[float]) -> Tensor:
-    """Coefficients of the rows for the smallest relative errors; the first is not negative, and 0 where it has no meaning."""
+    """Coefficients of the rows by least squares of relative errors; the first one, `outside`, is 0 if negative or unknown."""
     weights = 1 / torch.tensor(ms, dtype=torch.float64)
     matrix = torch.tensor(rows, dtype=torch.float64) * weights[:, None]
     ones = torch.ones(len(ms), 1, dtype=torch.float64)

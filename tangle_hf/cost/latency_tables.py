@@ -169,8 +169,8 @@ def check_latency_table(
     Args:
         table: The table.
         space: The search space it is to be used for.
-        conditions: Those here.
-        allow_other: Use it all the same, as far as it knows all choices of the space.
+        conditions: The conditions here.
+        allow_other: Accept a table of other conditions, as long as it knows all choices of the space.
 
     Returns:
         What differs, for a warning: versions of libraries, and with `allow_other` everything.

@@ -151,7 +151,7 @@ def decisions(space: SearchSpace, tables: Sequence[CostTable], index: Mapping[st
     Args:
         space: The search space.
         tables: The costs.
-        index: As in `outside`.
+        index: Choice, by number, of every dimension of the whole net but the depth.
         layer: Which layer.
 
     Returns:

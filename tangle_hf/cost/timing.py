@@ -81,7 +81,7 @@ def build_nets(
     Args:
         supernet: An `Elastic*` model.
         archs: What to build.
-        form: As in `tangle_hf.extract`; the natural one of each if None.
+        form: "stock", "padded" or "compact"; None: stock where an architecture has that form, else compact.
     """
     space, config = supernet.space, supernet.config
     size = num_params(space, space.largest, config) + ALIGNMENT * len(config.axes)

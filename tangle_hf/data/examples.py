@@ -1,4 +1,4 @@
-"""Examples of one kind, text or images: to train on, to follow a training by, to test with, and how a model is scored on them.
+"""Examples of one kind, text or images: for training, validation and test, and how a model is scored on them.
 
 Searches, fine-tuning, comparisons and the measurement of precision all take them. A new kind of data is a class like
 `TextExamples` or `ImageExamples`.
@@ -25,9 +25,9 @@ class Examples(ABC):
     """What a training or a search has to know of its data.
 
     Args:
-        processor: Tokenizer or image processor, to save along.
-        validation: Examples to follow a training by.
-        test: Examples of the result.
+        processor: Tokenizer or image processor, which is saved with the model.
+        validation: Validation examples.
+        test: Test examples.
         description: What the data are, in a few words for the model card.
         sequence_length: Tokens of an example of text.
     """
@@ -55,7 +55,7 @@ class Examples(ABC):
 
         Args:
             train_portion: Share of the weights, in (0, 1).
-            seed: Of the split.
+            seed: Seed of the split.
             batch: Examples that each part must have at least.
 
         Raises:
@@ -87,13 +87,13 @@ class Examples(ABC):
     def settle(
         self, model: PreTrainedModel, batch_size: int, most: int | None = None, mixture: Mixture | None = None
     ) -> None:
-        """Gives the batch norms of a net its own statistics; nets of other kinds have none.
+        """Gives a net with batch norms statistics of its own; leaves other nets alone.
 
         Args:
             model: A plain net, or a supernet with `mixture`.
             batch_size: Training examples of a batch.
             most: Batches at most.
-            mixture: What the statistics of a supernet are to be of.
+            mixture: The mixture of a supernet whose statistics are wanted.
         """
         return None
 

@@ -50,7 +50,7 @@ def refuse_url(option: str, name: str) -> None:
     """Refuses an address on the network.
 
     Raises:
-        ValueError: It is one.
+        ValueError: The name is an address on the network.
     """
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", name):
         raise ValueError(
@@ -105,7 +105,7 @@ def refuse_shared(files: dict[str, Sequence[Path]]) -> None:
         files: Split -> its files.
 
     Raises:
-        ValueError: So.
+        ValueError: A file is in two splits.
     """
     seen: dict[Path, str] = {}
     for split, paths in files.items():
@@ -115,7 +115,7 @@ def refuse_shared(files: dict[str, Sequence[Path]]) -> None:
 
 
 def files_below(folder: Path, suffixes: Collection[str]) -> list[str]:
-    """Files with these endings, relative to the folder and in order; hidden ones and those of `__MACOSX` and the like not.
+    """Files with these endings, relative to the folder and in order, without hidden ones and those of `__MACOSX` and the like.
 
     Args:
         folder: The folder.
@@ -135,7 +135,7 @@ def files_below(folder: Path, suffixes: Collection[str]) -> list[str]:
 
 
 def unwrapped(folder: Path, names: Sequence[str]) -> tuple[Path, list[str]]:
-    """The folder in which they part, or in which a split is called, and their names in it: archives often hold one folder."""
+    """Goes down while everything is in one folder, as in many archives, but not past a split: that folder, and names in it."""
     parts = [name.split("/") for name in names]
     depth = 0
     while names and all(len(part) > depth + 1 and part[depth] == parts[0][depth] for part in parts):

@@ -10,8 +10,8 @@ def cut_stream(
 ) -> tuple[IterableDataset, IterableDataset]:
     """What is left of the training examples, and about every 20th of them, for validation or test.
 
-    Not by position: each process counts only the rows of its own shards, and evaluation, which reads all shards, would
-    meet rows that training has seen.
+    The content of a row decides and not its position: each process counts only the rows of its own shards, and evaluation,
+    which reads all shards, would meet rows that training has seen.
 
     Args:
         train: The training examples.

@@ -113,7 +113,7 @@ def describe(arguments: DataArguments) -> str:
 def load_texts(arguments: DataArguments) -> dict[str, Dataset | IterableDataset]:
     """The texts of "train", "validation" and "test"; a missing split is cut out of train, the last 20th.
 
-    The column `end_of_text` says which rows are documents; the others are lines of one text. Says how many there are.
+    The column `end_of_text` says which rows are documents; the others are lines of one text. Prints how many there are.
 
     Raises:
         ValueError: A file or dataset cannot be read or is empty, it has no such text column, or nulls or something else
@@ -325,7 +325,7 @@ def _columns(part: Dataset | IterableDataset) -> list[str]:
 
 
 def _only_text(part: Dataset | IterableDataset, source: str, arguments: DataArguments) -> Dataset | IterableDataset:
-    """The text column alone, refused where a text is missing; a stream tells of that when it comes to it."""
+    """The text column alone. A missing text is refused: here, or in a stream when its row is read."""
     column = arguments.text_column
     try:
         columns = _columns(part)
@@ -358,7 +358,7 @@ def _only_text(part: Dataset | IterableDataset, source: str, arguments: DataArgu
 
 
 def _with_ends(text: Dataset | IterableDataset, documents: bool, arguments: DataArguments):
-    """The text, and whether its rows are documents; texts of all kinds of storage as one type."""
+    """Adds the column that says whether rows are documents, and gives all texts one type, however they were stored."""
     column = arguments.text_column
     if isinstance(text, IterableDataset):
         features = Features({column: Value("string"), CLOSED: Value("bool")})

@@ -29,14 +29,14 @@ def superpose_conv2d(
 
         y = conv(x * channels; weight * kernel)
 
-    That is the convolution with `weight * channels * kernel`, in which nothing of the size of the images is added. With
-    padding size // 2 and odd sizes a centre crop gives the images that the small convolution gives.
+    It is computed as one convolution with `weight * channels * kernel`, so no extra tensor has the size of the images. With
+    padding size // 2 and odd sizes, a kernel cut to its centre gives the same images as the small convolution.
 
     Args:
         conv: Stock convolution of the largest sizes; its bias is used as it is.
         x: (batch, in, H, W).
-        channels: Share of each input channel, (in,); (1,) of each channel's own in a depthwise convolution. None: all.
-        kernel: Share of each tap, (size, size). None: all.
+        channels: Share of each input channel of a group, (in,), or (1,) in a depthwise convolution. None: no mask.
+        kernel: Share of each tap, (size, size). None: no mask.
     """
     mask = None if channels is None else channels[:, None, None]
     if kernel is not None:

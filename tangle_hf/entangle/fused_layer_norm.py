@@ -1,6 +1,7 @@
-"""The layer norm of `layer_norm.py` for a compiler: the same numbers by the units between neighbouring widths.
+"""The superposed layer norm for a compiler: the result of `layer_norm.py`, computed segment by segment.
 
-Written out unit by unit, which a compiler makes one loop of. Run without one, each line is several passes over memory.
+A segment is the units between two neighbouring widths; all of them are in the same widths. It is written unit by unit, which a
+compiler turns into one loop. Without a compiler each line would be several passes over memory.
 """
 
 from collections.abc import Iterable
@@ -12,15 +13,15 @@ from torch.autograd.function import once_differentiable
 
 
 class FusedLayerNorm(torch.autograd.Function):
-    """`sum_e shares[e] pad(LN_e(x[:, :e]))` of tokens (T, E), the arguments of `superpose_layer_norm`.
+    """The layer norms of all widths of tokens (T, E), summed with their shares: `sum_k shares[k] pad(LN(x[:, :sizes[k]]))`.
 
-    Between two widths the sum is `(x * scale - shift) * weight + bias * part`, one number per token each, added up over the
-    widths that have these units.
+    In a segment it is `(x * scale - shift) * weight + bias * part`. `scale` and `shift` are one number per token, `part` is one
+    number, and each is a sum over the widths that contain the segment.
     """
 
     @staticmethod
     def forward(ctx, tokens, weight, bias, shares, sizes, eps):
-        centred = tokens - tokens[:, : sizes[0]].mean(1, keepdim=True)  # see `_SuperposedLayerNorm`
+        centred = tokens - tokens[:, : sizes[0]].mean(1, keepdim=True)  # for exact variances
         mean = [s / e for s, e in zip(_sums(centred, sizes), sizes, strict=True)]
         squares = [s / e for s, e in zip(_sums(centred.square(), sizes), sizes, strict=True)]
         rstd = [(s - m.square() + eps).rsqrt() for s, m in zip(squares, mean, strict=True)]
@@ -31,6 +32,25 @@ class FusedLayerNorm(torch.autograd.Function):
         parts = zip(*_between(sizes, centred, weight, bias), scale, shift, _wider(shares), strict=True)
         return torch.cat([(x * s - t) * w + b * p for x, w, b, s, t, p in parts], 1)
 
+    # For g = dL/dy, token t, unit i and width k, with the names of the code. `shares` and `size` are of width k, whose units
+    # are i < size. wider(v) is, for each unit, the sum of v[k] over the widths that contain it:
+    #
+    #     n[k, t, i]       = (centred[t, i] - mean[k, t]) rstd[k, t]                 the normed input of width k
+    #     y[t, i]          = (centred[t, i] scale[t, i] - shift[t, i]) weight[i] + bias[i] part[i]
+    #                        scale = wider(shares rstd),  shift = wider(shares rstd mean),  part = wider(shares)
+    #
+    #     of_gains[t, i]   = g[t, i] weight[i]
+    #     sum_g[k, t]      = sum_{i < size} of_gains[t, i]                           sums[0]
+    #     sum_gx[k, t]     = sum_{i < size} of_gains[t, i] centred[t, i]             sums[1]
+    #     normed[k, t]     = sum_{i < size} of_gains[t, i] n[k, t, i] = (sum_gx - mean sum_g) rstd
+    #     dL/dtokens[t, i] = sum_{k: i < size} shares rstd[k, t] (of_gains[t, i] - (sum_g[k, t] + n[k, t, i] normed[k, t])/size)
+    #                      = of_gains[t, i] scale[t, i] - centred[t, i] wider(slope)[t, i] + wider(offset)[t, i]
+    #                        of_mean = shares rstd / size,  slope = of_mean rstd normed,  offset = slope mean - of_mean sum_g
+    #     dL/dweight[i]    = sum_t g[t, i] (centred[t, i] scale[t, i] - shift[t, i])
+    #     dL/dbias[i]      = total[i] part[i],                                       total[i] = sum_t g[t, i]
+    #     dL/dshares[k]    = sum_t normed[k, t] + sum_{i < size} bias[i] total[i]
+    #
+    # `centred` is `tokens` less one number per token. No n depends on that number, so the gradients of both are equal.
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
@@ -63,16 +83,16 @@ class FusedLayerNorm(torch.autograd.Function):
 
 
 def _between(sizes: tuple[int, ...], *tensors: Tensor) -> list[tuple[Tensor, ...]]:
-    """The units between neighbouring widths, of each tensor."""
+    """Each tensor cut into segments, the units between neighbouring widths."""
     counts = [b - a for a, b in zip((0, *sizes), sizes, strict=False)]
     return [tensor.split(counts, -1) for tensor in tensors]
 
 
 def _sums(rows: Tensor, sizes: tuple[int, ...]) -> list[Tensor]:
-    """Sums over the units of each width, (T, 1) for each."""
+    """The sum over the first `size` units for each size, K tensors (T, 1)."""
     return list(accumulate(part.sum(1, keepdim=True) for part in _between(sizes, rows)[0]))
 
 
 def _wider(values: Iterable[Tensor]) -> list[Tensor]:
-    """For the units between two widths: the sum over the widths that have them."""
+    """For each segment the sum over the widths that contain it: those that end with the segment or behind it."""
     return list(accumulate(reversed(list(values))))[::-1]

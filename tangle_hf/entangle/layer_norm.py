@@ -14,14 +14,14 @@ BLOCK_BYTES = 2**20  # of a block of tokens on a CPU: its temporaries stay in th
 
 
 class NestedWidths(NamedTuple):
-    """Nested widths and their shares, as all layer norms of a step need them; see `nested_widths`.
+    """Nested widths and their shares in the tables that all layer norms of a step read; `nested_widths` makes them.
 
     sizes: K strictly ascending widths, the last one E.
-    shares: (K,).
-    inside: Which units every width has, (K, E), zeros and ones.
-    averages: The same divided by the width: a product with it is a mean.
-    share_inside: `inside` times the shares, without a gradient.
-    share_averages: `averages` likewise.
+    shares: Share of each width, (K,).
+    inside: Which units every width has, zeros and ones (K, E).
+    averages: inside[k, i] / sizes[k], (K, E): a product with it is a mean over the units of each width.
+    share_inside: shares[k] inside[k, i], (K, E), without a gradient.
+    share_averages: shares[k] averages[k, i], (K, E), without a gradient.
     """
 
     sizes: tuple[int, ...]
@@ -33,11 +33,11 @@ class NestedWidths(NamedTuple):
 
 
 def nested_widths(sizes: tuple[int, ...], shares: Tensor) -> NestedWidths:
-    """What layer norms need to know of a mixture over widths, made once for all of them, in float32 at least.
+    """Makes the tables that layer norms read of a mixture over widths, once for all of them, in float32 at least.
 
     Args:
-        sizes: K strictly ascending widths, the last one of the whole input.
-        shares: (K,).
+        sizes: K strictly ascending widths, the last one that of the whole input.
+        shares: Share of each width, (K,).
     """
     shares = shares.to(torch.promote_types(shares.dtype, torch.float32))
     columns, fixed = torch.tensor(sizes, device=shares.device)[:, None], shares.detach()[:, None]
@@ -47,16 +47,19 @@ def nested_widths(sizes: tuple[int, ...], shares: Tensor) -> NestedWidths:
 
 
 def superpose_layer_norm(x: Tensor, weight: Tensor, bias: Tensor, widths: NestedWidths, eps: float) -> Tensor:
-    """Layer norms of all widths in one pass: `sum_e shares[e] pad(LN_e(x[..., :e]))`, statistics over the first e units.
+    """The layer norms of all widths, each over its own first units, as one share-weighted sum::
 
-    The sum is affine in x, `x * sum_e a_e/sigma_e - sum_e a_e mu_e/sigma_e` over the widths that contain the unit, so K
-    widths cost hardly more than one.
+        y = sum_k shares[k] pad(LN(x[..., :sizes[k]]))                      pad appends zeros
+        y[i] = weight[i] (x[i] sum_k a_k / sigma_k - sum_k a_k mu_k / sigma_k) + bias[i] sum_k a_k
+
+    with a_k = shares[k], mean mu_k and standard deviation sigma_k of the first sizes[k] units, and sums over the widths that
+    contain unit i. As y is affine in x, K widths cost hardly more than one. See docs/design.md, section 3.
 
     Args:
         x: (..., E).
         weight: Gains (E,).
         bias: (E,).
-        widths: K widths, and their shares.
+        widths: K widths and their shares.
         eps: Added to the variances.
 
     Returns:
@@ -73,8 +76,8 @@ def superpose_layer_norm(x: Tensor, weight: Tensor, bias: Tensor, widths: Nested
 
 
 class _SuperposedLayerNorm(torch.autograd.Function):
-    # On a CPU a small input costs its calls and a large one its passes over memory, so that both are few. Numbers per
-    # width and token are (K, tokens): that side round, products with a (K, E) table are several times faster.
+    # On a CPU a small input costs as much as its calls do and a large one as its passes over memory, so both are kept few.
+    # Numbers per width and token are (K, tokens): products with a (K, E) table are several times faster than with (tokens, K).
     @staticmethod
     def forward(ctx, tokens, weight, bias, shares, inside, averages, share_inside, share_averages, eps):
         gains = share_inside * weight
@@ -82,8 +85,9 @@ class _SuperposedLayerNorm(torch.autograd.Function):
         out, saved = torch.empty_like(tokens), []
         for rows, target in zip(_blocks(tokens), _blocks(out), strict=True):
             mean = averages @ rows.T
-            # Of values less the mean of the narrowest width E[x^2] - E[x]^2 does not cancel: that width is part of every
-            # other, and its mean is off theirs by a few of their standard deviations at most.
+            # The variance is E[x^2] - E[x]^2, which loses digits where the mean is large. So the mean of the narrowest width
+            # is subtracted first: that width is part of every other, and its mean is off theirs by a few of their standard
+            # deviations at most.
             centred, mean = rows - mean[0][:, None], mean - mean[0]
             squares = averages @ centred.square().T
             rstd = squares.addcmul_(mean, mean, value=-1).add_(eps).rsqrt_()
@@ -100,6 +104,22 @@ class _SuperposedLayerNorm(torch.autograd.Function):
             return _gradients(ctx, grad)
 
 
+# For g = dL/dy, token t, unit i and width k, with the names of the code (`shares` and `size` are of width k):
+#
+#     n[k, t, i]       = (centred[t, i] - mean[k, t]) rstd[k, t]                 the normed input of width k
+#     y[t, i]          = sum_k shares inside[k, i] (weight[i] n[k, t, i] + bias[i])
+#
+#     sum_g[k, t]      = sum_i inside[k, i] weight[i] g[t, i]
+#     normed[k, t]     = sum_i inside[k, i] weight[i] g[t, i] n[k, t, i]
+#     dL/dtokens[t, i] = sum_k shares inside[k, i] rstd[k, t] (weight[i] g[t, i] - (sum_g[k, t] + n[k, t, i] normed[k, t])/size)
+#                      = g[t, i] sum_k rstd[k, t] gains[k, i]
+#                        + sum_k share_averages[k, i] (centred[t, i] slope[k, t] + offset[k, t])
+#                        slope = -normed rstd^2,  offset = -(slope mean + rstd sum_g),  gains = shares inside weight
+#     dL/dweight[i]    = sum_k shares inside[k, i] grad_gains[k, i],             grad_gains[k, i] = sum_t g[t, i] n[k, t, i]
+#     dL/dbias[i]      = total[i] sum_k shares inside[k, i],                     total[i] = sum_t g[t, i]
+#     dL/dshares[k]    = sum_t normed[k, t] + sum_i inside[k, i] bias[i] total[i]
+#
+# `centred` is `tokens` less one number per token. No n depends on that number, so the gradients of both are equal.
 def _gradients(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
     weight, bias, inside, share_inside, share_averages, gains, *saved = ctx.saved_tensors
     need_tokens, need_weight, need_bias, need_shares, *_ = ctx.needs_input_grad
@@ -109,7 +129,6 @@ def _gradients(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
     grad_gains = grad_shares = total = None
     for number, g in enumerate(_blocks(grad)):
         centred, mean, rstd, shifts = saved[4 * number : 4 * number + 4]
-        # Sums over the units of each width, of grad * gain and of grad * gain * normed: all that a layer norm needs.
         by_centred = g * centred
         sum_g = of_gains @ g.T
         normed = (of_gains @ by_centred.T).addcmul_(mean, sum_g, value=-1).mul_(rstd)
@@ -137,7 +156,7 @@ def _gradients(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 def _blocks(tokens: Tensor) -> tuple[Tensor, ...]:
-    """Blocks of tokens: passes over a small block hit the cache, which a GPU has no need of."""
+    """The tokens in blocks small enough for the cache of a CPU; one block on a GPU, which does not need this."""
     step = max(1, BLOCK_BYTES // (tokens.shape[1] * tokens.element_size()))
     if len(tokens) <= step or tokens.device.type != "cpu":
         return (tokens,)

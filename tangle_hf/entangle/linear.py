@@ -1,8 +1,8 @@
 """Linear layers under a mixture: masked inputs, and weights that are sums of their slices.
 
-Weights are (in, out), the layout of GPT-2's Conv1D; pass the transpose of a `torch.nn.Linear`. Both functions may take
-the GELU in front of them along: it is computed again in the backward pass instead of kept, which on large activations
-costs less than the memory traffic that it saves. A mask of fixed numbers needs neither on small ones.
+Weights are (in, out), the layout of GPT-2's Conv1D; pass the transpose of a `torch.nn.Linear`. Both functions can compute
+the GELU in front of them as well. Its output is then not kept but computed again in the backward pass, which on large
+activations costs less than the memory traffic that it saves. Small inputs whose mask needs no gradient take stock operations.
 """
 
 from functools import partial
@@ -53,7 +53,7 @@ def superpose_linear(
 
     One side of the weight is sliced to a prefix, the other to any units. With `P_k[i] = [i < widths[k]]`::
 
-        prefix_of="inputs":   y = x (weight * sum_k P_k^T masks[k]) + bias * bias_mask
+        prefix_of="inputs":   y = gelu(x) (weight * sum_k P_k^T masks[k]) + bias * bias_mask
         prefix_of="outputs":  y = gelu(x) (weight * sum_k masks[k]^T P_k) + bias * bias_mask
 
     The sum is constant along the prefix side between two neighbouring widths, so the mask is applied one segment at a
@@ -67,7 +67,7 @@ def superpose_linear(
         widths: K strictly ascending widths; the last one is the full prefix side.
         bias_mask: (out,).
         prefix_of: Which side the prefix is on.
-        gelu: As in `masked_linear`.
+        gelu: "none" or "tanh", the approximation of `torch.nn.functional.gelu`, applied first; None: no activation.
 
     Returns:
         (..., out), in the autocast type where autocast is on.
@@ -81,7 +81,7 @@ def superpose_linear(
 
 
 def _cast(x: Tensor, *others: Tensor | None) -> list[Tensor | None]:
-    """All tensors in the type that a stock linear layer would compute in: autocast's where it is on, else that of x."""
+    """Casts all tensors to the type that a stock linear layer would compute in: autocast's where it is on, else that of x."""
     device = x.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
     return [t if t is None else t.to(dtype) for t in (x, *others)]
@@ -98,13 +98,20 @@ class _MaskedLinear(torch.autograd.Function):
         for rows in blocks:
             active = _active(x[rows], gelu)
             _addmm(bias, active if on_weight else _masked(active, mask), mixed, out[rows])
-        # The input is needed for the slope of the GELU, for the mask and for the weight: an architecture step without
-        # a searched mask keeps nothing. What is behind a GELU is kept where it is small.
+        # The backward pass reads the input for the slope of the GELU, for the mask and for the weight: an architecture step
+        # whose mask is not searched keeps nothing. The output of a GELU is kept where it is small.
         keep_x = gelu is not None or need_mask or need_weight
         keep_active = gelu is not None and need_mask and len(blocks) == 1
         ctx.save_for_backward(x if keep_x else None, active if keep_active else None, mask, weight)
         return out
 
+    # With active = gelu(x), or x, and y = (active * mask) weight + bias:
+    #
+    #     grad_active = grad weight^T                                    dL/d(active * mask), (tokens, in)
+    #     dL/dx       = grad_active * mask * gelu'(x)
+    #     dL/dmask    = sum over tokens of active * grad_active
+    #     dL/dweight  = (active * mask)^T grad
+    #     dL/dbias    = sum over tokens of grad
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
@@ -141,6 +148,19 @@ class _SuperposedLinear(torch.autograd.Function):
             _addmm(bias, _active(x[rows], gelu), mixed, out[rows])
         return out
 
+    # With active = gelu(x), or x, and y = active mixed + bias. `masks` are those of the segments here, and the rows (prefix of
+    # inputs) or columns (prefix of outputs) of segment s of the weight are multiplied by masks[s]:
+    #
+    #     outer         = active^T grad                                  dL/dmixed, (in, out)
+    #     dL/dx         = (grad mixed^T) * gelu'(x)
+    #     dL/dweight    = outer, its segments times their masks
+    #     dL/dmasks[s]  = sum over the units of segment s of outer * weight
+    #     dL/dbias      = sum over tokens of grad
+    #
+    # For a prefix of the outputs, with product_s = grad[:, s] weight[:, s]^T, (tokens, in):
+    #
+    #     grad mixed^T  = sum_s product_s * masks[s]
+    #     dL/dmasks[s]  = sum over tokens of active * product_s
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
@@ -149,8 +169,8 @@ class _SuperposedLinear(torch.autograd.Function):
         parts = partial(_parts, widths=ctx.widths, of_inputs=ctx.prefix_of_inputs)
         grad_x = grad.new_empty(len(grad), len(weight)) if need_x else None
         grad_masks = outer = None
-        # Frozen weights and a prefix on the outputs: one product per segment gives the gradients of x and of the masks
-        # together, and x^T grad, of the weight's size, is not needed.
+        # With frozen weights and a prefix of the outputs, product_s gives the gradients of x and of the masks together, and
+        # `outer`, which has the weight's size, is not needed.
         by_segment = need_masks and not need_weight and not ctx.prefix_of_inputs
         mixed = _mixed(weight, masks, ctx.widths, ctx.prefix_of_inputs) if need_x and not by_segment else None
         for rows in _blocks(grad, len(weight)):
@@ -179,7 +199,7 @@ class _SuperposedLinear(torch.autograd.Function):
 
 
 def _blocks(x: Tensor, width: int | None = None) -> list[slice]:
-    """Tokens in blocks whose temporaries, of that width or that of x, stay small.
+    """Cuts the tokens into blocks so that a temporary (block, width) stays below `BLOCK_BYTES`; the width is that of x if None.
 
     On a CPU a large temporary costs more in page faults than the arithmetic on it, as the allocator returns it to the
     system each time. A GPU has an allocator that keeps memory, and the compiler makes its own blocks.
@@ -196,7 +216,7 @@ def _active(x: Tensor, gelu: str | None) -> Tensor:
 
 
 def _on_weight(x: Tensor, weight: Tensor) -> bool:
-    """Whether a mask of the inputs costs less on the weight, because the weight is smaller."""
+    """Whether the mask is cheaper to put on the weight than on the inputs: there are more tokens than outputs."""
     return len(x) > weight.shape[1]
 
 
@@ -205,12 +225,12 @@ def _masked(x: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _grad_active(grad: Tensor, weight: Tensor, target: Tensor | None, gelu: str | None) -> Tensor:
-    """The gradient behind the activation; where there is none that is the gradient of x, and goes there at once."""
+    """`grad weight^T`, the gradient of the activation's output. Without an activation it is written into `target`, dL/dx."""
     return grad @ weight.T if gelu or target is None else torch.mm(grad, weight.T, out=target)
 
 
 def _gelu_backward(grad: Tensor, x: Tensor | None, rows: slice, gelu: str | None, target: Tensor) -> None:
-    """Writes the gradient in front of the activation into the target."""
+    """Writes dL/dx into the target: `grad * gelu'(x)`, or `grad` without an activation."""
     if gelu:
         torch.ops.aten.gelu_backward.grad_input(grad, x[rows], approximate=gelu, grad_input=target)
     elif grad is not target:
@@ -226,7 +246,7 @@ def _addmm(bias: Tensor | None, x: Tensor, weight: Tensor, out: Tensor) -> None:
 
 def _total(rows: Tensor) -> Tensor:
     """Sum over tokens."""
-    if torch.compiler.is_compiling():  # its loop down a column is slow, and would compute again what it adds up
+    if torch.compiler.is_compiling():  # the compiler's loop down a column is slow and computes its summands twice
         return (rows.new_ones(1, len(rows)) @ rows)[0]
     return rows.sum(0)
 
@@ -245,7 +265,7 @@ def _segments(widths: tuple[int, ...]):
 
 
 def _parts(weight: Tensor, widths: tuple[int, ...], of_inputs: bool) -> list[Tensor]:
-    """The weight between neighbouring widths of its prefix side."""
+    """The segments of a weight: cut between neighbouring widths along its prefix side."""
     return [weight[lo:hi] if of_inputs else weight[:, lo:hi] for lo, hi in _segments(widths)]
 
 
@@ -254,7 +274,7 @@ def _mixed(
 ) -> Tensor:
     """The superposed weight: every segment times its mask, in one pass; into `out` if given, which may be the weight."""
     parts, masks = _parts(weight, widths, of_inputs), masks if of_inputs else masks[..., None]
-    if torch.compiler.is_compiling():  # it fuses this, and takes minutes over many writes into parts of one tensor
+    if torch.compiler.is_compiling():  # the compiler fuses this; many writes into parts of one tensor take it minutes
         return torch.cat([part * mask for part, mask in zip(parts, masks, strict=True)], 0 if of_inputs else 1)
     out = torch.empty_like(weight) if out is None else out
     for target, part, mask in zip(_parts(out, widths, of_inputs), parts, masks, strict=True):

@@ -6,16 +6,18 @@ from torch.autograd.function import once_differentiable
 
 
 def share_mask(membership: Tensor, *shares: Tensor) -> Tensor:
-    """Share of the mixture that uses each unit of an axis, over all its dimensions at once::
+    """The share of the mixture that uses each unit of an axis, for all dimensions that the axis depends on::
 
         m[i] = sum_{j,k,...} shares_1[j] shares_2[k] ... membership[j, k, ..., i]
 
     Args:
-        membership: Zeros and ones (K_1, ..., K_n, ..., size), see `tangle_hf.axes.membership`.
-        shares: (K_1,), ..., (K_n,), for the leading dimensions. The last one may be rows (R, K_n), one mask for each.
+        membership: Which units every combination of choices uses, zeros and ones (K_1, ..., K_n, ..., size), as
+            `tangle_hf.axes.membership` makes it.
+        shares: (K_1,), ..., (K_n,), for the leading dimensions. The last one may have rows (R, K_n) and gives R masks.
 
     Returns:
-        Shape of `membership` without its first n axes, after the rows; values in [0, 1]; differentiable in the shares.
+        Masks of the shape that `membership` has without its first n axes, with R in front of it where there are rows. Values
+        are in [0, 1] and differentiable in the shares.
     """
     for row in shares:
         membership = (row @ membership.flatten(1)).view(*row.shape[:-1], *membership.shape[1:])
@@ -23,7 +25,7 @@ def share_mask(membership: Tensor, *shares: Tensor) -> Tensor:
 
 
 def share_sum(shares: Tensor, parts: list[Tensor]) -> Tensor:
-    """Sum of tensors times their shares, `sum_k shares[k] parts[k]`, in one pass over each.
+    """The share-weighted sum of tensors, `sum_k shares[k] parts[k]`, in one pass over each of them.
 
     Args:
         shares: (K,).
@@ -41,6 +43,7 @@ class _ShareSum(torch.autograd.Function):
             out.addcmul_(part, share)
         return out
 
+    # dL/dshares[k] = sum over elements of grad * parts[k],   dL/dparts[k] = shares[k] grad
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):

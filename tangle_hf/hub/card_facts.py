@@ -17,7 +17,7 @@ from ..search.settings import settings_not_read
 from ..space import Architecture, SearchSpace
 
 
-# What a found net would have to be compared with; a row of the run's table whose name has the word is such a run.
+# Baselines of a found net. A row of the run's table whose name contains the word says that the baseline was run.
 BASELINES = {
     "largest": "the largest net of the space",
     "random": "random nets of the same size",
@@ -65,7 +65,7 @@ def settings_text(settings: Mapping[str, Any]) -> str:
 
 
 def public(text: str) -> str:
-    """A text in which absolute paths have lost their folders, which are nobody's business."""
+    """The text with absolute paths cut to their last part, as the folders of a machine are not for the public."""
     return re.sub(r"(?<![\w./:~])~?/(?:[^/\s'\"]+/)*", "", text)
 
 

@@ -10,7 +10,7 @@ from .card_facts import has_remote_code, public, settings_text
 from .front_matter import front_matter, hub_name
 
 
-# Key of a score in a row -> column of the card (`card_front_matter.METRICS`), and how many of it one is.
+# Key of a score in a row -> column of the card (`front_matter.METRICS`), and what the score is multiplied by.
 COLUMNS = {"loss": ("test loss", 1), "perplexity": ("perplexity", 1), "accuracy": ("accuracy in %", 100)}
 
 
@@ -18,7 +18,7 @@ def is_finetuning(run_dir: str | Path) -> bool:
     """Whether a folder is a run of fine-tuning and not of a search.
 
     Raises:
-        ValueError: As `read_settings`, or it is neither: a comparison, a table.
+        ValueError: The folder has no readable `config.yaml`, or it is neither of them but a comparison or a table.
     """
     settings = read_settings(run_dir)
     if "method" not in settings and not {"checkpoint", "mode"} <= settings.keys():
@@ -51,7 +51,7 @@ def finetuned_facts(run_dir: Path, folder: Path, license: str | None) -> dict[st
     Args:
         run_dir: The run.
         folder: The net, in it.
-        license: As in `card.write_card`.
+        license: Licence of the weights as the Hub names it, e.g. "apache-2.0"; None states none.
 
     Raises:
         ValueError: The folder is no finished net of the run, or the run is older than its cards.

@@ -32,7 +32,7 @@ def front_matter(
         settings: All settings of the run.
         results: The run's results: its "pipeline" and "data".
         base_model: The model on the Hub that the weights come from, if any.
-        license: As in `card.write_card`.
+        license: Licence of the weights as the Hub names it, e.g. "apache-2.0"; None states none.
         tested: Rows with test scores, by the columns of `METRICS`.
     """
     dataset = hub_name(settings.get("dataset"))

@@ -56,8 +56,10 @@ def push(
         Address of the repository.
 
     Raises:
-        ValueError: The run is not finished, or as `publish`.
-        ConnectionError: As `publish`.
+        ValueError: The run is not finished, there is no valid token, the token may not write there, the repository holds
+            something else than an earlier push of the same kind, or its visibility is not what `private` says. Nothing was
+            published.
+        ConnectionError: The Hub cannot be reached, fails, or the connection was lost. Push again.
     """
     run_dir = Path(run_dir)
     if folder is not None and supernet:
@@ -102,11 +104,11 @@ def publish(
 
     Args:
         files: Path in the repository -> file; "README.md" is the card.
-        repo_id: As in `push`.
+        repo_id: `owner/name`, or a name in the token's own account. It is created if it does not exist.
         commit_message: First line of the commit.
-        token: As in `push`.
-        private: As in `push`.
-        revision: As in `push`.
+        token: Access token; default: the one of `hf auth login` or `HF_TOKEN`.
+        private: Whether a new repository is private; None: as the account's settings say.
+        revision: Branch, created if it does not exist; default: main.
 
     Returns:
         Address of the repository.
@@ -140,21 +142,22 @@ def check_target(
     private: bool | None = None,
     revision: str | None = None,
 ) -> tuple[str, list[str]]:
-    """Whether a push could go there, as far as can be told without writing; call it before a long search, too.
+    """Checks, without writing anything, that a push to this repository would be accepted; call it before a long search.
 
     Args:
-        repo_id: As in `push`.
+        repo_id: `owner/name`, or a name in the token's own account. It is created if it does not exist.
         kind: What would be pushed: "subnet", "supernet" or "finetuned".
-        token: As in `push`.
-        private: As in `push`.
-        revision: As in `push`.
+        token: Access token; default: the one of `hf auth login` or `HF_TOKEN`.
+        private: Whether a new repository is private; None: as the account's settings say.
+        revision: Branch, created if it does not exist; default: main.
 
     Returns:
         The repository as `owner/name`, and the files that it has.
 
     Raises:
-        ValueError: As `publish`, but for the right to write.
-        ConnectionError: As `publish`.
+        ValueError: There is no valid token, the repository holds something else than an earlier push of this kind, or its
+            visibility is not what `private` says. Whether the token may write there shows only in the push.
+        ConnectionError: The Hub cannot be reached, or fails.
     """
     try:
         validate_repo_id(repo_id)

@@ -45,7 +45,7 @@ class HubArguments:
 
 @dataclass
 class SearchHubArguments(HubArguments):
-    """The same for a search, which may publish its supernet, too."""
+    """Whether, where and how a search publishes the net that it found and, if asked to, its supernet."""
 
     hub_supernet_model_id: str | None = field(
         default=None,

@@ -11,7 +11,7 @@ def conv(
     """A convolution.
 
     Args:
-        name: Of the module.
+        name: Name of the module.
         outputs: Output channels.
         inputs: Input channels of a group: `whole(1)` in a depthwise convolution.
         kernel: Height and width of the kernel; 1x1 if None.

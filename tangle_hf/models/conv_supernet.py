@@ -13,9 +13,9 @@ from .supernet import SupernetMixin, check_arguments
 class ConvSupernetMixin(SupernetMixin):
     """Comes before the plain classifier in the bases of an `Elastic*` model; a family adds `superposed`.
 
-    Batch norms see whole batches of every channel, whatever the mixture: the statistics of a channel do not depend on the
-    channels beside it, so that in training a one-hot mixture normalises as its subnet does. Running statistics are those
-    of the mixtures that were trained, and no subnet's; see `tangle_hf.subnets.recalibration`.
+    Batch norms see every channel in full, whatever the mixture. As the statistics of a channel do not depend on the other
+    channels, a one-hot mixture normalises in training as its subnet does. Running statistics are averages over the mixtures
+    that were trained and belong to no subnet; `tangle_hf.subnets.recalibration` gives a subnet its own.
     """
 
     auto_model = AutoModelForImageClassification

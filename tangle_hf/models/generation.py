@@ -8,9 +8,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 def set_generation_defaults(model: PreTrainedModel) -> None:
     """Sets the default number of new tokens and the pad token in a model's generation config, in place.
 
-    A pipeline's own default, 256 new tokens, goes past the last position of a model with fewer. `min(256, positions // 2)`
-    does not, up to prompts of the other half. A `max_length` would hold for all prompts, but transformers warns at every call
-    with `max_new_tokens`. Texts are filled up with the end of text if there is no pad token.
+    The default of a pipeline, 256 new tokens, may go past the last position of a model. `min(256, positions // 2)` does not, as
+    long as the prompt takes at most the other half. A `max_length` would hold for all prompts, but with it transformers warns
+    at every call with `max_new_tokens`. The pad token is the end of text if there is none.
 
     Args:
         model: A model that generates.

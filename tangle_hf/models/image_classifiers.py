@@ -47,7 +47,7 @@ def check_patches(image_size: int, patch_size: int) -> None:
     """Refuses a patch size that does not divide the image.
 
     Raises:
-        ValueError: So.
+        ValueError: The patch size does not divide the image size.
     """
     if patch_size < 1 or image_size % patch_size:
         allowed = [size for size in range(1, image_size + 1) if image_size % size == 0]

@@ -33,7 +33,15 @@ def load_supernet(path: str | Path, revision: str = "main") -> PreTrainedModel:
 
 
 def supernet_class(path: str | Path, revision: str = "main") -> type[PreTrainedModel]:
-    """The `Elastic*` class of a saved supernet; arguments and errors of `load_supernet`."""
+    """The `Elastic*` class of a saved supernet, whose stock class the config names.
+
+    Args:
+        path: What `save_pretrained` of a supernet wrote, or the name of a repository on the Hub.
+        revision: Branch, tag or commit of the repository.
+
+    Raises:
+        ValueError: There is no config, it has no search space, or no family of this library has its class.
+    """
     config = read_config(path, revision)
     if not config.get("space"):
         raise ValueError(f"the model in {path} has no search space; give the folder of a supernet, not of a subnet")
@@ -47,7 +55,7 @@ def supernet_class(path: str | Path, revision: str = "main") -> type[PreTrainedM
 
 
 def _subclasses(base: type) -> list[type]:
-    """All classes below one, whatever stands in between."""
+    """All subclasses of a class, direct or not."""
     return [found for child in base.__subclasses__() for found in (child, *_subclasses(child))]
 
 
@@ -55,7 +63,7 @@ def load_model(path: str | Path) -> PreTrainedModel:
     """Loads a language model or image classifier, stock or compact, in float32 and in evaluation mode.
 
     Raises:
-        ValueError: As `model_class`.
+        ValueError: There is no config, or it is one of another kind of model.
     """
     return model_class(path)[0].from_pretrained(path, dtype=torch.float32).eval()
 

@@ -130,20 +130,28 @@ class ConvSpaceArguments:
                           "images of 224 pixels; 1 1 1 2 2 1 2 suits 32"},
     )  # fmt: skip
     kernel_transform: bool = field(
-        default=False, metadata={"help": "mobilenetv3: smaller kernels by trained matrices, as in once-for-all"}
+        default=False,
+        metadata={
+            "help": "mobilenetv3: make smaller kernels from larger ones by trained matrices, as once-for-all does"
+        },
     )
     entangled: bool = field(
         default=True,
-        metadata={"help": "cells: convolutions that differ in the kernel only share their weights; false: none share"},
+        metadata={
+            "help": "cells: convolutions that differ in the kernel only share their weights; false: each has its own"
+        },
     )
     operations: list[str] = field(
-        default_factory=list, metadata={"help": "cells: choices of an edge; default: all of the space"}
+        default_factory=list, metadata={"help": "cells: operations that an edge can be; default: all of the space"}
     )
     hidden_size: int | None = field(
         default=None, metadata={"help": "cells: channels of the first cell; default: 32 toy_cell, else 16"}
     )
     num_cells: int | None = field(
-        default=None, metadata={"help": "cells: their number, in nas_bench_201 of each stage; default: 3, 5, darts 8"}
+        default=None,
+        metadata={
+            "help": "cells: number of cells, in nas_bench_201 per stage; default: 3 toy_cell, 5 nas_bench_201, 8 darts"
+        },
     )
     partial_channels: int = field(
         default=1, metadata={"help": "cells: 1 / partial_channels of the channels take operations (PC-DARTS)"}
@@ -154,13 +162,13 @@ class ConvSpaceArguments:
     )
     dropout: float | None = field(
         default=None,
-        metadata={"help": "dropout of the classifier, in toy_cell behind each cell, too; default: 0.5 conv_macro, 0.1 "
+        metadata={"help": "dropout of the classifier, in toy_cell also behind each cell; default: 0.5 conv_macro, 0.1 "
                           "mobilenetv3, 0.2 toy_cell"},
     )  # fmt: skip
     table: str | None = field(
         default=None,
-        metadata={"help": "table of architectures that are trained already (.jsonl, .json, .csv); its metrics of the best "
-                          "architecture are written along the search, see tangle-hf make_table"},
+        metadata={"help": "table of architectures that are trained already (.jsonl, .json, .csv): during the search its "
+                          "metrics of the best architecture go to metrics.jsonl; tangle-hf make_table makes one"},
     )  # fmt: skip
     recalibration_batches: int = field(
         default=200,

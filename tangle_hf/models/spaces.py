@@ -36,8 +36,8 @@ def complete_space(
 
     Args:
         space: A space, what its `to_dict` gave (so it is read from JSON), or None.
-        sizes: Dimension -> the config's own size, the one choice of a dimension that the space does not name; or what
-            stands for it in a space's `to_dict`, where it is one per layer.
+        sizes: Dimension -> the config's own size, which is the only choice of a dimension that the space does not name. A
+            dimension with a choice per layer has the form that it has in a space's `to_dict`.
         family: Name for the error.
 
     Raises:
@@ -143,7 +143,7 @@ def layer_sizes(arch: Architecture, names: Names, head_dim: int | None) -> Layer
 
 
 def config_of_subnet(config: PreTrainedConfig, *without: str) -> dict[str, Any]:
-    """The fields that a subnet's config takes over from the supernet's; `without` are those it has values of its own for."""
+    """The fields of the supernet's config that a subnet's config keeps, without those named in `without`."""
     supernet = {"space", "superposition", "sampled_heads", "drop_path_rate", "head_dim"}
     never = {*supernet, "architectures", "model_type", "dtype", *without}
     return {name: value for name, value in config.to_dict().items() if name not in never}
@@ -158,7 +158,7 @@ def supernet_dict(data: dict[str, Any], plain: str) -> dict[str, Any]:
     """
     if isinstance(data.get("space"), SearchSpace):
         data["space"] = data["space"].to_dict()
-    return data | {"architectures": [plain]}  # what the checkpoint is for everybody without this library
+    return data | {"architectures": [plain]}  # the class that loads the checkpoint without this library
 
 
 def _per_layer(arch: Architecture, name: str) -> list[Number]:

@@ -59,7 +59,7 @@ class SupernetMixin:
         self._read_axes()
 
     def resize_token_embeddings(self, *args, **kwargs) -> nn.Module:
-        """As in transformers; what an architecture owns is read again from the config, which has the new size."""
+        """Resizes the token embeddings as transformers does, and reads the axis table again for the new size."""
         embeddings = super().resize_token_embeddings(*args, **kwargs)
         self._read_axes()
         return embeddings
@@ -110,7 +110,7 @@ class SupernetMixin:
         The first step of each kind compiles. Single paths and the forward pass without a mixture are not compiled.
 
         Args:
-            backend: Of `torch.compile`.
+            backend: Backend of `torch.compile`.
 
         Raises:
             ValueError: The family has no blocks that are all alike.
@@ -176,14 +176,14 @@ class SupernetMixin:
 def check_arguments(
     mixture: Mapping | None, arch: Architecture | None, args: tuple, kwargs: Mapping, allowed: tuple[str, ...] = ()
 ) -> None:
-    """Checks what `forward` was given beside a mixture or an arch; None and False are as good as not given.
+    """Checks the arguments that `forward` was given beside a mixture or an arch; None and False count as not given.
 
     Args:
         mixture: Shares, or None.
         arch: An architecture, or None.
         args: Positional arguments of the stock forward.
         kwargs: Its other arguments.
-        allowed: Those that change nothing; `return_dict` always is one.
+        allowed: Names of arguments that are accepted because they change nothing; `return_dict` always is.
 
     Raises:
         ValueError: Both are given, or an argument that only the stock forward takes.

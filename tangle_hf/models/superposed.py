@@ -39,7 +39,7 @@ class BlockMasks(NamedTuple):
     widths: the widths with their shares, for layer norms.
     width: share of each unit of the residual stream, (E,).
     attention: share of each unit of q, k and v: (Q,) for `inputs`, for each width (K_e, Q) for `weights`.
-    hidden: share of each hidden unit of the MLP, (H,) or (K_e, H) likewise.
+    hidden: share of each hidden unit of the MLP: (H,) for `inputs`, for each width (K_e, H) for `weights`.
     counts: the head counts to attend with.
     heads: their shares; None where one attention serves all of them.
     """
@@ -105,7 +105,7 @@ def superposed_layers(
         layers: Stock blocks.
         run: The family's block under a mixture.
         hidden: The residual stream in front of the first block.
-        masks: Of every block.
+        masks: Masks of every block.
         depths: Choices of the depth, ascending.
         shares: (K_d,).
         checkpointing: Compute each block again in the backward pass.
@@ -141,13 +141,13 @@ def superposed_mlp(
 
     Args:
         x: (..., E).
-        up: Stock linear layer, or Conv1D, to the hidden units.
-        down: The one back.
-        activation: Stock.
+        up: Stock linear layer or Conv1D from the residual stream to the hidden units.
+        down: Stock linear layer or Conv1D from the hidden units back.
+        activation: Stock activation between them.
         activation_name: Its name in the config of transformers.
-        masks: Of this block.
+        masks: Masks of this block.
         widths: Choices of the width.
-        by_weights: Which form.
+        by_weights: Whether the form of superposition is `weights`, not `inputs`.
     """
     gelu = FUSED_GELU.get(activation_name)
     if by_weights:
@@ -172,8 +172,9 @@ def softmax_scales(
 ) -> tuple[Tensor | None, tuple[float, ...]]:
     """What queries are to be multiplied by, and the softmax scale of every head count.
 
-    Where a head is width / heads wide its scale (e/h)^-0.5 is h^0.5 e^-0.5, the second factor mixed over the widths. That
-    one must be a tensor: the scale of SDPA is a number and would drop its gradient.
+    Where a head is e/h wide, for width e and h heads, the softmax scale is (e/h)^-0.5 = h^0.5 e^-0.5. The first factor is a
+    number per head count. The second is mixed over the widths, `sum_e shares[e] e^-0.5`, and multiplies the queries: it must be
+    a tensor, since the `scale` argument of SDPA is a number and would drop its gradient.
     """
     if head_dim is not None:
         return None, tuple(head_dim**-0.5 for _ in masks.counts)
@@ -196,9 +197,9 @@ def superposed_attention(
 
     Args:
         query: (batch, sequence, Q).
-        key: Likewise.
-        value: Likewise.
-        masks: Of this block; gives head counts and shares.
+        key: (batch, sequence, Q).
+        value: (batch, sequence, Q).
+        masks: Masks of this block; gives head counts and shares.
         scales: Softmax scale of each count.
         attend: Boolean (batch, 1, sequence, sequence), or None.
         is_causal: Causal attention, where `attend` is None.

@@ -22,8 +22,8 @@ class ConvExamples(ImageExamples):
     Args:
         own: Training images of the weights, as they are evaluated.
         recalibration_batches: Batches of them that give a net its statistics.
-        seed: Of the choice of these batches.
-        table: Of trained architectures, whose scores are shown beside.
+        seed: Seed of the choice of these batches.
+        table: Table of trained architectures, whose scores are shown beside those of the search.
         write: Architecture -> how the field writes it.
     """
 
@@ -48,7 +48,7 @@ class ConvExamples(ImageExamples):
         arch: Architecture | None = None,
         mixture: Mixture | None = None,
     ) -> Mapping[str, float]:
-        """An architecture is cut out and settled first, and the supernet stays as it is; a mixture is scored as it stands."""
+        """Scores a subnet (`arch`), cut out and with its own statistics, or a mixture in the supernet as it is."""
         if arch is None:
             return accuracy(model, examples, batch_size, most, **({} if mixture is None else {"mixture": mixture}))
         subnet = extract(model, arch)
@@ -73,7 +73,7 @@ def conv_examples(
     table: Table | None = None,
     write: Callable[[Architecture], str] | None = None,
 ) -> ConvExamples:
-    """The same images, with statistics from those that a split with this portion and seed gives to the weights."""
+    """Examples whose nets get batch-norm statistics from the training images that such a split gives to the weights."""
     weights, _ = images.cut(train_portion, seed, batch)
     own = evaluation_images(weights, images.settings, images.processor)
     given = {item.name: getattr(images, item.name) for item in fields(images)}

@@ -71,7 +71,7 @@ def build_supernet(arguments: ConvSpaceArguments, common: Mapping[str, Any]) -> 
     """The supernet of the chosen space.
 
     Args:
-        arguments: Of the command line.
+        arguments: Arguments of the command line.
         common: Fields of the config: `num_channels`, `image_size`, `id2label`, `label2id`.
 
     Raises:
@@ -109,7 +109,7 @@ def trained(arguments: ConvSpaceArguments) -> Table | None:
     """The table of trained architectures, if there is one.
 
     Raises:
-        ValueError: As `read_table`.
+        ValueError: There is no such file, its name has another ending, or a row cannot be read; names the row.
     """
     if arguments.table is None:
         return None
@@ -121,23 +121,24 @@ def check_settings(supernet: PreTrainedModel, settings: SearchArguments) -> None
     """Refuses what a search of cells cannot do.
 
     Raises:
-        ValueError: Budgets or two stages where a rule of its own discretises, or single paths in a pruned space.
+        ValueError: A budget, or a method of two stages, in a space whose nodes keep some of their edges; a budget, or single
+            paths, in a pruned space.
     """
     config = supernet.config
     limits = [*settings.given_limits(), *(["pareto"] if settings.pareto else [])]
     if limits and (getattr(config, "kept", None) or getattr(config, "kept_inputs", 0)):
         raise ValueError(
-            f"{', '.join(limits)}: budgets choose the operations of each edge, which excludes that nodes keep "
-            f"{config.kept_inputs or 'some'} edges, and pruned spaces; use --kept_inputs 0, or no budget"
+            f"{', '.join(limits)}: budgets choose the operations of all edges, which works neither in a pruned space nor where "
+            f"nodes keep {config.kept_inputs or 'some'} edges only; use --kept_inputs 0, or no budget"
         )
     if settings.resolved_method.two_stage and getattr(config, "kept_inputs", 0):
         raise ValueError(
-            f"method={settings.method} draws operations for all edges, which excludes that nodes keep {config.kept_inputs} "
-            "of them; use --kept_inputs 0, or a method of one stage"
+            f"method={settings.method} draws operations for all edges, but in this space nodes keep {config.kept_inputs} of "
+            "them; use --kept_inputs 0, or a method of one stage"
         )
     if getattr(config, "kept", None) and settings.resolved_method.single_paths:
         raise ValueError(
-            f"method={settings.method} draws single operations, pruned ones among them; use drnas or darts with a pruned "
+            f"method={settings.method} draws single operations, which may be pruned ones; use drnas or darts with a pruned "
             "supernet"
         )
 

@@ -25,10 +25,8 @@ from .latency import without_latency
 
 FIRST_SIZE = 2  # examples of the first micro-batch; batch norms cannot take one
 MOST_SECONDS = 60  # no larger micro-batch is begun that would end later
-MOST_CPU_MEMORY = (
-    5 * 2**30
-)  # nor one that would need more bytes than this, on a GPU than `MOST_GPU_MEMORY` of what it has
-MOST_GPU_MEMORY = 0.9
+MOST_CPU_MEMORY = 5 * 2**30  # bytes; no larger micro-batch is begun that would need more
+MOST_GPU_MEMORY = 0.9  # the same on a GPU, as a share of its memory
 
 
 class Synthetic(torch.utils.data.Dataset):
@@ -88,9 +86,9 @@ def dry_run(
     No latency is measured for it, and no worker processes load its data.
 
     Args:
-        supernet: Of the search.
-        settings: Of the search.
-        accelerator: Of the search.
+        supernet: What would be searched.
+        settings: Those of the search.
+        accelerator: Its device and processes.
         example: Generator -> random training example.
         unit: What to count the data in, "tokens" or "images".
         sequence_length: Tokens of an example of text.
@@ -171,7 +169,8 @@ def measured(whole: int, run: Callable[[int], Measured], accelerator: Accelerato
 def extrapolated(runs: list[Measured], size: int, what: str) -> float:
     """Seconds of a micro-batch, in proportion to the last run, or bytes, on the straight line through the last two.
 
-    Differences between times of two short runs are noise on a busy machine, so that seconds are rather too many than too few.
+    The difference between the times of two short runs is mostly noise on a busy machine, so that seconds are not extrapolated
+    on a line but in proportion, which is rather too much than too little.
     """
     last = getattr(runs[-1], what)
     if what == "step" or len(runs) == 1:

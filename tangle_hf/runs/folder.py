@@ -50,7 +50,7 @@ def check_run_folder(
         resolved: All settings of this run.
         resume: Whether a run is to be continued.
         free: Settings that may change when it is.
-        defaults: Of the settings: what a run has of those that came with an update since it was started.
+        defaults: Default of each setting, for settings that came with an update after the run was started.
 
     Raises:
         ValueError: It is no folder; it holds a run and `resume` is not given, or the other way round, or settings differ.
@@ -74,7 +74,7 @@ def check_is_folder(run_dir: Path) -> None:
     """Refuses a name that a file has, a folder inside a file, and one that cannot be written.
 
     Raises:
-        ValueError: So.
+        ValueError: The name is that of a file, is inside a file, or cannot be written.
     """
     for path in (run_dir, *run_dir.parents):
         if path.is_file():
@@ -86,9 +86,9 @@ def check_is_folder(run_dir: Path) -> None:
 
 @contextmanager
 def begun(run_dir: Path, resolved: dict[str, Any], main_process: bool) -> Iterator[None]:
-    """Leaves the settings in `config.yaml`, and takes them back where the user's error ends a run that has kept nothing yet.
+    """Writes the settings to `config.yaml`, and removes them if an error of the user ends the run before it kept anything.
 
-    Otherwise the corrected command would be refused: the folder holds a run, and its settings are others.
+    Otherwise the corrected command would be refused, since the folder would hold a run with other settings.
 
     Args:
         run_dir: The folder of the run.

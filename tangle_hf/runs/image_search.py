@@ -50,7 +50,7 @@ def classes_and_size(data: ImageArguments, accelerator: Accelerator) -> tuple[li
     """The names of the classes and the image size, for a dry run; no images are read where both are given.
 
     Raises:
-        ValueError: As `load_for_search`.
+        ValueError: The images cannot be read, or have no size in common and none is given.
     """
     if data.classes and data.image_size:
         return [str(number) for number in range(data.classes)], data.image_size

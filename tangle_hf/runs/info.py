@@ -42,7 +42,7 @@ def describe(folder: str | Path) -> dict[str, str]:
     """What a folder is, what it has and what loads it, as name -> text, in the order to print.
 
     Raises:
-        ValueError: As `folder_kind`, or a model of another kind.
+        ValueError: There is no such folder, it is no run, supernet, model or ONNX export, or it is a model of another kind.
     """
     folder = Path(folder)
     return {"run": _run, "supernet": _supernet, "model": _model, "onnx": _onnx}[folder_kind(folder)](folder)

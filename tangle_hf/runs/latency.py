@@ -96,7 +96,7 @@ def compare_latency(
         limit_ms: The budget, which holds for the prediction; a first net that is measured above it is remarked on.
 
     Returns:
-        The same for `results.json`, with the conditions and the limit.
+        What was printed, with the conditions and the limit, for `results.json`.
     """
     table = load_latency_table(settings.latency_table)
     inputs = example_inputs(supernet, batch_size=settings.latency_batch_size, sequence_length=sequence_length)

@@ -71,14 +71,14 @@ def resolve(
     Args:
         run_dir: Folder of the run, or of a supernet that was published with its `arch_parameters.safetensors`. Of a run with
             `pareto` the distribution at the new limit of the front's cost is taken.
-        budgets: "max_params", "max_flops" and so on, as in `make_budgets` -> amount. FLOPs of text are those of a block of
-            the run.
+        budgets: Name of a budget, "max_params", "max_flops" and so on -> amount, such as 20M or "50%". FLOPs of text are
+            those of a block of the run.
         folder: Where to write the model.
         standard_only: Only architectures that have the stock form.
         count: How many candidates to rank by `loss`.
         loss: Loss of an architecture in the supernet that it is given; None takes the most likely architecture.
         inputs: Arguments of one forward pass to compare the export by; made up if None.
-        form: As in `tangle_hf.extract`.
+        form: "stock", "padded", "compact", or "auto": stock where the architecture has that form, else compact.
         latency_table: File of measured times for "max_latency_ms"; the run's own if None. What is found is timed with its
             batch size and length.
         allow_other_latency_table: Take it even if it was measured under other conditions than those here.
@@ -128,7 +128,8 @@ def settle_batch_norms(supernet: PreTrainedModel, arch: Architecture, batches: I
     Args:
         supernet: Its statistics are replaced.
         arch: The architecture.
-        batches: As in `resolve`; None leaves a supernet with batch norms as it is, which warns.
+        batches: Training images (batch, channels, height, width); None leaves the statistics as they are, and warns if there
+            are any.
     """
     if batches is not None:
         recalibrate(supernet, batches, one_hot(supernet.space, arch))
@@ -169,9 +170,9 @@ def extract_point(
         run_dir: Folder of a run with `--pareto`, with `pareto.json` and `supernet/`.
         number: Of the point in `pareto.json`, from 0.
         folder: Where to write the model.
-        inputs: As in `resolve`.
-        form: As in `tangle_hf.extract`.
-        batches: As in `resolve`.
+        inputs: Arguments of one forward pass to compare the export by; made up if None.
+        form: "stock", "padded", "compact", or "auto": stock where the architecture has that form, else compact.
+        batches: Training images, from which what is exported gets batch-norm statistics of its own.
 
     Raises:
         ValueError: The run is not finished or has no front, there is no such point, or the folder holds something else than
@@ -185,7 +186,15 @@ def extract_point(
 
 
 def front_point(run_dir: str | Path, number: int) -> Architecture:
-    """One architecture of a finished run's front; arguments and errors as in `extract_point`."""
+    """One architecture of a finished run's front.
+
+    Args:
+        run_dir: Folder of a run with `--pareto`, with `pareto.json`.
+        number: Of the point in `pareto.json`, from 0.
+
+    Raises:
+        ValueError: The run is not finished or has no front, or there is no such point.
+    """
     run_dir = Path(run_dir)
     _check(run_dir)
     path = run_dir / "pareto.json"
@@ -200,7 +209,7 @@ def front_point(run_dir: str | Path, number: int) -> Architecture:
 def _arch_parameters(
     run_dir: Path, settings: dict, supernet: PreTrainedModel, budgets: tuple[Budget, ...]
 ) -> ArchParameters:
-    """Those of a run; of a front, those of the budget of its cost."""
+    """The architecture parameters of a run; of a run with a front, those of the budget of the front's cost."""
     path, cost = run_dir / ARCH_PARAMETERS, settings.get("pareto")
     if cost is None:
         arch_parameters = ArchParameters(supernet.space)

@@ -37,9 +37,9 @@ class Run:
         *parts: All settings of the recipe, `SearchArguments` and `SearchHubArguments` among them.
 
     Raises:
-        ValueError: On entering: the folder holds another run, or none to resume; the tracker is not installed; or as
-            `check_target`.
-        ConnectionError: As `check_target`.
+        ValueError: On entering: the folder holds another run, or none to resume; the tracker is not installed; or the
+            repository to publish to has another kind of content or is not ours to write.
+        ConnectionError: On entering: the Hub cannot be reached, and the run is to be published.
     """
 
     def __init__(self, *parts):

@@ -33,7 +33,7 @@ def find(run: Run, supernet: PreTrainedModel, examples: Examples, weights, archi
         What was found; None if the search was stopped (a checkpoint was left), and on all processes but the main one.
 
     Raises:
-        ValueError: As `Run.begin` and `search`.
+        ValueError: The limits cannot be kept, a latency table is not for this search, or there is no checkpoint to resume.
         FloatingPointError: The weights diverged.
     """
     limits = run.begin(supernet, examples.sequence_length)

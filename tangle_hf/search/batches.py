@@ -36,7 +36,7 @@ class Batches:
         data: Map-style examples, or a stream. If examples have a `set_epoch`, it is called before each epoch: what is
             random about an example can then be a function of seed, epoch and index, and resumes exactly.
         batch_size: Examples per process.
-        seed: Of the shuffling; each epoch has its own order.
+        seed: Seed of the shuffling; each epoch has its own order.
         num_workers: Worker processes that make examples; they change nothing but the time.
 
     Raises:

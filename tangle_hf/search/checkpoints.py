@@ -99,10 +99,10 @@ def load_checkpoint(accelerator: Accelerator, folder: Path) -> None:
 
 @contextmanager
 def same_groups(folder: Path) -> Iterator[None]:
-    """Within it, an optimizer whose groups are not those of a checkpoint is an error that says why and what to do.
+    """Inside, an optimizer whose parameter groups are not those of a checkpoint raises an error that says what to do.
 
     Raises:
-        ValueError: So.
+        ValueError: The parameter groups differ.
     """
     try:
         yield

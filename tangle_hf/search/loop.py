@@ -44,7 +44,7 @@ def check_settings(
     if names := settings.settings_without_effect():
         logger.warning(f"method={settings.method} does not read {', '.join(names)}: no effect")
     limits.check(settings, supernet)
-    if settings.resolved_method.two_stage:  # what the second stage cannot draw is said before the first one
+    if settings.resolved_method.two_stage:  # refuse before the first stage what the second could not draw
         Proposals(settings, supernet, limits).random(random.Random(settings.seed))
     for difference in check_latency(
         limits.latency_table, settings, supernet, limits.sequence_length, accelerator.device
@@ -104,7 +104,7 @@ def clip_gradients(model: nn.Module, settings: SearchArguments, accelerator: Acc
         FloatingPointError: They are not finite. No step may be taken with them.
     """
     norm = accelerator.clip_grad_norm_(model.parameters(), settings.max_grad_norm or math.inf)
-    if norm is not None:  # DeepSpeed clips by itself and tells nobody
+    if norm is not None:  # DeepSpeed clips by itself and does not return the norm
         finite(norm, "norm of the training gradient", step)
 
 
@@ -143,7 +143,7 @@ def prepare(
 
     Args:
         supernet: What is trained.
-        optimizer: Of its weights. The scheduler stays unprepared: accelerate would step it once per process.
+        optimizer: The optimizer of its weights. The scheduler stays unprepared: accelerate would step it once per process.
         state: What a checkpoint holds beside both.
         settings: Settings.
         accelerator: Device, processes and precision.
@@ -185,7 +185,7 @@ def run_steps(
         state: Its `step` counts.
         settings: Settings.
         accelerator: Processes.
-        name: Of the progress bar.
+        name: The name that the progress bar shows.
 
     Returns:
         False if it was stopped before it was done; a checkpoint was left.
@@ -221,7 +221,7 @@ def progress_bar(accelerator: Accelerator, total: int, done: int, name: str) -> 
 
 @contextmanager
 def same_random_numbers(accelerator: Accelerator) -> Iterator[None]:
-    """What is done inside draws none of the numbers of the search; a data loader draws one for every pass."""
+    """Random numbers drawn inside are put back, so that an evaluation does not change the search (a data loader draws one)."""
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         yield

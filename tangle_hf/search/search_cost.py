@@ -43,7 +43,7 @@ class SearchCost:
     Args:
         supernet: What is searched.
         batch_size: Examples of a weight step, over all processes and micro-batches.
-        sequence_length: Tokens of an example of text, as in `flops_table`.
+        sequence_length: Tokens of an example of text; None: as many as the model has positions.
         spent: Where to start.
     """
 
@@ -60,7 +60,7 @@ class SearchCost:
         self.spent += self._mixture if arch is None else self._relative(arch)
 
     def add_arch_step(self, unrolled: bool = False) -> None:
-        """A step of the architecture parameters; unrolled, two of the weights and one more on either side of them."""
+        """An architecture step: a training step without weight gradients; unrolled, two with and two without them."""
         without_weights = (FORWARD_PASSES - 1) / FORWARD_PASSES
         self.spent += self._mixture * (2 + 2 * without_weights if unrolled else without_weights)
 

@@ -39,7 +39,7 @@ class SearchArguments(TwoStageArguments):
     gradient_accumulation_steps: int = field(default=1, metadata={"help": "micro-batches per step, of both levels"})
     optimizer: str = field(
         default="adamw",
-        metadata={"help": "of the weights: adamw, or sgd with momentum as in convolutional nets"},
+        metadata={"help": "optimizer of the weights: adamw, or sgd with momentum, usual for convolutional nets"},
     )
     nesterov: bool = field(default=True, metadata={"help": "Nesterov's form of the momentum of sgd"})
     sgd_momentum: float = field(default=0.9, metadata={"help": "momentum of sgd, in [0, 1)"})
@@ -113,7 +113,9 @@ class SearchArguments(TwoStageArguments):
     )
     allow_other_latency_table: bool = field(
         default=False,
-        metadata={"help": "take latency_table even if its device, type, batch, threads or space are others"},
+        metadata={
+            "help": "take latency_table even if it was measured with another device, type, batch, number of threads or space"
+        },
     )
     standard_only: bool = field(
         default=False, metadata={"help": "find a net that is a stock transformers class: its layers are equal"}
@@ -125,14 +127,14 @@ class SearchArguments(TwoStageArguments):
     budget_parts: list[str] = field(
         default_factory=lambda: list(BUDGET_PARTS),
         metadata={
-            "help": "what keeps the search on its budget, to leave out for an ablation: start on it, project the loss "
-            "gradient, return after each step"
+            "help": "what keeps the search on its budget; an ablation may leave parts out: start (begin on it), project "
+            "(the loss gradient along it), return (to it after each step)"
         },
     )
     budget_candidates: int = field(
         default=5,
         metadata={
-            "help": "most likely nets within the limits, of which the one with the best inherited loss is taken"
+            "help": "how many of the most likely nets within the limits are compared by inherited loss; the best one is taken"
         },
     )
     pareto: str | None = field(
@@ -142,8 +144,8 @@ class SearchArguments(TwoStageArguments):
     pareto_anchors: list[str] | None = field(
         default=None,
         metadata={
-            "help": "budgets of that cost, ascending, with logits of their own, between which logits are interpolated; "
-            "default: 10, 50 and 90%% of the way from the smallest to the largest net"
+            "help": "ascending budgets of that cost that have logits of their own; in between, logits are interpolated. "
+            "Default: 10, 50 and 90%% of the way from the smallest to the largest net"
         },
     )
     pareto_points: int = field(
@@ -184,11 +186,13 @@ class SearchArguments(TwoStageArguments):
     )
     resume: bool = field(default=False, metadata={"help": "continue the run in output_dir from its last checkpoint"})
     report_to: str = field(
-        default="none", metadata={"help": f"one of {', '.join(TRACKERS)}; its package is yours to install"}
+        default="none", metadata={"help": f"one of {', '.join(TRACKERS)}; install its package yourself"}
     )
     dry_run: bool = field(
         default=False,
-        metadata={"help": "two steps on synthetic data, then parameters, memory, time per step and hours"},
+        metadata={
+            "help": "take two steps on synthetic data, then print parameters, memory, time per step and projected hours"
+        },
     )
 
     def __post_init__(self):

@@ -13,7 +13,7 @@ def decays(name: str, parameter: Tensor) -> bool:
     """Matrices, kernels and embeddings of tokens do; biases, norms, position tables, class and mask tokens do not.
 
     Args:
-        name: Of the parameter in its model.
+        name: Name of the parameter in its model.
         parameter: The parameter; what has one axis is a bias or belongs to a norm.
     """
     return parameter.ndim >= 2 and not ADDED.search(name)
@@ -24,7 +24,7 @@ def decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
 
     Args:
         model: The model.
-        weight_decay: Of the first group; the second has none.
+        weight_decay: Weight decay of the first group; the second has none.
     """
     named = list(model.named_parameters())
     return [

@@ -57,13 +57,13 @@ def export(
         folder: Where to write; an earlier export there is replaced.
         inputs: Arguments of one forward pass, e.g. `{"input_ids": ...}` or `{"pixel_values": ...}`, for the comparison;
             made up if None.
-        form: As in `tangle_hf.extract`.
+        form: "stock", "padded" or "compact"; "auto": stock where the architecture has that form, else compact.
         processor: Tokenizer or image processor to save along, or None. A tokenizer without a pad token gets its end of text
             as one in the files.
 
     Raises:
-        ValueError: As `extract`, the reloaded model differs by more than 1e-3 of the logits' scale, or the folder holds
-            something else than an earlier export.
+        ValueError: The architecture is not of this space or does not have the form, the reloaded model differs by more than
+            1e-3 of the logits' scale, or the folder holds something else than an earlier export.
     """
     folder = Path(folder)
     inputs = example_inputs(supernet) if inputs is None else inputs

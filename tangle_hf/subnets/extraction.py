@@ -46,10 +46,10 @@ def new_subnet(supernet: PreTrainedModel, arch: Architecture, form: str = "auto"
     Args:
         supernet: An `Elastic*` model; nothing is read of its weights.
         arch: An architecture of its space.
-        form: As in `extract`.
+        form: "stock", "padded" or "compact"; "auto": stock where the architecture has that form, else compact.
 
     Raises:
-        ValueError: As `extract`.
+        ValueError: The architecture is not of this space, the form is unknown, or the architecture does not have it.
     """
     supernet.space.validate(arch)
     reasons = supernet.subnet_forms(supernet.config, arch)

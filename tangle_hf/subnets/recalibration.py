@@ -67,7 +67,7 @@ def still_batches(
         images: Training images as they are evaluated; a stream is read from its beginning.
         batch_size: Images of a batch, as in training.
         count: Batches.
-        seed: Of the choice.
+        seed: Seed of the choice of images.
     """
     stream = isinstance(images, IterableDataset)
     order = {} if stream else {"shuffle": True, "generator": torch.Generator().manual_seed(seed)}

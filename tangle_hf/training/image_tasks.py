@@ -31,8 +31,8 @@ def vision_task(
     """An image classifier on images.
 
     Raises:
-        ValueError: As the data; the checkpoint is no image classifier, has another number of channels, or is to be
-            evaluated as it is on other classes than its own.
+        ValueError: The images cannot be read; the checkpoint is no image classifier, has another number of channels, or is to
+            be evaluated as it is on other classes than its own.
     """
     config = config_of(checkpoint, remote_code, AUTO_CLASSES["vision"])
     if config.num_channels != data.num_channels:

@@ -43,7 +43,7 @@ def language_task(checkpoint: str, remote_code: bool, data: DataArguments) -> Ta
     """A language model on text; the tokenizer is the checkpoint's unless the data arguments name another.
 
     Raises:
-        ValueError: As the data; the checkpoint is no language model, or has too few positions for a block.
+        ValueError: The text cannot be read; the checkpoint is no language model, or has too few positions for a block.
     """
     config = config_of(checkpoint, remote_code, AUTO_CLASSES["language"])
     if config.max_position_embeddings < data.block_size:
@@ -108,7 +108,7 @@ def parse_for_kind(argv: list[str], script: str, description: str, *own: type) -
         own: Its dataclasses.
 
     Raises:
-        ValueError: The first word is neither vision nor language, or as `arguments.parse`.
+        ValueError: The first word is neither vision nor language, or an option is unknown or has a wrong value.
     """
     kinds = {"vision": (ImageArguments, AugmentationArguments), "language": (DataArguments,)}
     if argv and argv[0] in ("-h", "--help"):

@@ -38,7 +38,7 @@ class TrainingSettings:
     nesterov: bool = field(default=False, metadata={"help": "Nesterov's form of the momentum of sgd"})
     learning_rate: float = field(default=1e-3, metadata={"help": "peak learning rate, followed by a cosine"})
     retrain_learning_rate: float | None = field(
-        default=None, metadata={"help": "the same for retrain; default: learning_rate"}
+        default=None, metadata={"help": "peak learning rate of retrain; default: learning_rate"}
     )
     adam_beta1: float = field(default=0.9, metadata={"help": "AdamW beta1"})
     adam_beta2: float = field(default=0.999, metadata={"help": "AdamW beta2"})
@@ -53,7 +53,7 @@ class TrainingSettings:
         default=0.05, metadata={"help": "share of the steps in which the learning rate rises linearly"}
     )
     weight_decay: float = field(
-        default=0.05, metadata={"help": "weight decay, not of biases, norms, positions and class tokens"}
+        default=0.05, metadata={"help": "weight decay; biases, norms, positions and class tokens have none"}
     )
     max_grad_norm: float = field(default=1.0, metadata={"help": "gradient clipping; 0 for none"})
     mixed_precision: str = field(default="no", metadata={"help": "no or bf16"})
@@ -134,15 +134,14 @@ class RaiseDropPath(TrainerCallback):
 
 
 class ResumingTrainer(Trainer):
-    """Trainer with the weight decay of searches, which reads the weights of its checkpoints by their names in memory.
+    """Trainer with the weight decay of searches, and with checkpoints whose weights are found on resume.
 
-    On disk a ViT has those of transformers 4.
-
-    Trainer itself would only warn and go on from the weights it was given (transformers issue 43701).
+    On disk a ViT has the parameter names of transformers 4. `Trainer` would not find these, only warn, and go on from the
+    weights that it was given (transformers issue 43701); here `from_pretrained` reads them, which knows both kinds of names.
     """
 
     def training_step(self, *args, **kwargs) -> torch.Tensor:
-        """As in transformers.
+        """One step of `Trainer`, whose loss must be finite.
 
         Raises:
             FloatingPointError: The loss is not finite.
@@ -153,7 +152,7 @@ class ResumingTrainer(Trainer):
         return loss
 
     def _save_checkpoint(self, model: torch.nn.Module, trial=None) -> None:
-        """As in transformers; where the disk is full, the half of a checkpoint that was written makes room again.
+        """Saves a checkpoint as `Trainer` does; if the disk is full, the half-written checkpoint is deleted.
 
         Raises:
             WriteError: The disk is full, or the folder cannot be written.
@@ -207,7 +206,7 @@ def training_arguments(
     Args:
         settings: Settings.
         mode: "retrain" has a peak learning rate of its own.
-        seed: Of the data order, and of what is random in the model.
+        seed: Seed of the data order, and of what is random in the model.
         folder: Where checkpoints go.
         max_steps: Steps; overrides `num_train_epochs`.
         num_train_epochs: Passes over the training data.

@@ -10,10 +10,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
+from search_gpt import main
+
+from tangle_hf.cli import compare_fronts
+from tangle_hf.data.text import DataArguments
+from tangle_hf.hub.settings import SearchHubArguments
+from tangle_hf.models.space_settings import SpaceArguments
+from tangle_hf.search import SearchArguments
+from tangle_hf.settings import parse
 
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "search_gpt.py"
+KINDS = (SpaceArguments, DataArguments, SearchArguments, SearchHubArguments)
 TINY = ["--n_embd", "16", "32", "--n_layer", "1", "2", "--block_size", "32", "--vocab_size", "300", "--max_steps", "6",
         "--per_device_batch_size", "4", "--save_steps", "2", "--eval_steps", "3", "--eval_batches", "2",
         "--warmup_steps", "1", "--logging_steps", "1"]  # fmt: skip
@@ -27,47 +37,47 @@ def text(tmp_path_factory):
     return [x for name in ("train", "validation", "test") for x in (f"--{name}_file", str(folder / f"{name}.txt"))]
 
 
-def command(folder, text, *options):
-    return [sys.executable, str(RECIPE), "--output_dir", str(folder), *TINY, *text, *options]
-
-
 def run(folder, text, *options):
-    return subprocess.run(command(folder, text, *options), capture_output=True, text=True, timeout=200)
+    main(*parse(*KINDS, argv=["--output_dir", str(folder), *TINY, *text, *options]))
+
+
+def as_a_script(folder, text, *options):
+    """A process of its own, as a user starts it."""
+    command = [sys.executable, str(RECIPE), "--output_dir", str(folder), *TINY, *text, *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def test_a_run_leaves_a_checkpoint_that_equals_the_supernet_and_no_warning(tmp_path, text):
-    done = run(tmp_path / "run", text)
-    assert done.returncode == 0, done.stderr
-    assert "warn" not in (done.stdout + done.stderr).lower(), done.stdout + done.stderr
+    process = as_a_script(tmp_path / "run", text)
+    out, err = process.communicate(timeout=200)
+    assert process.returncode == 0, err
+    assert "warn" not in (out + err).lower(), out + err
     left = {path.name for path in (tmp_path / "run").iterdir()}
     assert left == {"config.yaml", "metrics.jsonl", "checkpoints", "arch_parameters.safetensors", "architecture.json",
                     "supernet", "subnet", "results.json", "shares.png", "losses.png", "diagnostics.png"}  # fmt: skip
-    assert "has not decided" in done.stderr and "--arch_learning_rate" in done.stderr
+    assert "has not decided" in err and "--arch_learning_rate" in err
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     inside, exported, largest = results["table"]
     assert results["logit_difference"] < 1e-5 * results["logit_scale"]
     assert inside["test loss"] == pytest.approx(exported["test loss"], rel=1e-6)
-    assert inside["parameters"] <= largest["parameters"] and "pipeline(" in done.stdout
-    refused = run(tmp_path / "run", text)
-    assert refused.returncode != 0 and "holds a run already" in refused.stderr
-    other = run(tmp_path / "run", text, "--resume", "--n_head", "2")
-    assert other.returncode != 0 and "n_head=[2, 4] (now [2])" in other.stderr
+    assert inside["parameters"] <= largest["parameters"] and "pipeline(" in out
+    with pytest.raises(ValueError, match="holds a run already"):
+        run(tmp_path / "run", text)
+    with pytest.raises(ValueError, match=r"n_head=\[2, 4\] \(now \[2\]\)"):
+        run(tmp_path / "run", text, "--resume", "--n_head", "2")
 
 
 def test_interrupted_runs_leave_a_checkpoint_and_continue(tmp_path, text):
-    whole = run(tmp_path / "whole", text, "--max_steps", "300")
-    assert whole.returncode == 0, whole.stderr
-    process = subprocess.Popen(
-        command(tmp_path / "run", text, "--max_steps", "300"), stdout=subprocess.PIPE, text=True
-    )
+    long = ("--max_steps", "80", "--save_steps", "40")
+    process = as_a_script(tmp_path / "run", text, *long)
+    run(tmp_path / "whole", text, *long)
     metrics = tmp_path / "run" / "metrics.jsonl"
     while not (metrics.exists() and metrics.read_text().count("\n") > 5) and process.poll() is None:
-        time.sleep(0.05)
+        time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     assert "--resume" in process.communicate(timeout=100)[0]
     assert not (tmp_path / "run" / "subnet").exists()
-    resumed = run(tmp_path / "run", text, "--max_steps", "300", "--resume")
-    assert resumed.returncode == 0, resumed.stderr
+    run(tmp_path / "run", text, *long, "--resume")
     for name in ("architecture.json", "supernet/model.safetensors"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
     # The header of the logits has its entries in any order.
@@ -80,52 +90,62 @@ def test_interrupted_runs_leave_a_checkpoint_and_continue(tmp_path, text):
     assert lines("run") == lines("whole")
 
 
-def test_dry_run_prints_costs_and_leaves_nothing(tmp_path, text):
-    done = run(tmp_path / "run", text, "--dry_run", "--gradient_accumulation_steps", "3")
-    assert done.returncode == 0, done.stderr
-    assert "projected for 6 steps" in done.stdout and "peak memory" in done.stdout
+def test_dry_run_prints_costs_and_leaves_nothing(tmp_path, text, capsys):
+    run(tmp_path / "run", text, "--dry_run", "--gradient_accumulation_steps", "3")
+    printed = capsys.readouterr().out
+    assert "projected for 6 steps" in printed and "peak memory" in printed
     assert not (tmp_path / "run").exists()
 
 
-def test_bad_input_leaves_nothing_behind(tmp_path, text):
-    for option, message in [
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
         ("--block_size=99999", "shorter than one block"),
         ("--n_head=5", "not divisible"),
         ("--max_params=9", "smallest possible"),
-    ]:
-        done = run(tmp_path / "run", text, *option.split("="))
-        assert done.returncode != 0 and message in done.stderr, done.stderr
-        assert not (tmp_path / "run").exists()
+    ],
+)
+def test_bad_input_leaves_nothing_behind(tmp_path, text, option, message):
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path / "run", text, *option.split("="))
+    assert not (tmp_path / "run").exists()
 
 
-def test_a_budget_holds_and_is_reported(tmp_path, text):
+def test_a_budget_holds_and_is_reported(tmp_path, text, capsys):
     budgets = ["--max_params", "60%", "--max_flops", "90%", "--standard_only", "true", "--budget_candidates", "2"]
-    done = run(tmp_path / "run", text, *budgets)
-    assert done.returncode == 0, done.stderr
+    run(tmp_path / "run", text, *budgets)
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     inside, exported, largest = results["table"]
     used = results["budgets"]
     assert used["arch_params"] == inside["parameters"] <= used["max_params"] == largest["parameters"] * 6 // 10
     assert used["expected_params"] == pytest.approx(used["max_params"], rel=1e-5)
     assert used["arch_flops"] <= used["max_flops"] and results["form"] == "stock"
-    assert "parameters used (" in done.stdout and "FLOPs per block used (" in done.stdout
+    printed = capsys.readouterr().out
+    assert "parameters used (" in printed and "FLOPs per block used (" in printed
     losses = [candidate["loss"] for candidate in results["candidates"]]
     assert len(losses) == 2 and losses == sorted(losses) and results["candidates"][0]["arch"] == results["found"]
 
 
-def test_bf16_training_exports_exactly(tmp_path, text):
-    done = run(tmp_path / "run", text, "--mixed_precision", "bf16", "--superposition", "weights")
-    assert done.returncode == 0, done.stderr
+@pytest.fixture
+def new_accelerator():
+    """The precision of a process is decided once, by the first `Accelerator` in it."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def test_bf16_training_exports_exactly(tmp_path, text, new_accelerator):
+    run(tmp_path / "run", text, "--mixed_precision", "bf16", "--superposition", "weights")
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["logit_difference"] < 1e-5 * results["logit_scale"]
 
 
-def test_two_stages_leave_what_one_leaves_and_the_candidates(tmp_path, text):
+def test_two_stages_leave_what_one_leaves_and_the_candidates(tmp_path, text, capfd, caplog):
     few = ["--population_size", "4", "--generations", "2", "--num_parents", "2", "--num_mutations", "2",
            "--num_crossovers", "1", "--candidate_batches", "2", "--max_params", "80%", "--budget_mode", "at_most"]  # fmt: skip
-    done = run(tmp_path / "run", text, "--method", "sandwich+es", *few)
-    assert done.returncode == 0, done.stderr
-    assert "warn" not in (done.stdout + done.stderr).lower(), done.stdout + done.stderr
+    run(tmp_path / "run", text, "--method", "sandwich+es", *few)
+    printed, errors = capfd.readouterr()
+    assert "warn" not in (printed + errors + caplog.text).lower(), printed + errors + caplog.text
     left = {path.name for path in (tmp_path / "run").iterdir()}
     assert left == {"config.yaml", "metrics.jsonl", "checkpoints", "candidates.jsonl", "architecture.json", "supernet",
                     "subnet", "results.json", "losses.png"}  # fmt: skip
@@ -139,23 +159,22 @@ def test_two_stages_leave_what_one_leaves_and_the_candidates(tmp_path, text):
     assert results["search_cost"] == lines[-1]["search_cost"] > lines[0]["search_cost"] > results["training_cost"] > 6
     metrics = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert metrics[-1]["search_cost"] == results["training_cost"] and "subnets_loss" in metrics[-1]
-    assert "best of 8 candidates, each evaluated on 8 blocks" in done.stdout and "search cost: " in done.stdout
+    assert "best of 8 candidates, each evaluated on 8 blocks" in printed and "search cost: " in printed
 
 
 def test_more_generations_continue_a_finished_search(tmp_path, text):
     few = ["--method", "spos+rs", "--population_size", "3", "--candidate_batches", "1", "--max_steps", "2"]
-    assert run(tmp_path / "run", text, *few, "--generations", "1").returncode == 0
+    run(tmp_path / "run", text, *few, "--generations", "1")
     before = (tmp_path / "run" / "candidates.jsonl").read_text()
-    assert run(tmp_path / "run", text, *few, "--generations", "2", "--resume").returncode == 0
+    run(tmp_path / "run", text, *few, "--generations", "2", "--resume")
     after = (tmp_path / "run" / "candidates.jsonl").read_text()
     assert after.startswith(before) and after.count("\n") == 6
 
 
-def test_a_front_is_left_as_tables_and_compared_with_a_separate_search(tmp_path, text):
+def test_a_front_is_left_as_tables_and_compared_with_a_separate_search(tmp_path, text, capsys):
     front, single = tmp_path / "front", tmp_path / "single"
     budgets = ["--pareto_anchors", "40%", "60%", "90%", "--pareto_points", "6", "--max_flops", "95%"]
-    done = run(front, text, "--pareto", "params", *budgets)
-    assert done.returncode == 0, done.stderr
+    run(front, text, "--pareto", "params", *budgets)
     left = {path.name for path in front.iterdir()}
     assert left == {"config.yaml", "metrics.jsonl", "checkpoints", "arch_parameters.safetensors", "supernet", "losses.png",
                     "diagnostics.png", "pareto.json", "pareto.csv", "pareto.png", "results.json"}  # fmt: skip
@@ -169,10 +188,10 @@ def test_a_front_is_left_as_tables_and_compared_with_a_separate_search(tmp_path,
         table = list(csv.DictReader(file))
     assert [float(row["test loss"]) for row in table] == [p["test loss"] for p in points]
     assert [row["front"] == "yes" for row in table] == [p["nondominated"] for p in points]
-    assert run(single, text, "--max_params", "60%").returncode == 0
-    script = [sys.executable, "-m", "tangle_hf.cli.compare_fronts", "--front", str(front), "--separate"]
-    compared = subprocess.run([*script, str(single)], capture_output=True, text=True, timeout=100)
-    assert compared.returncode == 0, compared.stderr
-    assert "one front, budgets of the others" in compared.stdout and "21,657" in compared.stdout
-    refused = subprocess.run([*script, str(front)], capture_output=True, text=True, timeout=100)
-    assert refused.returncode != 0 and "error:" in refused.stderr and "has no --max_params" in refused.stderr
+    run(single, text, "--max_params", "60%")
+    capsys.readouterr()
+    compare_fronts.main(front, [single])
+    printed = capsys.readouterr().out
+    assert "one front, budgets of the others" in printed and "21,657" in printed
+    with pytest.raises(ValueError, match="has no --max_params"):
+        compare_fronts.main(front, [front])

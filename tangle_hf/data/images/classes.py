@@ -30,8 +30,8 @@ def number_labels(splits: dict[str, Dataset]) -> dict[str, Dataset]:
             raise ValueError(f"{missing} of {len(labels)} {name} images have no label; remove them or choose a split")
         if parts := [label for label in labels if isinstance(label, float)]:
             raise ValueError(
-                f"the {name} images have the label {parts[0]}; numbers of classes are whole, and this recipe predicts "
-                "nothing but classes"
+                f"the {name} images have the label {parts[0]}; numbers of classes are whole, and this recipe can predict only "
+                "classes"
             )
     known = sorted(set(values["train"]))
     for name, labels in values.items():
@@ -55,7 +55,7 @@ def _with_labels(split: Dataset, numbers: list[int], names: ClassLabel) -> Datas
 
 
 def without_unused(splits: dict[str, Dataset | IterableDataset]) -> dict[str, Dataset | IterableDataset]:
-    """The splits without the names of classes that no image has, which it says; streams, which are not counted, as they are."""
+    """The splits without the names of classes that no image has, which are printed; streams are returned unchanged."""
     if any(isinstance(split, IterableDataset) for split in splits.values()):
         return splits
     labels, names = {name: labels_of(split) for name, split in splits.items()}, class_names(splits)
@@ -94,10 +94,10 @@ def first_classes(split: Dataset | IterableDataset, count: int) -> Dataset | Ite
 
 
 def check_labels(split: Dataset | IterableDataset, name: str) -> None:
-    """Refuses images without a label; a stream is not counted.
+    """Refuses images without a label; a stream is not checked.
 
     Raises:
-        ValueError: So.
+        ValueError: An image has no label.
     """
     if isinstance(split, IterableDataset):
         return
@@ -109,10 +109,10 @@ def check_labels(split: Dataset | IterableDataset, name: str) -> None:
 
 
 def check_classes(split: Dataset | IterableDataset, name: str) -> None:
-    """Refuses a split without any image of some class; a stream is not counted.
+    """Refuses a split that has no image of some class; a stream is not checked.
 
     Raises:
-        ValueError: So.
+        ValueError: A class has no image.
     """
     if isinstance(split, IterableDataset):
         return

@@ -40,7 +40,7 @@ def open_image(cell: dict, where: str, mode: str | None = None) -> PILImage.Imag
 
 
 def _decoded(cell: dict | None, where: str) -> PILImage.Image:
-    """As `open_image`, with errors that say what is wrong and not what to do."""
+    """Decodes a cell of the column `image`; an error says what is wrong, its advice is added by `open_image`."""
     if cell is None or (cell["bytes"] is None and cell["path"] is None):
         raise ValueError(f"{where} is missing")
     try:
@@ -79,7 +79,7 @@ def check_channels(first: Mapping[str, dict], num_channels: int) -> None:
         num_channels: 1 or 3.
 
     Raises:
-        ValueError: As `open_image` and `to_channels`.
+        ValueError: A first image is missing or corrupt, coloured where grey is expected, or has more than 8 bits per channel.
     """
     grey = transparent = False
     for name, row in first.items():

@@ -19,7 +19,7 @@ from .splits import cut, subsample
 def load_images(arguments: ImageArguments) -> dict[str, Dataset | IterableDataset]:
     """The images of "train", "validation" and "test", with columns `image` (undecoded) and `label` (ClassLabel).
 
-    Validation images are in a random order, the same one for a `data_seed`; those of a stream come as they do. Says how many
+    Validation images are in a random order that depends on `data_seed` only; a stream keeps its own order. Prints how many
     images and classes each split has.
 
     Raises:
@@ -67,7 +67,7 @@ def resolve_image_size(arguments: ImageArguments, splits: dict[str, Dataset | It
 
 
 def _first(split: Dataset | IterableDataset, name: str) -> dict:
-    """Its first row, without which it is refused."""
+    """The first row of a split; an empty split is refused."""
     row = next(iter(split), None)
     if row is None:
         raise ValueError(f"there are no {name} images; give at least one of each class")

@@ -87,9 +87,12 @@ class ImageArguments:
                           "missing classes are not noticed"},
     )  # fmt: skip
     skip_corrupt_images: bool = field(
-        default=False, metadata={"help": "read every image once before the start and leave out those that cannot be"}
+        default=False,
+        metadata={"help": "read every image once before the start and leave out those that cannot be read"},
     )
-    preprocessing_workers: int | None = field(default=None, metadata={"help": "processes that read them"})
+    preprocessing_workers: int | None = field(
+        default=None, metadata={"help": "processes that read images for skip_corrupt_images"}
+    )
 
     def __post_init__(self):
         for name in ("train_file", "validation_file", "test_file"):

@@ -25,7 +25,7 @@ def split_for_search(
     Args:
         train: The training images.
         train_portion: Share of the weights, in (0, 1).
-        seed: Of the split; a stream does not use it.
+        seed: Seed of the split; a stream does not use it.
         batch: Images that each part of a stream must have; so many are read.
 
     Raises:

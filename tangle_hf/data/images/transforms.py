@@ -99,11 +99,11 @@ class TrainingImages(torch.utils.data.Dataset):
     first. With even batches a pair is the same on any number of processes.
 
     Args:
-        images: As `load_images` gives them.
+        images: A split of `load_images`, with columns `image` (undecoded) and `label`.
         transform: PIL image -> tensor, drawing random numbers from torch's generator only.
         arguments: Mixing and smoothing.
         num_channels: 1 or 3.
-        seed: Of all randomness, together with the epoch and the example.
+        seed: Seed of all randomness, together with the epoch and the example.
     """
 
     def __init__(
@@ -144,8 +144,8 @@ class EvaluationImages(torch.utils.data.Dataset):
     """Examples {"pixel_values": (channels, size, size), "labels": ()} as the processor makes them.
 
     Args:
-        images: As `load_images` gives them.
-        processor: As `image_processor` makes it.
+        images: A split of `load_images`, with columns `image` (undecoded) and `label`.
+        processor: Image processor that resizes and normalises.
         num_channels: 1 or 3.
     """
 
@@ -167,7 +167,7 @@ def training_images(
     image_size: int,
     seed: int,
 ) -> TrainingImages | IterableDataset:
-    """Augmented training examples: `TrainingImages`, or an endless stream of the same.
+    """Augmented training examples: `TrainingImages`, or an endless stream of such examples.
 
     In a stream, position takes the place of the epoch: an image gets another augmentation each time it passes.
     """
@@ -202,7 +202,7 @@ def training_images(
 def evaluation_images(
     images: Dataset | IterableDataset, data: ImageArguments, processor: ViTImageProcessor
 ) -> EvaluationImages | IterableDataset:
-    """Examples as the exported processor will make them: `EvaluationImages`, or a stream of the same."""
+    """Examples as the exported processor will make them: `EvaluationImages`, or a stream of such examples."""
     if not isinstance(images, IterableDataset):
         return EvaluationImages(images, processor, data.num_channels)
     return images.map(

@@ -26,8 +26,9 @@ class ElasticCellsConfig(TangleCellsConfig):
             spread over these in proportion.
         kept_inputs: Edges into each node that a discretisation keeps, the others become `none`; 0 for all, None for those of
             the field, 2 in DARTS (arXiv:1806.09055, section 2.4).
-        norm_affine: As in `TangleCellsConfig`; off, because gains could take over the part of the shares.
-        pool_norm: As there; on for DARTS.
+        norm_affine: Whether batch norms in cells have gains and biases; off, because gains could take over the part of the
+            shares.
+        pool_norm: Whether batch norms follow pooling in cells; on for DARTS.
 
     Raises:
         ValueError: The space names an unknown cell or operation, or has not one row per edge; or what is left of an edge is

@@ -51,14 +51,14 @@ class TangleCellsConfig(PreTrainedConfig):
     Args:
         cell: "toy_cell" (arXiv:2312.10440, appendix C), "nas_bench_201" (arXiv:2001.00326) or "darts" (arXiv:1806.09055).
         normal: Operation of every edge of a normal cell, in the order of the edges; edges that are not there are "none".
-        reduce: The same of a reduction cell, None in NAS-Bench-201.
-        genotype: The same in the notation of the space, None where it cannot express it.
+        reduce: Operation of every edge of a reduction cell, None in NAS-Bench-201.
+        genotype: All operations in the notation of the space, None where it cannot express them.
         stem: "cifar", or "imagenet" with three convolutions of stride 2, for DARTS.
         hidden_size: Channels of the nodes of the first cell.
         num_cells: Cells; in NAS-Bench-201 in each of its three stages.
-        num_channels: Of the images.
+        num_channels: Channels of the images.
         image_size: Height and width, in pixels.
-        dropout: Of the toy space, behind each cell and in its classifier.
+        dropout: Dropout of the toy space, behind each cell and in its classifier.
         partial_channels: Only the first 1 / partial_channels of an edge's channels take its operation (arXiv:1907.05737).
         norm_affine: Whether batch norms in cells have gains and biases, as they do in training and not in search.
         pool_norm: Whether batch norms follow pooling in cells, as they do in DARTS's search and not in training.

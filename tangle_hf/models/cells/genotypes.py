@@ -120,11 +120,11 @@ def parse(name: str, text: str) -> Operations:
 
 
 def notation(name: str, operations: Mapping[str, Sequence[str]]) -> str:
-    """Writes what `parse` reads.
+    """Writes operations in the notation of a space, which `parse` reads.
 
     Raises:
-        ValueError: As `check_operations`; or a node of DARTS has not exactly two edges that are not `none`, which its
-            notation cannot express.
+        ValueError: A kind of cell or an edge is missing, an operation is unknown, or a node of DARTS has not exactly two edges
+            that are not `none`, which its notation cannot express.
     """
     operations, cell = check_operations(name, operations), CELLS[name]
     if not cell.concat:

@@ -24,8 +24,8 @@ class Edge(nn.ModuleDict):
     Args:
         operations: What the edge can be.
         layer: The cell's sizes.
-        stride: Of the edge.
-        config: Of the network.
+        stride: Stride of the edge.
+        config: Config of the network.
     """
 
     def __init__(self, operations: tuple[str, ...], layer: Layer, stride: int, config: TangleCellsConfig):
@@ -64,7 +64,7 @@ class Cell(nn.Module):
     Args:
         layer: Its sizes.
         operations: What each edge can be.
-        config: Of the network.
+        config: Config of the network.
     """
 
     def __init__(self, layer: Layer, operations: tuple[tuple[str, ...], ...], config: TangleCellsConfig):
@@ -117,7 +117,7 @@ class ResidualReduction(nn.Module):
 
 
 class AuxiliaryHead(nn.Module):
-    """The second classifier of DARTS, at two thirds of the depth. On ImageNet without its last batch norm, as there."""
+    """The second classifier of DARTS, at two thirds of the depth. On ImageNet it has no last batch norm, as in DARTS's code."""
 
     def __init__(self, channels: int, config: TangleCellsConfig):
         super().__init__()

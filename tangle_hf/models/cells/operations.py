@@ -16,10 +16,10 @@ class ConvNorm(nn.Module):
         channels: In.
         out_channels: Out.
         kernel: Height and width of the kernel, odd.
-        stride: Of the (depthwise) convolution.
+        stride: Stride of the (depthwise) convolution.
         affine: Whether the batch norm has gains and biases.
         separable: Whether the convolution is depthwise.
-        dilation: Of the (depthwise) convolution.
+        dilation: Dilation of the (depthwise) convolution.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Progressive search of DrNAS (arXiv:2006.10355, section 3.4): fewer operations on each edge, then more channels for them.
 
-Channels are added as in Net2Wider (arXiv:1511.05641, section 3.1): new ones are copies of old ones, and what reads copies reads
-each with a share of the weight.
+Channels are added as in Net2Wider (arXiv:1511.05641, section 3.1): new channels are copies of old ones, and the weight with
+which an old channel was read is divided among its copies.
 """
 
 import copy
@@ -29,7 +29,7 @@ def strongest_operations(
         keep: How many to keep.
 
     Returns:
-        Kind of cell -> for each edge its operations, as `kept` of a config.
+        Kind of cell -> for each edge the operations to keep, which is what `kept` of a config takes.
 
     Raises:
         ValueError: An edge has fewer than `keep`, or `keep` is less than one.
@@ -60,9 +60,9 @@ def grow(
 
     Args:
         supernet: Where the weights come from.
-        kept: As `strongest_operations` gives it; None for those that the supernet has.
-        partial_channels: Of the new supernet, at most that of the old one.
-        seed: Of the choice of channels to copy.
+        kept: Kind of cell -> for each edge the operations to keep, e.g. those of `strongest_operations`; None keeps all.
+        partial_channels: That of the new supernet, at most that of the old one.
+        seed: Seed of the choice of channels to copy.
 
     Raises:
         ValueError: `partial_channels` is larger, or does not divide the channels.

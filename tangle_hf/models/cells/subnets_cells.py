@@ -40,7 +40,8 @@ def genotype_of(name: str, arch: Architecture) -> str:
         arch: The architecture.
 
     Raises:
-        ValueError: As `notation`.
+        ValueError: The architecture has other cells, edges or operations, or a node of DARTS has not exactly two edges that are
+            not `none`, which its notation cannot express.
     """
     return notation(name, operations_of(name, arch))
 
@@ -65,10 +66,10 @@ def architecture_of(name: str, genotype: str) -> Architecture:
 
     Args:
         name: A key of `CELLS`.
-        genotype: As `parse` reads it.
+        genotype: The cells in the notation of the space: `|op~0|+|...|` or `Genotype(normal=[...], ...)`.
 
     Raises:
-        ValueError: As `parse`.
+        ValueError: The text does not parse, or names an unknown operation or edge; the message says where.
     """
     return Architecture(parse(name, genotype))
 

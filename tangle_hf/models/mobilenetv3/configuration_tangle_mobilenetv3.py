@@ -23,18 +23,18 @@ class TangleMobileNetV3Config(PreTrainedConfig):
         image_size: Height and width of the images, in pixels; others may be given to the model.
         hidden_sizes: Output channels of stem, first block and stages, before `width_multiplier`.
         head_sizes: Channels in front of and behind the global pooling, before `width_multiplier`.
-        strides: Of stem, first block, and the first block of every stage.
+        strides: Strides of stem, first block, and the first block of every stage.
         hidden_acts: Activations of stem, first block and stages; "relu" or "hardswish".
         squeeze_excite: Whether the blocks of stem, first block and stages have squeeze-excite; the stem never has.
         depths: Blocks of every stage.
-        kernel_size: Of every block, one stage after the other; odd.
-        expand_ratio: Of every block: the inner channels are `make_divisible(round(ratio * input channels))`.
+        kernel_size: Kernel size of every block, one stage after the other; odd.
+        expand_ratio: Expansion of every block: the inner channels are `make_divisible(round(ratio * input channels))`.
         width_multiplier: Multiplies all numbers of channels, rounded by `make_divisible`.
         depth_divisible_by: Numbers of channels are multiples of this one.
-        squeeze_ratio: Inner channels of squeeze-excite are the block's divided by this, rounded likewise.
+        squeeze_ratio: Inner channels of squeeze-excite are the block's divided by this, rounded by `make_divisible`.
         batch_norm_eps: Added to variances.
         batch_norm_momentum: Share of a batch in the running statistics.
-        classifier_dropout_prob: Of the classifier's input.
+        classifier_dropout_prob: Dropout of the classifier's input.
         initializer_range: Standard deviation of the weights of linear layers.
 
     Raises:

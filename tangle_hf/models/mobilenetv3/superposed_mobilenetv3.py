@@ -1,7 +1,7 @@
 """One block of MobileNetV3 under a mixture: stock modules, functions over them.
 
     expand, depthwise   all inner channels; the kernel is superposed
-    squeeze-excite      reads its inner channels times their share, likewise its squeezed channels
+    squeeze-excite      reads its inner channels, and then its squeezed channels, times their share
     project             reads the inner channels times their share
 
 Batch norms come before the shares of their channels, so that they normalise every channel as its subnet does.

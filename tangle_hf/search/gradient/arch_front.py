@@ -80,7 +80,10 @@ class ArchFront(nn.Module):
     def collect(self, limit: int | None, point: ArchParameters) -> None:
         """Hands the loss gradient of `at(limit)` to the anchors, without what would leave their budgets.
 
-        The derivative of the way to the surface is, at the surface, the projection onto it.
+        The logits of a limit are p = to_surface(m) with m = sum_k w_k logits_k. On the surface, moving to it changes nothing
+        but the component along its normal n, so that its derivative is the projection P = I - n n^T / |n|^2, and::
+
+            dL/dlogits_k = P_k (w_k P dL/dp)        P_k: projection onto the surface of the anchor's own budget
         """
         if limit is None and not self._surface(limit).budgets:
             return

@@ -106,7 +106,7 @@ class BilevelStep:
 
         Args:
             step: Steps before this one.
-            limit: As in `arch_step`.
+            limit: The limit of the front's cost for this step; None without a front.
             train_micro: Micro-batches of the weights' data.
 
         Returns:

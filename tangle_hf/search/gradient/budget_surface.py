@@ -1,11 +1,11 @@
-"""Budgets in the gradient search: logits stay where the expected cost is the budget, and the loss moves them along it.
+"""Budgets in the gradient search: the logits stay where the expected cost equals the budget, and the loss moves them there.
 
 A penalty on the cost would go through the same Adam as the loss: while the cost is off its target, the penalty is the larger
-gradient and moves all rows alike. Here the logits start on the surface `E[cost] = limit`, the loss gradient loses its
-component across it, and after each step the logits return to it exactly, so that Adam sees the loss only. This is
-gradient projection (Rosen, 1961, doi:10.1137/0109044) on closed-form expected costs.
+gradient and moves all rows alike. Here the logits start on the surface `E[cost] = limit`, the component of the loss gradient
+that leads away from the surface is taken out, and after each step the logits return to it exactly. So Adam sees the loss only.
+This is gradient projection (Rosen, 1961, doi:10.1137/0109044) on closed-form expected costs.
 
-With several budgets the surface is that of the one used most, `max_b E[cost_b] / limit_b = 1`.
+With several budgets the surface is where the budget that is used most is used up: `max_b E[cost_b] / limit_b = 1`.
 """
 
 from collections.abc import Mapping
@@ -23,14 +23,14 @@ from ...samplers import Sampler
 Rows = dict[str, Tensor]
 
 EXACT = 1e-9  # relative distance from the surface that counts as on it, before rounding to the logits' type
-ACTIVE = 1e-6  # the same for a budget whose surface the logits were returned to
+ACTIVE = 1e-6  # relative distance below a limit at which a budget counts as used up, once the logits are rounded
 LONGEST_STEP = 1.0  # of a logit, before the direction across the surface is taken again
 MOST_STEPS = 500
 
 
 @dataclass(frozen=True)
 class Surface:
-    """Where the expected cost is the budget.
+    """The logits at which the expected cost equals the budget.
 
     Args:
         method: Its `mean` turns logits into expected shares.
@@ -48,15 +48,19 @@ class Surface:
 
 
 def used(surface: Surface, logits: Mapping[str, Tensor]) -> Tensor:
-    """Expected share of each budget that is used, `E[cost] / limit` under the sampler's mean, in double precision."""
+    """How much of each budget is used, `E[cost] / limit` under the sampler's mean, (budgets,) in double precision."""
     shares = {name: surface.method.mean(rows.double()) for name, rows in logits.items()}
     return torch.stack([expected(budget.table, shares) / budget.limit for budget in surface.budgets])
 
 
 def start_on_surface(surface: Surface, logits: Mapping[str, Tensor]) -> Rows:
-    """Logits that use up the budget exactly, reached along the cost gradient from below or from above.
+    """Logits that use up the budget exactly, reached along the gradient of the cost from below or from above.
 
-    Newton's method on `E[cost] / limit = 1`, with bounded steps, and bisection where a step crosses the surface.
+    Newton's method on u(logits) = 1, where u is `E[cost] / limit` of the budget used most and N its gradient::
+
+        step = (1 - u) N / |N|^2
+
+    Steps are shortened to at most `LONGEST_STEP` of a logit. Where a step crosses the surface, bisection finds the crossing.
 
     Args:
         surface: The budgets.
@@ -69,15 +73,15 @@ def start_on_surface(surface: Surface, logits: Mapping[str, Tensor]) -> Rows:
 
 
 def return_to_surface(surface: Surface, logits: Mapping[str, Tensor]) -> Rows:
-    """As `start_on_surface`, after a step; with `at_most`, only from above."""
+    """Logits brought back to the budget after a step, by Newton's method; with `at_most` only those that exceed it."""
     return _to_surface(surface, logits, surface.at_most)
 
 
 def project_gradient(surface: Surface, logits: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> Rows:
-    """A loss gradient without what would leave the budget to first order: `g - N^T (N N^T)^-1 N g`.
+    """The loss gradient without the component that would leave the budget to first order: `g - N^T (N N^T)^-1 N g`.
 
-    N has a row d(E[cost]/limit)/d(logits) for each budget that has to be held. One that the step leaves alone, because
-    another one is held or, with `at_most`, because the step makes nets cheaper, is none of them.
+    N has a row d(E[cost]/limit)/d(logits) for each budget that must be held. A budget needs no row where the step does not
+    exceed it anyway: because another budget is held or, with `at_most`, because the step makes nets cheaper.
 
     Args:
         surface: The budgets.
@@ -95,7 +99,7 @@ def project_gradient(surface: Surface, logits: Mapping[str, Tensor], gradients: 
         for held in combinations(active, size):
             rows = normals[list(held)]
             left = gradient - torch.linalg.pinv(rows) @ (rows @ gradient) if size else gradient
-            # The step is -left. The smallest set of held budgets that keeps to the others, too.
+            # The step is -left. The first set that passes is the smallest whose step exceeds no other budget.
             rounding = 1e-9 * gradient.norm() * normals[active].norm(dim=1)
             if (normals[active] @ -left <= rounding).all():
                 return _shaped(left, gradients)

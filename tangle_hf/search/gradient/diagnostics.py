@@ -26,7 +26,7 @@ class Found:
         arch: The best architecture.
         numbers: Entropy, costs and, where they were taken, scores and the discretisation gap.
         details: Architecture, shares and entropies of every row, for `metrics.jsonl`.
-        undecided: Dimension -> its rows near uniform, as `undecided_rows`.
+        undecided: Dimension -> numbers of its rows that are near uniform.
     """
 
     limit: float | None
@@ -37,7 +37,7 @@ class Found:
 
     @property
     def label(self) -> str:
-        """What names of numbers end with."""
+        """The end of the names of its numbers: the limit, or nothing without a front."""
         return "" if self.limit is None else f"@{self.limit}"
 
 
@@ -48,7 +48,7 @@ def describe(
     evaluate: Callable[[Architecture], float | Mapping[str, float]] | None = None,
     evaluate_mixture: Callable[[Mixture], float] | None = None,
 ) -> list[Found]:
-    """What there is at each anchor.
+    """What the search would give now, for each anchor.
 
     The discretisation gap is the loss under the expected shares minus that of the discretised net, with the same weights on
     the same data: how much of what was trained is not in the net that is taken.
@@ -57,8 +57,8 @@ def describe(
         supernet: With its current weights.
         front: The architecture parameters.
         settings: Settings.
-        evaluate: As in `search`; None takes no scores.
-        evaluate_mixture: As in `search`; None takes no gap.
+        evaluate: Loss of an architecture with the current weights, or several scores with "loss" among them; None: no scores.
+        evaluate_mixture: Loss under a mixture, on the data of `evaluate`; None: no discretisation gap.
     """
     method, found = sampler(settings.sampler), []
     for limit in front.limits:

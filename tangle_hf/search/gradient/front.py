@@ -20,7 +20,7 @@ class FrontPoint:
 
     Args:
         limit: The limit of the front's cost, in its unit.
-        cost: What the architecture has of it, at most the limit.
+        cost: The architecture's own cost, at most the limit.
         loss: The loss that the architecture inherits.
         candidate: The architecture, with all its costs.
         nondominated: Whether no other point has at most its cost and its loss.
@@ -76,7 +76,7 @@ def hypervolume(points: Sequence[tuple[float, float]], reference: tuple[float, f
 
         area of the union over points of [cost, reference cost] x [loss, reference loss]
 
-    Zitzler and Thiele, 1998, doi:10.1007/BFb0056872. What lies beyond the reference counts nothing.
+    Zitzler and Thiele, 1998, doi:10.1007/BFb0056872. Points beyond the reference add nothing.
 
     Args:
         points: Costs, as shares of the largest net, and losses.

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 
 def backward(model, shares: Mapping[str, Tensor], micro: Sequence[dict], accelerator: Accelerator) -> Tensor:
-    """The mean loss of micro-batches under given shares, and its gradients; the last call of a weight step synchronises."""
+    """The mean loss of micro-batches under given shares; leaves its gradients in the weights and in the shares."""
     total = torch.zeros((), device=accelerator.device)
     for batch in micro:
         loss = model(**batch, mixture=shares).loss / len(micro)
@@ -27,7 +27,7 @@ def backward(model, shares: Mapping[str, Tensor], micro: Sequence[dict], acceler
 
 @contextmanager
 def frozen(supernet: PreTrainedModel) -> Iterator[None]:
-    """No gradient of the weights is computed inside; weights that had none before have none after."""
+    """Inside, no gradient of the weights is computed. Afterwards the weights that needed gradients need them again."""
     trained = [weight for weight in supernet.parameters() if weight.requires_grad]
     for weight in trained:
         weight.requires_grad_(False)
@@ -47,14 +47,19 @@ def unrolled_backward(
     rate: float,
     accelerator: Accelerator,
 ) -> Tensor:
-    """Leaves the second-order gradient in the shares; weights, their gradients and statistics are as before.
+    """Leaves the second-order gradient of an architecture step in the shares (arXiv:1806.09055, equations 6 to 8)::
 
-    eps is 0.01 / |dL_arch(w', a)/dw'|, as in DARTS. The step of the weights is plain gradient descent. All three passes over
-    the batches of the weights draw the same random numbers: L_train is one function, with one dropout mask.
+        w'   = w - xi dL_train(w, a)/dw
+        grad = dL_arch(w', a)/da - xi (dL_train(w+, a)/da - dL_train(w-, a)/da) / (2 eps)
+        w+-  = w +- eps dL_arch(w', a)/dw',     eps = 0.01 / |dL_arch(w', a)/dw'|
+
+    Weights and buffers are put back, and the weights have no gradients afterwards. w' is a step of plain gradient descent. All
+    three passes over the batches of the weights draw the same random numbers, so that L_train is one function, with one dropout
+    mask.
 
     Args:
         model: The prepared supernet.
-        supernet: The same, not prepared.
+        supernet: The supernet itself, as it was before accelerate prepared it.
         shares: Dimension -> shares that need gradients.
         arch_micro: Micro-batches of the architecture step.
         train_micro: Micro-batches of the weight step that follows.
@@ -69,15 +74,15 @@ def unrolled_backward(
     fixed = {name: rows.detach() for name, rows in shares.items()}
     numbers = _random_numbers(accelerator.device)
     backward(model, fixed, train_micro, accelerator)
-    steps = _take_gradients(weights)
-    _move(weights, steps, -rate)
-    loss = backward(model, shares, arch_micro, accelerator)
-    slope = _take_gradients(weights)
+    steps = _take_gradients(weights)  # dL_train(w, a)/dw
+    _move(weights, steps, -rate)  # w'
+    loss = backward(model, shares, arch_micro, accelerator)  # leaves dL_arch(w', a)/da in the shares
+    slope = _take_gradients(weights)  # dL_arch(w', a)/dw'
     eps = 0.01 / max(torch.sqrt(sum(g.square().sum() for g in slope)).item(), 1e-12)
     sides = []
     for sign in (1, -1):
         _restore(supernet, state)
-        _move(weights, slope, sign * eps)
+        _move(weights, slope, sign * eps)  # w+, then w-
         leaves = {name: rows.detach().clone().requires_grad_() for name, rows in shares.items()}
         with frozen(supernet), accelerator.no_sync(model), _repeating(numbers, accelerator.device):
             backward(model, leaves, train_micro, accelerator)
@@ -97,7 +102,7 @@ def _random_numbers(device: torch.device) -> list[Tensor]:
 
 @contextmanager
 def _repeating(numbers: list[Tensor], device: torch.device) -> Iterator[None]:
-    """What is done inside draws the numbers that follow a state; those of the search go on where they were."""
+    """Inside, random numbers are drawn from the given states; afterwards the search's own generators go on where they were."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.set_rng_state(numbers[0])
         if device.type == "cuda":

@@ -1,7 +1,7 @@
 """Random and evolutionary search over candidates.
 
 A strategy is a generator: it yields the candidates of a generation, is sent their losses, and yields the next ones. It
-evaluates nothing itself, so that its candidates can be evaluated anywhere, and runs the same again from the same losses.
+evaluates nothing itself, so that any process can evaluate its candidates. Sent the same losses, it makes the same candidates.
 """
 
 import random
@@ -15,7 +15,9 @@ from .proposals import Proposals
 Strategy = Generator[list[Architecture], list[float], None]
 
 MOST_MISSES = 1000  # random draws in a row that are known already, after which all candidates count as known
-MOST_FAILED_OFFSPRING = 50  # the same of mutations and crossovers, after which random candidates take their place
+MOST_FAILED_OFFSPRING = (
+    50  # mutations or crossovers in a row that are known already, after which random candidates take their place
+)
 
 
 def random_search(proposals: Proposals, settings: SearchArguments) -> Strategy:

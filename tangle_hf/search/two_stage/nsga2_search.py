@@ -18,7 +18,7 @@ MOST_FAILED_MATINGS = 10  # rounds of mating to fill a generation with new candi
 
 
 def nsga2(proposals: Proposals, settings: SearchArguments, cost: Callable[[Architecture], float]) -> Strategy:
-    """A strategy as in `evolution` that minimises loss and cost together.
+    """Yields generations of candidates that minimise loss and cost together, and is sent their losses.
 
     Args:
         proposals: Makes candidates.

@@ -1,7 +1,8 @@
 """Candidates of the second stage: random ones, mutations and crossovers, all of them within the limits.
 
-Each is a draw from independent choices: even ones, those of a parent with a chance of another value, those of two parents.
-Limits are kept by drawing from that distribution given that they hold, so a tight budget changes no odds among what fits.
+Every candidate is drawn choice by choice from independent distributions: a uniform one for a random candidate, the parent's
+value with a chance of another one for a mutation, one of two parents' values for a crossover. Limits are kept by drawing
+from that distribution given that they hold, so that a tight budget does not change the odds among the nets that fit.
 """
 
 import random
@@ -131,7 +132,7 @@ def fits(arch: Architecture, budgets: tuple[Budget, ...], lower: np.ndarray | No
 
 
 def _equal_layers_probability(space: SearchSpace, mixture: Mixture, arch: Architecture) -> float:
-    """Of an architecture with equal layers, whose layers are one decision, that of the first."""
+    """The probability of an architecture with equal layers; all its layers are one decision, with the shares of the first."""
     probability = 1.0
     for name, choices in space.choices.items():
         probability *= mixture[name][0, choices.index(arch.values(name)[0])].item()

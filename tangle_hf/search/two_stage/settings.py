@@ -52,7 +52,10 @@ class TwoStageArguments:
         default=0.2, metadata={"help": "es, nsga2: probability that a per-layer value is drawn anew"}
     )
     whole_mutation_prob: float = field(
-        default=0.4, metadata={"help": "es, nsga2: the same of values of the whole net, such as depth and width"}
+        default=0.4,
+        metadata={
+            "help": "es, nsga2: probability that a value of the whole net, such as depth or width, is drawn anew"
+        },
     )
     nsga2_cost: str = field(
         default="params", metadata={"help": f"nsga2: the objective beside the loss: {', '.join(COSTS)}"}

@@ -134,8 +134,8 @@ def distillation_loss(logits: Tensor, teacher_logits: Tensor) -> Tensor:
         mean over positions of  -sum_c softmax(teacher)_c log softmax(student)_c
 
     Args:
-        logits: Of the subnet, (..., classes).
-        teacher_logits: Of the largest net on the same inputs; no gradient reaches it.
+        logits: The subnet's outputs, (..., classes).
+        teacher_logits: The largest net's outputs on the same inputs; no gradient reaches it.
     """
     classes = logits.shape[-1]
     targets = teacher_logits.detach().float().softmax(-1)
