@@ -27,6 +27,7 @@ from .files import (
     reason,
     refuse_shared,
     say,
+    say_copies,
     say_left_out,
     suffix_of,
     unwrapped,
@@ -94,6 +95,8 @@ class DataArguments:
             raise ValueError(f"dataset={self.dataset} and train_file={self.train_file} are both given; choose one")
         if not self.train_file and (self.validation_file or self.test_file):
             raise ValueError("validation_file and test_file need a train_file")
+        if self.preprocessing_workers is not None and self.preprocessing_workers < 0:
+            raise ValueError(f"preprocessing_workers={self.preprocessing_workers} must not be negative")
         if self.text_column == CLOSED:
             raise ValueError(f"text_column={CLOSED} is a name that is used for something else here; rename the column")
         if self.block_size < 2:
@@ -269,6 +272,7 @@ def _from_files(arguments: DataArguments) -> dict[str, Dataset | IterableDataset
     given = {"train": arguments.train_file, "validation": arguments.validation_file, "test": arguments.test_file}
     files = {name: expand(name, file, BUILDERS) for name, file in given.items() if file is not None}
     refuse_shared(files)
+    say_copies(files)
     return {name: _read(name, paths, f"{name}_file={given[name]}", arguments) for name, paths in files.items()}
 
 
@@ -298,6 +302,7 @@ def _from_folder(folder: Path, arguments: DataArguments) -> dict[str, Dataset | 
         name: [root / file for file in splits[split]] for name, split in _chosen(splits, arguments.dataset).items()
     }
     refuse_shared(files)
+    say_copies(files)
     return {
         name: _read(name, paths, f"the {name} split of dataset {arguments.dataset!r}", arguments, mixed=True)
         for name, paths in files.items()
