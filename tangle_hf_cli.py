@@ -89,9 +89,13 @@ def make_parser() -> argparse.ArgumentParser:
         "filled up with zeros; onnx: needs the extra onnx, takes a model's folder too; auto: stock, else compact",
     )
     which = added.add_mutually_exclusive_group()
-    which.add_argument("--arch", metavar="FILE", help="architecture.json to cut out; default: the one that was found")
+    which.add_argument(
+        "--arch", type=home, metavar="FILE", help="architecture.json to cut out; default: the one that was found"
+    )
     which.add_argument("--point", type=int, metavar="N", help="point of the front of a run with --pareto, from 0")
-    added.add_argument("--output", help="folder to write; default: beside the net, with the form in its name")
+    added.add_argument(
+        "--output", type=home, help="folder to write; default: beside the net, with the form in its name"
+    )
     _add_revision(added)
 
     added = command("resolve", "Write the best net within other budgets, without training.", searched)
@@ -105,6 +109,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     added.add_argument(
         "--latency_table",
+        type=home,
         metavar="FILE",
         help="measured times for max_latency_ms; default: latency_table.json of the run",
     )
@@ -118,7 +123,9 @@ def make_parser() -> argparse.ArgumentParser:
         default="auto",
         help="form of the model, see tangle-hf export --help",
     )
-    added.add_argument("--output", help="folder to write; default: beside the net, with the budgets in its name")
+    added.add_argument(
+        "--output", type=home, help="folder to write; default: beside the net, with the budgets in its name"
+    )
     _add_revision(added)
 
     for name, (kinds, summary) in RECIPES.items():
@@ -153,6 +160,11 @@ def make_parser() -> argparse.ArgumentParser:
     added.add_argument("--revision", help="branch, created if it does not exist; default: main")
     added.add_argument("--commit_message", help="first line of the commit")
     return parser
+
+
+def home(path: str) -> str:
+    """A path, with the home folder for a ~ at its start, which a shell leaves there in --option=~/folder."""
+    return os.path.expanduser(path)
 
 
 def _add_revision(parser: argparse.ArgumentParser) -> None:

@@ -35,6 +35,7 @@ from tangle_hf.compare.report import report
 from tangle_hf.compare.rows import Row, claim, read_row, work
 from tangle_hf.compare.runs import load_data, read_runs, supernet_of
 from tangle_hf.compare.settings import CompareArguments
+from tangle_hf.compare.standings import read_standings
 from tangle_hf.errors import readable_errors
 from tangle_hf.settings import parse
 
@@ -49,6 +50,7 @@ def main(settings: CompareArguments) -> None:
     runs, folder = read_runs(settings.runs), Path(settings.output_dir)
     named, reference = {run.name: run for run in runs}, runs[0]
     training, supernet = training_settings(settings, reference), supernet_of(reference.folder)
+    standings = read_standings(settings, runs, supernet.space)
     data = load_data(reference)
     max_steps = settings.max_steps or reference.settings["max_steps"]
     open_folder(folder, training, max_steps, settings.rank_batches, reference)
@@ -82,7 +84,7 @@ def main(settings: CompareArguments) -> None:
             with suppress(OSError):  # another process may be at other rows
                 empty.rmdir()
     with FileLock(folder / ".lock"):
-        report(Comparison(nets, runs, settings, data, cost, folder, spent), rows)
+        report(Comparison(nets, runs, settings, data, cost, folder, spent, standings), rows)
 
 
 if __name__ == "__main__":

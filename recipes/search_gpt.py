@@ -14,7 +14,7 @@ Continue a stopped run with the same command and --resume.
 from transformers import PreTrainedTokenizerBase
 
 from tangle_hf import ElasticGPT2Config, ElasticGPT2LMHeadModel
-from tangle_hf.data.text import DataArguments
+from tangle_hf.data.text import DataArguments, size_of
 from tangle_hf.data.text_examples import load_text
 from tangle_hf.errors import readable_errors
 from tangle_hf.hub.settings import SearchHubArguments
@@ -93,11 +93,11 @@ def build_supernet(
     """
     if started is None:
         special = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
-        vocab_size = max(data.vocab_size, len(tokenizer)) if data.tokenizer else len(tokenizer)
+        vocab_size = max(data.vocab_size, size_of(tokenizer)) if data.tokenizer else size_of(tokenizer)
         supernet = ElasticGPT2LMHeadModel(supernet_config(arguments, data.block_size, vocab_size, **special))
-    elif started.config.vocab_size < len(tokenizer):
+    elif started.config.vocab_size < size_of(tokenizer):
         raise ValueError(
-            f"{arguments.start_from} has {started.config.vocab_size} tokens, the data {len(tokenizer)}; use its own "
+            f"{arguments.start_from} has {started.config.vocab_size} tokens, the data {size_of(tokenizer)}; use its own "
             "--tokenizer"
         )
     else:

@@ -24,7 +24,7 @@ FULL, PROTECTED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG), (errno.EROFS, errno
 FULL_IN_WORDS = r"os error (28|122|27)\b|PytorchStreamWriter failed|unexpected pos \d+ vs|Not enough disk space"
 PROTECTED_IN_WORDS = r"os error (30|13|1)\b"
 # Other errors of paths that are the user's, whoever asked. A missing file is none: it may be a mistake of this project.
-REFUSED = (errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
+REFUSED = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 class MissingExtra(ImportError):

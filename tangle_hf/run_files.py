@@ -37,4 +37,18 @@ def _read(path: Path, parse, damaged: type[Exception]) -> dict[str, Any]:
         ) from None
     if not isinstance(found, dict):
         raise ValueError(f"{path} is empty or cut off; restore it, or begin again in another folder")
-    return found
+    return _Left(path, found)
+
+
+class _Left(dict):
+    """What a file holds; of a field that it lacks it says which file that is."""
+
+    def __init__(self, path: Path, found: dict[str, Any]):
+        super().__init__(found)
+        self._path = path
+
+    def __missing__(self, name: str) -> Any:
+        raise ValueError(f"{self._path} has no {name!r}; restore it, or begin again in another folder")
+
+    def __reduce__(self):  # copies and other processes
+        return _Left, (self._path, dict(self))

@@ -6,8 +6,9 @@ them knows is refused by name.
 
 import argparse
 import difflib
+import os
 import types
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import field, fields
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -71,7 +72,7 @@ def read_config(path: str | Path, *dataclass_types: type) -> dict[str, Any]:
     Raises:
         ValueError: If the file is missing or is no flat mapping, or for an unknown key or a wrong type.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.is_file():
         raise ValueError(f"--config {path}: there is no such file")
     try:
@@ -130,13 +131,22 @@ def _parser(dataclass_types: Iterable[type], description: str | None) -> HfArgum
         action.nargs = "*" if action.nargs == "+" else action.nargs
         if action.type in (int, float, str):
             action.metavar = {int: "INT", float: "FLOAT", str: "TEXT"}[action.type]
+            action.type = at_home if action.type is str else action.type
             if action.dest in optional:
                 action.help += " ('none' takes it back)"
                 action.type = _or_none(action.type)
     return parser
 
 
-def _or_none(kind: type):
+def at_home(text: str) -> str:
+    """A text, with the home folder for a ~/ at its start, which a shell leaves there in --option=~/folder."""
+    return os.path.expanduser(text) if text == "~" or text.startswith("~/") else text
+
+
+at_home.__name__ = "str"  # argparse names it
+
+
+def _or_none(kind: Callable):
     def convert(text: str):
         return None if text.lower() == "none" else kind(text)
 
@@ -155,7 +165,7 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
             return None
         (hint,) = (kind for kind in get_args(hint) if kind is not type(None))
         if hint == list[str] and isinstance(value, str):  # one file or several
-            return [value]
+            return [at_home(value)]
     if get_origin(hint) is list:
         if not isinstance(value, list):
             raise ValueError(f"{where} must be a list, got {value!r}; write it as [a, b] even for one value")
@@ -180,7 +190,7 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
         if hint is str and value is not None:
             quote = "; put it in quotes (YAML reads yes, no, on, off and numbers as something else)"
         raise ValueError(f"{where} must be {names[hint]}, got {value!r}{quote}")
-    return value
+    return at_home(value) if hint is str else value
 
 
 def _suggest(unknown: Iterable[Any], known: Iterable[str]) -> str:

@@ -6,17 +6,18 @@ from typing import Any
 
 
 SEEDS = 2**32  # what numpy takes, the narrowest of the generators that a seed goes to
+LARGEST = 1e30  # what float32 holds, with room for the factors of an optimizer
 
 
 def check_values(settings: Any, infinite: tuple[str, ...] = ()) -> None:
-    """Refuses NaN and infinity, and seeds that random generators do not take.
+    """Refuses NaN and infinity, numbers that float32 does not hold, empty texts, and seeds that no generator takes.
 
     Args:
         settings: A dataclass instance; a field, or the entries of a list, whose name ends with seed or seeds is a seed.
         infinite: Fields that may be infinite.
 
     Raises:
-        ValueError: A number is not finite, or a seed is not in [0, 2^32 - 1].
+        ValueError: A number is not finite or above 1e30, a text is empty, or a seed is not in [0, 2^32 - 1].
     """
     for field in fields(settings):
         value = getattr(settings, field.name)
@@ -24,6 +25,12 @@ def check_values(settings: Any, infinite: tuple[str, ...] = ()) -> None:
             if isinstance(number, float) and not math.isfinite(number):
                 if math.isnan(number) or field.name not in infinite:
                     raise ValueError(f"{field.name}={number} must be a finite number")
+            elif isinstance(number, float) and abs(number) > LARGEST:
+                raise ValueError(f"{field.name}={number} must be at most {LARGEST:g}, about what float32 holds")
+            if (
+                isinstance(number, str) and not number.strip()
+            ):  # of a variable that is not set; the folder "" is this one
+                raise ValueError(f"{field.name} is an empty text; leave it out, or say what is meant")
             if field.name.endswith(("seed", "seeds")) and isinstance(number, int) and not 0 <= number < SEEDS:
                 raise ValueError(
                     f"{field.name}={number} must be from 0 to {SEEDS - 1}, the seeds that generators take"

@@ -135,6 +135,8 @@ def test_a_table_comes_back_from_its_file_unchanged(tmp_path):
         lambda data: data["conditions"].pop("threads"),
         lambda data: data["parts"][0]["ms"].pop(),
         lambda data: data["parts"][0]["ms"].__setitem__(0, -1.0),
+        lambda data: data["parts"][0]["ms"].__setitem__(0, float("inf")),
+        lambda data: data["parts"][0]["ms"].__setitem__(0, float("nan")),
         lambda data: data["parts"][1].pop("paid"),
         lambda data: data["parts"][1]["dimensions"].update(n_kv_head=[1]),
     ],

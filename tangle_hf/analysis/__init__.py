@@ -1,4 +1,7 @@
-"""Pictures, tables and statistics of runs. `statistics` needs scipy (extra `compare`) and is imported by its own name."""
+"""Pictures, tables and statistics of runs.
+
+`differences`, `intervals` and `statistics` need scipy (extra `compare`) and are imported by their own names.
+"""
 
 from .anytime import AnytimeCurve, plot_anytime
 from .architectures import plot_architecture, plot_architectures

@@ -1,4 +1,4 @@
-"""Do two methods differ, does one score predict another: Welch's t-test and rank correlations. Needs scipy."""
+"""Does one score predict another: rank correlations. Needs scipy."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,42 +10,6 @@ from ..errors import check_extra
 
 
 check_extra("compare", "scipy")
-
-
-@dataclass(frozen=True)
-class Welch:
-    """Welch's t-test of equal means, two-sided, variances not assumed to be equal.
-
-    Args:
-        difference: Mean of the first sample minus mean of the second.
-        t: Statistic; None if neither sample varies.
-        df: Degrees of freedom; None if neither sample varies.
-        p: Probability of a difference at least this large, in either direction, if the means are equal; None if
-            neither sample varies.
-    """
-
-    difference: float
-    t: float | None
-    df: float | None
-    p: float | None
-
-
-def welch(first: Sequence[float], second: Sequence[float]) -> Welch | None:
-    """Welch's t-test of the difference of two means (doi:10.1093/biomet/34.1-2.28); None if a sample is below two values.
-
-    Args:
-        first: Independent measurements of one method.
-        second: Independent measurements of the other.
-    """
-    if min(len(first), len(second)) < 2:
-        return None
-    from scipy import stats
-
-    difference = sum(first) / len(first) - sum(second) / len(second)
-    if len(set(first)) == 1 and len(set(second)) == 1:
-        return Welch(difference, None, None, None)
-    found = stats.ttest_ind(first, second, equal_var=False)
-    return Welch(difference, float(found.statistic), float(found.df), float(found.pvalue))
 
 
 @dataclass(frozen=True)
@@ -115,6 +79,6 @@ def plot_rank_correlation(
     figure.savefig(path, dpi=150)
 
 
-def to_dict(found: Welch | RankCorrelation | None) -> dict | None:
+def to_dict(found: RankCorrelation | None) -> dict | None:
     """The fields as plain JSON types; None stays None."""
     return None if found is None else asdict(found)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HFValidationError
+from huggingface_hub.errors import HFValidationError, StrictDataclassError
 from safetensors import SafetensorError
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
@@ -16,6 +16,7 @@ from tangle_hf_cli import BUDGETS, TOOLS, main, say
 from ..errors import readable_errors
 from ..hub.cards import write_card
 from ..hub.publishing import push
+from ..models.checkpoint_errors import first_lines
 from ..models.loading import load_model, load_processor, load_supernet
 from ..runs.info import describe, folder_kind, loading_line
 from ..runs.resolving import front_point, resolve, settle_batch_norms, supernet_folder
@@ -35,6 +36,10 @@ def run(arguments: argparse.Namespace) -> None:
         except SafetensorError as error:
             raise ValueError(
                 f"{arguments.source} holds weights that are damaged or cut off ({error}); copy or write them again"
+            ) from error
+        except StrictDataclassError as error:
+            raise ValueError(
+                f"{arguments.source} holds a config.json that is damaged ({first_lines(error)}); copy or write it again"
             ) from error
 
 

@@ -31,12 +31,12 @@ from ..data.images.classes import class_names
 from ..data.images.loading import load_images, resolve_image_size
 from ..data.images.soft_targets import use_soft_targets
 from ..data.images.transforms import evaluation_images, image_processor, training_images
-from ..errors import readable_errors
+from ..errors import readable_errors, writing
 from ..evaluation import accuracy
 from ..files import to_json
 from ..models.space_settings import ConvSpaceArguments
 from ..runs.conv_spaces import build_supernet
-from ..runs.folder import check_run_folder, defaults_of, settings_of, write_config
+from ..runs.folder import begun, check_run_folder, defaults_of, settings_of
 from ..runs.image_search import ConvImageArguments
 from ..settings import parse
 from ..space import Architecture, SearchSpace
@@ -81,6 +81,8 @@ class TableArguments(TrainingSettings):
         for name in ("architectures", "max_steps"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds={self.seeds} names one twice")
         if not self.seeds or self.num_train_epochs <= 0:
             raise ValueError(f"seeds={self.seeds} needs one, num_train_epochs={self.num_train_epochs} must be above 0")
 
@@ -106,35 +108,34 @@ def main(
     processor = image_processor(data, image_size)
     held_out = {name: evaluation_images(splits[name], data, processor) for name in ("validation", "test")}
     table = run_dir / "table.jsonl"
-    with state.main_process_first():
-        if state.is_main_process:
-            write_config(run_dir, resolved)
-        done = {(json.dumps(row["arch"]), row["seed"]) for row in whole_rows(table)}
     chosen = list(architectures(supernet.space, settings.architectures, settings.order_seed))
     pairs = [(arch, seed) for arch in chosen for seed in settings.seeds]
-    bar = tqdm(pairs, desc="nets", disable=not state.is_main_process)
-    for arch, seed in bar:
-        if (arch.to_json(), seed) in done:
-            continue
-        set_seed(seed)
-        model, folder = plain_net(supernet, arch), run_dir / "checkpoints"
-        how = training_arguments(settings, "retrain", seed, folder / f"{arch.id}-{seed}", settings.max_steps,
-                                 settings.num_train_epochs)  # fmt: skip
-        how.disable_tqdm = True  # the table has a bar of its own
-        images = training_images(splits["train"], data, augmentation, processor, image_size, seed)
-        model = train(model, images, how)
-        if state.is_main_process:
-            row = {"arch": arch.to_dict(), "seed": seed, "parameters": model.num_parameters()}
-            row["flops"] = flops(supernet.space, arch, supernet.config)
-            for split, examples in held_out.items():
-                scores = accuracy(model, examples, settings.per_device_batch_size)
-                row |= {f"{split}_{name}": value for name, value in scores.items()}
-            line = to_json(row) + "\n"
-            with table.open("a") as file:
-                file.write(line)
-            shutil.rmtree(folder)
-            bar.set_postfix_str(f"test accuracy {row['test_accuracy']:.4f}")
-        state.wait_for_everyone()
+    with writing(run_dir), begun(run_dir, resolved, state.is_main_process):
+        with state.main_process_first():
+            done = {(json.dumps(row["arch"]), row["seed"]) for row in whole_rows(table)}
+        bar = tqdm(pairs, desc="nets", disable=not state.is_main_process)
+        for arch, seed in bar:
+            if (arch.to_json(), seed) in done:
+                continue
+            set_seed(seed)
+            model, folder = plain_net(supernet, arch), run_dir / "checkpoints"
+            how = training_arguments(settings, "retrain", seed, folder / f"{arch.id}-{seed}", settings.max_steps,
+                                     settings.num_train_epochs)  # fmt: skip
+            how.disable_tqdm = True  # the table has a bar of its own
+            images = training_images(splits["train"], data, augmentation, processor, image_size, seed)
+            model = train(model, images, how)
+            if state.is_main_process:
+                row = {"arch": arch.to_dict(), "seed": seed, "parameters": model.num_parameters()}
+                row["flops"] = flops(supernet.space, arch, supernet.config)
+                for split, examples in held_out.items():
+                    scores = accuracy(model, examples, settings.per_device_batch_size)
+                    row |= {f"{split}_{name}": value for name, value in scores.items()}
+                line = to_json(row) + "\n"
+                with table.open("a") as file:
+                    file.write(line)
+                shutil.rmtree(folder)
+                bar.set_postfix_str(f"test accuracy {row['test_accuracy']:.4f}")
+            state.wait_for_everyone()
     if state.is_main_process:
         print(f"{len(pairs)} nets in {table}")
 

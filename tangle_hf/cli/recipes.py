@@ -42,11 +42,16 @@ def fork(name: str, target: str | Path) -> None:
     Raises:
         ValueError: There is no such recipe, or the target exists.
     """
-    source, target = recipe(name), Path(target)
+    source, target = recipe(name), Path(target).expanduser()
     if target.exists():
         raise ValueError(f"{target} exists; choose another name")
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
+    partial = target.with_name(f".{target.name}")
+    try:
+        shutil.copyfile(source, partial)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
     print(f"run it: accelerate launch {shlex.quote(str(target))} --help")
 
 

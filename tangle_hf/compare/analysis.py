@@ -1,7 +1,7 @@
-"""What a comparison concludes from its rows: times, Welch's t-tests, rank correlations, similarity of layers, pictures."""
+"""What a comparison concludes from its rows: times, tests, rank correlations, similarity of layers, pictures."""
 
 import statistics
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import combinations
 
 import torch
@@ -17,13 +17,14 @@ from ..analysis import (
     read_metrics,
 )
 from ..analysis.anytime import AnytimeCurve, read_curve
-from ..analysis.statistics import plot_rank_correlation, rank_correlation, to_dict, welch
+from ..analysis.differences import compare_nets
+from ..analysis.statistics import plot_rank_correlation, rank_correlation, to_dict
 from ..cost.counts import num_params
 from ..cost.timing import measure
 from ..runs.folder import write_json
 from ..space import Architecture
 from ..subnets.extraction import extract, new_subnet
-from .nets import Comparison
+from .nets import Comparison, different
 from .runs import supernet_of
 
 
@@ -54,16 +55,18 @@ def timings(comparison: Comparison) -> tuple[dict[str, float], dict[str, float]]
     return milliseconds, seconds
 
 
-def welch_tests(comparison: Comparison) -> list[dict]:
-    """All pairs of methods, at every length of training."""
-    found = []
+def differences(comparison: Comparison) -> list[dict]:
+    """All pairs of methods but those of two baselines, at every length of training."""
+    methods, tests = comparison.methods, []
     for mode, horizon in comparison.columns:
-        samples = {name: comparison.sample(nets, mode, horizon)[0] for name, nets in comparison.methods.items()}
-        for first, second in combinations(samples, 2):
-            test = to_dict(welch(samples[first], samples[second]))
-            if test is not None:
-                found.append({"mode": mode, "horizon": horizon, "first": first, "second": second} | test)
-    return found
+        found = {name: comparison.found(nets, mode, horizon) for name, nets in methods.items()}
+        for first, second in combinations((name for name in found if found[name]), 2):
+            if methods[first][0].baseline and methods[second][0].baseline:
+                continue
+            test = compare_nets(found[first], found[second])
+            pair = {"mode": mode, "horizon": horizon, "first": first, "second": second}
+            tests.append(pair | asdict(test) | {"too_few": test.too_few})
+    return tests
 
 
 def rank_correlations(comparison: Comparison) -> list[dict]:
@@ -74,7 +77,7 @@ def rank_correlations(comparison: Comparison) -> list[dict]:
     if not comparison.settings.rank_batches or "retrain" not in comparison.settings.modes:
         return []
     supernet = comparison.supernet
-    unique = list({net.arch: net for net in comparison.nets}.values())
+    unique = different(comparison.nets)
     sets = {"all": unique} | (
         {"equal cost": [n for n in unique if comparison.equal_cost(n)]} if comparison.cost else {}
     )

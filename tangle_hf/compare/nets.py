@@ -7,12 +7,14 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
+from ..analysis.differences import by_net
 from ..budgets.equal_cost import EqualCost
 from ..data.examples import Examples
 from ..space import Architecture
 from .rows import Row, read_row
 from .runs import Run, supernet_of
 from .settings import CompareArguments
+from .standings import Standings
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Comparison:
         cost: What equal cost means; None if there is no budget.
         folder: Folder of the comparison.
         search_costs: Method -> plain-model steps of a search; of all four with the paper's protocol. None if unknown.
+        standings: A table of trained nets; None if there is none.
     """
 
     nets: Sequence[Net]
@@ -65,6 +68,7 @@ class Comparison:
     cost: EqualCost | None
     folder: Path
     search_costs: Mapping[str, float | None]
+    standings: Standings | None = None
 
     @property
     def supernet(self) -> PreTrainedModel:
@@ -82,23 +86,38 @@ class Comparison:
         """The score that is compared: accuracy, or of text the loss, whose differences are those of log-likelihoods."""
         return "accuracy" if self.data.metric == "accuracy" else "loss"
 
-    def scores(self, net: Net, mode: str, horizon: float | None, split: str, metric: str | None = None) -> list[float]:
-        """The scores of a net's finished rows, accuracies in percent."""
+    def by_seed(
+        self, net: Net, mode: str, horizon: float | None, split: str, metric: str | None = None
+    ) -> dict[int | None, float]:
+        """Seed -> score of a net's finished rows, accuracies in percent; what is inherited has no seed."""
         metric = metric or self.metric
         seeds = self.settings.baseline_seeds if net.baseline else self.settings.seeds
-        stored = (read_row(self.folder, row) for row in net.rows(mode, horizon, seeds))
-        return [(100 if metric == "accuracy" else 1) * row[split][metric] for row in stored if row is not None]
+        stored = ((row.seed, read_row(self.folder, row)) for row in net.rows(mode, horizon, seeds))
+        return {s: (100 if metric == "accuracy" else 1) * row[split][metric] for s, row in stored if row is not None}
+
+    def scores(self, net: Net, mode: str, horizon: float | None, split: str, metric: str | None = None) -> list[float]:
+        """The same as a list."""
+        return list(self.by_seed(net, mode, horizon, split, metric).values())
+
+    def found(
+        self, nets: Sequence[Net], mode: str, horizon: float | None
+    ) -> list[tuple[Architecture, dict[int | None, float]]]:
+        """What tests are made of: the architecture and test scores of each of some nets that has any."""
+        scored = ((net.arch, self.by_seed(net, mode, horizon, "test")) for net in nets)
+        return [(arch, scores) for arch, scores in scored if scores]
 
     def sample(self, nets: Sequence[Net], mode: str, horizon: float | None) -> tuple[list[float], str]:
-        """The numbers behind a method's mean, spread and tests: the mean of each net over its seeds or, of one net, each seed.
+        """What a method's mean and interval are of, and what these are: different nets, each the mean of its scores.
 
-        Runs that found the same architecture share its retrained rows. If all of them did, these are the rows of one net.
+        Of one net its seeds; where several searches found it, and each has weights of its own, the searches.
         """
-        scores = [found for net in nets if (found := self.scores(net, mode, horizon, "test"))]
-        one = len(nets) == 1 or (mode == "retrain" and len({net.arch for net in nets}) == 1)
-        if one:
-            return (scores[0] if scores else []), "seeds"
-        return [statistics.mean(found) for found in scores], "nets"
+        found = self.found(nets, mode, horizon)
+        different = by_net(found)
+        if len(different) > 1:
+            return [statistics.fmean(scores.values()) for scores in different.values()], "nets"
+        if mode == "inherit" or (mode == "finetune" and len(found) > 1):
+            return [statistics.fmean(scores.values()) for _, scores in found], "searches"
+        return [score for scores in different.values() for score in scores.values()], "seeds"
 
     @property
     def methods(self) -> dict[str, list[Net]]:
@@ -116,6 +135,14 @@ class Comparison:
     def equal_cost(self, net: Net) -> bool | None:
         """Whether a net has the cost of the budget, None if there is no budget."""
         return self.cost.of(net.arch) if self.cost else None
+
+
+def different(nets: Sequence[Net]) -> list[Net]:
+    """One net of each architecture."""
+    found: dict[Architecture, Net] = {}
+    for net in nets:
+        found.setdefault(net.arch, net)
+    return list(found.values())
 
 
 def column(mode: str, horizon: float | None) -> str:

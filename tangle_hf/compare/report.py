@@ -6,12 +6,10 @@ from collections.abc import Iterable, Sequence
 from ..analysis import format_table
 from ..cost.counts import flops, num_params
 from ..runs.folder import write_json
-from .analysis import cka, pictures, rank_correlations, timings, welch_tests
-from .nets import Comparison, Net, column
+from .analysis import cka, differences, pictures, rank_correlations, timings
+from .cells import as_text, difference_row, summary
+from .nets import Comparison, Net, column, different
 from .rows import Row, read_row
-
-
-NONE = "-"
 
 
 def report(comparison: Comparison, rows: Sequence[Row]) -> None:
@@ -28,26 +26,27 @@ def report(comparison: Comparison, rows: Sequence[Row]) -> None:
     for net in comparison.nets:
         times = {"latency_ms": milliseconds.get(net.name), "generation_s": seconds.get(net.name)}
         costs[net.name] = net_costs(comparison, net) | times
-    tests = welch_tests(comparison)
+    tests = differences(comparison)
     correlations = rank_correlations(comparison)
     similarities = cka(comparison)
     pictures(comparison)
     results = {
         "metric": "accuracy in percent" if comparison.metric == "accuracy" else "loss in nats",
         "missing": missing,
-        "methods": method_rows(comparison, costs, as_text=False),
-        "nets": net_rows(comparison, costs, as_text=False),
-        "welch": tests,
+        "methods": method_rows(comparison, costs, text=False),
+        "nets": net_rows(comparison, costs, text=False),
+        "tests": tests,
         "rank_correlation": correlations,
         "cka": similarities,
     }
     write_json(folder / "results.json", results)
     print("\n" + format_table(method_rows(comparison, costs)) + "\n\n" + format_table(net_rows(comparison, costs)))
-    shown = [test for test in tests if test["mode"] == "retrain" and test["t"] is not None]
+    shown = [test for test in tests if test["mode"] == "retrain"]
     if shown:
-        keys = ("first", "second", "horizon", "difference", "t", "df", "p")
-        print("\nWelch's t-test of test scores, retrained, not corrected for the number of tests")
-        print(format_table([{key: test[key] for key in keys} for test in shown]))
+        print(
+            "\ndifferences of retrained nets, each counted once: Welch's t-test, not corrected for the number of tests"
+        )
+        print(format_table([difference_row(test) for test in shown]))
     shown = [found for found in correlations if found["kendall"] is not None]
     if shown:
         print("\nrank correlation with the retrained validation loss")
@@ -60,34 +59,42 @@ def report(comparison: Comparison, rows: Sequence[Row]) -> None:
         )
     if missing:
         print(f"\nmissing, or under way in another process: {len(missing)} of {len(rows)} rows: {', '.join(missing)}")
-    print(f"\ntest {results['metric']}, mean ± standard deviation; all numbers are in {folder / 'results.json'}")
+    if comparison.standings:
+        print(f"\n{comparison.standings.words}")
+    print(f"\ntest {results['metric']}: mean [95 % t-interval] and what it is over; all numbers are in "
+          f"{folder / 'results.json'}")  # fmt: skip
 
 
-def method_rows(comparison: Comparison, costs: dict[str, dict], as_text: bool = True) -> list[dict]:
-    """A row per method: means over its nets, and the test scores at every length of training."""
+def method_rows(comparison: Comparison, costs: dict[str, dict], text: bool = True) -> list[dict]:
+    """A row per method: means over its different nets, and the test scores at every length of training."""
     rows = []
     for method, nets in comparison.methods.items():
-        row = {"method": method, "nets": len(nets), "search cost": comparison.search_costs.get(method)}
-        row |= _mean_costs(comparison, [costs[net.name] for net in nets])
+        own, searches = different(nets), sum(net.run is not None for net in nets)
+        row = {"method": method, "nets": len(own), "searches": searches or None}
+        row["search cost"] = comparison.search_costs.get(method)
+        row |= _mean_costs(comparison, [costs[net.name] for net in own])
         for mode, horizon in comparison.columns:
             values, unit = comparison.sample(nets, mode, horizon)
-            row[column(mode, horizon)] = _summary(values) | {"of": unit}
-        rows.append(_as_text(row) if as_text else row)
+            row[column(mode, horizon)] = summary(values, unit)
+        rows.append(as_text(row) if text else row)
     return rows
 
 
-def net_rows(comparison: Comparison, costs: dict[str, dict], as_text: bool = True) -> list[dict]:
-    """A row per net: what it is, and its scores over seeds."""
+def net_rows(comparison: Comparison, costs: dict[str, dict], text: bool = True) -> list[dict]:
+    """A row per net: what it is, its scores over seeds, and where it stands in a table of trained nets."""
     rows = []
     for net in comparison.nets:
-        row = {"net": net.name, "architecture": str(net.arch) if as_text else net.arch.to_dict()}
+        row = {"net": net.name, "architecture": str(net.arch) if text else net.arch.to_dict()}
         row["equal cost"] = comparison.equal_cost(net)
         row |= _mean_costs(comparison, [costs[net.name]])
         for mode, horizon in comparison.columns:
-            for split in ("test",) if as_text else ("validation", "test"):
+            unit = "searches" if mode == "inherit" else "seeds"
+            for split in ("test",) if text else ("validation", "test"):
                 name = column(mode, horizon) + ("" if split == "test" else f" {split}")
-                row[name] = _summary(comparison.scores(net, mode, horizon, split)) | {"of": "seeds"}
-        rows.append(_as_text(row) if as_text else row)
+                row[name] = summary(comparison.scores(net, mode, horizon, split), unit)
+        if comparison.standings:
+            row |= comparison.standings.of(net.arch)
+        rows.append(as_text(row) if text else row)
     return rows
 
 
@@ -114,27 +121,3 @@ def _mean_costs(comparison: Comparison, costs: Iterable[dict]) -> dict:
             mean = statistics.mean(values)
             means[name] = round(mean) if isinstance(values[0], int) else mean
     return means
-
-
-def _summary(values: Sequence[float]) -> dict:
-    spread = statistics.stdev(values) if len(values) > 1 else None
-    return {"mean": statistics.mean(values) if values else None, "deviation": spread, "values": list(values)}
-
-
-def _as_text(row: dict) -> dict:
-    return {name: _cell(value) for name, value in row.items()}
-
-
-def _cell(value):
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if value is None:
-        return NONE
-    if not isinstance(value, dict):
-        return value
-    if value["mean"] is None:
-        return NONE
-    spread = (
-        "" if value["deviation"] is None else f" ± {value['deviation']:.4f} ({len(value['values'])} {value['of']})"
-    )
-    return f"{value['mean']:.4f}{spread}"

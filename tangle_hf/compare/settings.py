@@ -82,6 +82,15 @@ class CompareArguments:
     warmup_ratio: float = field(default=0.05, metadata={"help": "share of the steps in which the learning rate rises"})
     mixed_precision: str = field(default="no", metadata={"help": "no or bf16"})
     save_steps: int = field(default=500, metadata={"help": "steps between checkpoints of a row under way"})
+    table: str | None = field(
+        default=None,
+        metadata={"help": "table of trained architectures (.jsonl, .json, .csv), for regret and percentile of every net; "
+                          "default: the table of the runs, if they have one"},
+    )  # fmt: skip
+    table_metric: str | None = field(
+        default=None,
+        metadata={"help": "its metric, of which more is better; default: test_accuracy, else accuracy"},
+    )
     rank_batches: int = field(
         default=50,
         metadata={"help": "validation batches on which every net is scored in every supernet, for rank correlations, any-time "

@@ -154,8 +154,9 @@ def load_latency_table(path: str | Path) -> LatencyTable:
         space = SearchSpace.from_dict(data["space"])
         table = LatencyTable(data["conditions"], space, parts, tuple(data["nets"]))
         whole = all(p.ms.shape == tuple(len(space.choices[n]) for n in p.dimensions) for p in parts)
-        if not (whole and all((p.ms >= 0).all() for p in parts) and set(BINDING + VERSIONS) <= set(table.conditions)):
-            raise ValueError("a part or a condition is missing, or a time is negative")
+        times = all((p.ms >= 0).all() and p.ms.isfinite().all() for p in parts)
+        if not (whole and times and set(BINDING + VERSIONS) <= set(table.conditions)):
+            raise ValueError("a part or a condition is missing, or a time is negative or not finite")
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is no latency table ({error!r}); measure one anew") from None
     return table

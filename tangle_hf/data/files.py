@@ -4,10 +4,11 @@
 the first folder and the whole stem of a file name a split.
 """
 
+import filecmp
 import glob
 import os
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -98,8 +99,8 @@ def _named(role: str, name: str, suffixes: Collection[str]) -> list[Path]:
     raise ValueError(f"{option}={name} must be an existing file ending in {endings}, or a folder or a pattern of such")
 
 
-def refuse_shared(files: dict[str, Sequence[Path]]) -> None:
-    """Refuses a file in two splits.
+def refuse_shared(files: Mapping[str, Iterable[Path]]) -> None:
+    """Refuses a file in two splits, by its own name or by that of a link.
 
     Args:
         files: Split -> its files.
@@ -114,6 +115,23 @@ def refuse_shared(files: dict[str, Sequence[Path]]) -> None:
                 raise ValueError(f"{path} is in {other} and in {split}; a file can be of one split only")
 
 
+def say_copies(files: Mapping[str, Iterable[Path]]) -> None:
+    """Says which files of two splits have the same content, so that a score would be of what was trained on.
+
+    Args:
+        files: Split -> its files; those of one size are read.
+    """
+    distinct: dict[int, list[tuple[str, Path]]] = {}
+    for split, paths in files.items():
+        for path in paths:
+            known = distinct.setdefault(path.stat().st_size, [])
+            same = next((one for one in known if filecmp.cmp(path, one[1], shallow=False)), None)
+            if same is None:
+                known.append((split, path))
+            elif same[0] != split and path.stat().st_size > 0:
+                say(f"{path.name} of {split} has the content of {same[1].name} of {same[0]}: scores on it mean little")
+
+
 def files_below(folder: Path, suffixes: Collection[str]) -> list[str]:
     """Files with these endings, relative to the folder and in order, without hidden ones and those of `__MACOSX` and the like.
 
@@ -122,12 +140,13 @@ def files_below(folder: Path, suffixes: Collection[str]) -> list[str]:
         suffixes: Endings, as `suffix_of` gives them.
     """
     found, start = [], len(str(folder)) + (0 if str(folder).endswith(os.sep) else 1)
-    seen = set()
+    above: dict[str, frozenset[str]] = {}  # a place -> what it and the folders that it lies in really are
     for place, folders, names in os.walk(folder, followlinks=True):
-        if (real := os.path.realpath(place)) in seen:  # a link to a folder above would repeat everything
+        real, before = os.path.realpath(place), above.get(os.path.dirname(place), frozenset())
+        if real in before:  # a link to a folder above would repeat everything; one to another folder is a folder
             folders.clear()
             continue
-        seen.add(real)
+        above[place] = before | {real}
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
         names = [name for name in names if not name.startswith((".", "__")) and name.lower() not in NOT_DATA]
         found += [os.path.join(place, name)[start:] for name in names if suffix_of(name) in suffixes]

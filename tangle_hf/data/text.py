@@ -1,8 +1,9 @@
 """Text for the language recipes: load it, tokenise it, cut it into blocks, split it for the two levels of the search."""
 
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from pydoc_data.topics import topics
 
@@ -26,6 +27,7 @@ from .files import (
     reason,
     refuse_shared,
     say,
+    say_copies,
     say_left_out,
     suffix_of,
     unwrapped,
@@ -93,6 +95,8 @@ class DataArguments:
             raise ValueError(f"dataset={self.dataset} and train_file={self.train_file} are both given; choose one")
         if not self.train_file and (self.validation_file or self.test_file):
             raise ValueError("validation_file and test_file need a train_file")
+        if self.preprocessing_workers is not None and self.preprocessing_workers < 0:
+            raise ValueError(f"preprocessing_workers={self.preprocessing_workers} must not be negative")
         if self.text_column == CLOSED:
             raise ValueError(f"text_column={CLOSED} is a name that is used for something else here; rename the column")
         if self.block_size < 2:
@@ -136,7 +140,7 @@ def load_tokenizer(arguments: DataArguments, texts: dict[str, Dataset | Iterable
     """The given tokenizer, or a byte-level BPE trained on the training text.
 
     Raises:
-        ValueError: The tokenizer cannot be loaded, or has more tokens than the model's vocabulary.
+        ValueError: The tokenizer cannot be loaded, has more tokens than the model's vocabulary, or does not know the text.
     """
     if arguments.tokenizer is None:
         bpe = ByteLevelBPETokenizer()
@@ -148,19 +152,46 @@ def load_tokenizer(arguments: DataArguments, texts: dict[str, Dataset | Iterable
         )
     try:
         tokenizer = AutoTokenizer.from_pretrained(arguments.tokenizer)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # damaged files are errors of many types, some of tokenizers nothing but Exception
         raise ValueError(
             f"tokenizer {arguments.tokenizer!r} could not be loaded; give a folder that save_pretrained wrote (with "
             "tokenizer.json) or a Hub name"
         ) from error
     if tokenizer.eos_token_id is None:
         raise ValueError(f"tokenizer {arguments.tokenizer!r} has no eos_token, which closes a text; give it one")
-    if 0 < arguments.vocab_size < len(tokenizer):
+    if 0 < arguments.vocab_size < (size := size_of(tokenizer)):
         raise ValueError(
-            f"the tokenizer {arguments.tokenizer} has {len(tokenizer)} tokens, vocab_size={arguments.vocab_size} is smaller; "
-            f"use --vocab_size {len(tokenizer)}, or 0 for the tokenizer's own size"
+            f"the tokenizer {arguments.tokenizer} has {size} tokens, vocab_size={arguments.vocab_size} is smaller; use "
+            f"--vocab_size {size}, or 0 for the tokenizer's own size"
         )
+    _check_tokens(tokenizer, texts.get("train", ()), arguments)
     return tokenizer
+
+
+def size_of(tokenizer: PreTrainedTokenizerBase) -> int:
+    """How many rows an embedding of its tokens needs; their numbers may have gaps."""
+    return max(len(tokenizer), 1 + max(tokenizer.get_vocab().values(), default=-1))
+
+
+def _check_tokens(tokenizer: PreTrainedTokenizerBase, rows: Iterable[dict], arguments: DataArguments) -> None:
+    """Refuses a tokenizer that does not know the text; of a folder without one, transformers makes one without tokens.
+
+    Raises:
+        ValueError: It makes no tokens of the first texts, or mostly unknown ones.
+    """
+    texts = [text for row in islice(rows, 1000) if (text := row[arguments.text_column][:1000]).strip()][:100]
+    if not texts:
+        return
+    tokens = [
+        number for ids in tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] for number in ids
+    ]
+    unknown = tokens.count(tokenizer.unk_token_id)
+    if 2 * unknown >= len(tokens):
+        what = f"{unknown:,} of the first {len(tokens):,} tokens are unknown" if tokens else "it makes no tokens of it"
+        raise ValueError(
+            f"tokenizer {arguments.tokenizer!r}, which has {len(tokenizer):,} tokens, does not know the training text: {what}; "
+            "give a folder with tokenizer.json, or a tokenizer of this language"
+        )
 
 
 def pack(
@@ -241,6 +272,7 @@ def _from_files(arguments: DataArguments) -> dict[str, Dataset | IterableDataset
     given = {"train": arguments.train_file, "validation": arguments.validation_file, "test": arguments.test_file}
     files = {name: expand(name, file, BUILDERS) for name, file in given.items() if file is not None}
     refuse_shared(files)
+    say_copies(files)
     return {name: _read(name, paths, f"{name}_file={given[name]}", arguments) for name, paths in files.items()}
 
 
@@ -270,6 +302,7 @@ def _from_folder(folder: Path, arguments: DataArguments) -> dict[str, Dataset | 
         name: [root / file for file in splits[split]] for name, split in _chosen(splits, arguments.dataset).items()
     }
     refuse_shared(files)
+    say_copies(files)
     return {
         name: _read(name, paths, f"the {name} split of dataset {arguments.dataset!r}", arguments, mixed=True)
         for name, paths in files.items()

@@ -27,9 +27,9 @@ def example_inputs(
         generator = torch.Generator().manual_seed(0)
         images = torch.randn(batch_size, config.num_channels, height, width, generator=generator)
         return {"pixel_values": images.to(supernet.device, supernet.dtype)}
-    positions = config.max_position_embeddings
-    length = min(64, positions) if sequence_length is None else sequence_length
-    if not 1 <= length <= positions:
+    positions = getattr(config, "max_position_embeddings", None)  # recurrent nets, and those with ALiBi, have none
+    length = min(64, positions or 64) if sequence_length is None else sequence_length
+    if not 1 <= length <= (positions or length):
         raise ValueError(f"sequence_length={length} must be between 1 and the {positions} positions of the net")
     tokens = torch.arange(batch_size * length, device=supernet.device) % config.vocab_size
     return {"input_ids": tokens.view(batch_size, length)}

@@ -1,6 +1,9 @@
 """Image classifiers from checkpoints: another image size, another set of classes, the image processor that fits."""
 
 import copy
+import math
+from contextlib import nullcontext
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -8,6 +11,10 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification, Pr
 
 from ..data.images.settings import ImageArguments
 from ..data.images.transforms import image_processor, resize_settings
+from .checkpoint_errors import reading_processor
+
+
+PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")  # either may hold an image processor
 
 
 def names_of(config: PreTrainedConfig) -> list[str]:
@@ -43,6 +50,20 @@ def set_classes(model: PreTrainedModel, names: list[str]) -> None:
     model._init_weights(model.classifier)
 
 
+def image_size_of(config: PreTrainedConfig) -> int | None:
+    """Height and width of the images that a model takes, in pixels; None of a model that takes any.
+
+    Raises:
+        ValueError: They differ.
+    """
+    size = getattr(config, "image_size", None)
+    if not isinstance(size, (list, tuple)):
+        return size
+    if len(set(size)) > 1:
+        raise ValueError(f"a {config.model_type} for images of {size} pixels is not supported; images must be square")
+    return size[0]
+
+
 def check_patches(image_size: int, patch_size: int) -> None:
     """Refuses a patch size that does not divide the image.
 
@@ -71,7 +92,7 @@ def set_image_size(model: PreTrainedModel, image_size: int) -> None:
     Raises:
         ValueError: The model has no such table, or the patch size does not divide the image.
     """
-    if model.config.image_size == image_size:
+    if image_size_of(model.config) in (None, image_size):
         return
     embeddings = getattr(model.base_model, "embeddings", None)
     table, patches = getattr(embeddings, "position_embeddings", None), getattr(embeddings, "patch_embeddings", None)
@@ -102,15 +123,28 @@ def from_scratch(config: PreTrainedConfig, names: list[str], image_size: int, re
 def checkpoint_processor(checkpoint: str, data: ImageArguments, image_size: int):
     """The checkpoint's image processor, changed only where the size or the data arguments ask for it; a new one without.
 
+    One that is there and cannot be read is no reason for a new one, whose mean and deviation may be others.
+
     Args:
         checkpoint: Folder or Hub name.
         data: Mean, standard deviation and crop override those of the checkpoint.
         image_size: Height and width that the model takes, in pixels.
+
+    Raises:
+        ValueError: It is damaged, or its mean and deviation are no numbers to normalise with.
     """
+    there = any((Path(checkpoint) / name).is_file() for name in PROCESSOR_FILES)
     try:
-        own = AutoImageProcessor.from_pretrained(checkpoint)
+        with reading_processor(checkpoint) if there else nullcontext():
+            own = AutoImageProcessor.from_pretrained(checkpoint)
     except OSError:
         return image_processor(data, image_size)
+    mean, deviation = own.image_mean, own.image_std
+    if not (_finite(mean) and _finite(deviation) and all(value > 0 for value in deviation)):
+        raise ValueError(
+            f"the image processor of {checkpoint} has image_mean={mean} and image_std={deviation}; these must be finite "
+            "numbers, and image_std above 0"
+        )
     channels = {"image_mean": data.image_mean, "image_std": data.image_std}
     changes = {
         name: values * data.num_channels if len(values) == 1 else values for name, values in channels.items() if values
@@ -122,3 +156,7 @@ def checkpoint_processor(checkpoint: str, data: ImageArguments, image_size: int)
     if data.eval_crop is not None or square.get("height") != image_size or square.get("width") != image_size:
         changes |= resize_settings(image_size, data.eval_crop or crop)
     return AutoImageProcessor.from_pretrained(checkpoint, **changes) if changes else own
+
+
+def _finite(values) -> bool:
+    return isinstance(values, (list, tuple)) and all(isinstance(x, (int, float)) and math.isfinite(x) for x in values)

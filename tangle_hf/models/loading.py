@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
@@ -16,6 +17,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from .checkpoint_errors import first_lines, load_whole, reading_processor
 from .supernet import SupernetMixin
 
 
@@ -63,9 +65,9 @@ def load_model(path: str | Path) -> PreTrainedModel:
     """Loads a language model or image classifier, stock or compact, in float32 and in evaluation mode.
 
     Raises:
-        ValueError: There is no config, or it is one of another kind of model.
+        ValueError: There is no config, it is one of another kind of model, or the checkpoint lacks weights.
     """
-    return model_class(path)[0].from_pretrained(path, dtype=torch.float32).eval()
+    return load_whole(model_class(path)[0].from_pretrained, path, dtype=torch.float32).eval()
 
 
 def model_class(path: str | Path) -> tuple[type, PreTrainedConfig]:
@@ -77,8 +79,8 @@ def model_class(path: str | Path) -> tuple[type, PreTrainedConfig]:
     read_config(path)
     try:
         config = AutoConfig.from_pretrained(path, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0]
+    except (OSError, ValueError, StrictDataclassError) as error:
+        reason = first_lines(error)
         raise ValueError(f"the model in {path} is none that transformers and this library know: {reason}") from None
     for mapping, auto_class in (
         (MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM),
@@ -90,10 +92,15 @@ def model_class(path: str | Path) -> tuple[type, PreTrainedConfig]:
 
 
 def load_processor(folder: str | Path):
-    """The tokenizer or image processor beside a model, or None if there is none."""
+    """The tokenizer or image processor beside a model, or None if there is none.
+
+    Raises:
+        ValueError: It is damaged.
+    """
     for name, auto in {"tokenizer_config.json": AutoTokenizer, "preprocessor_config.json": AutoImageProcessor}.items():
         if (Path(folder) / name).is_file():
-            return auto.from_pretrained(folder)
+            with reading_processor(folder):
+                return auto.from_pretrained(folder)
     return None
 
 
@@ -101,12 +108,15 @@ def read_config(path: str | Path, revision: str = "main") -> dict[str, Any]:
     """The fields of a model's `config.json`.
 
     Raises:
-        ValueError: There is none.
+        ValueError: There is none, or it is none of a model.
     """
     if Path(path).exists() and not (Path(path) / "config.json").is_file():
         raise ValueError(f"{path} holds no model: config.json is missing; give a folder that save_pretrained wrote")
     try:
-        return PreTrainedConfig.get_config_dict(path, revision=revision)[0]
+        found = PreTrainedConfig.get_config_dict(path, revision=revision)[0]
     except OSError as error:
         reason = str(error).split("\n")[0]
         raise ValueError(f"{path} holds no model, as a folder or on the Hub: {reason}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds no model: config.json is a {type(found).__name__}, no object with fields")
+    return found

@@ -16,6 +16,7 @@ from transformers.utils import ModelOutput
 from ..arch_parameters import argmax
 from ..axes import AxisTable, membership, named_tensors, slice_parameters
 from ..space import Architecture, SearchSpace
+from .checkpoint_errors import load_whole
 from .spaces import check_checkpoint
 
 
@@ -89,7 +90,8 @@ class SupernetMixin:
             **kwargs: As in transformers; fields of the supernet's config among them.
 
         Raises:
-            ValueError: The largest choices of the space are not the sizes of the checkpoint.
+            ValueError: The largest choices of the space are not the sizes of the checkpoint, or its weights are not whole and
+                finite; a head that is missing begins with new ones.
         """
         if "config" not in kwargs:
             stored = cls.stock_config.from_pretrained(path, **{k: kwargs[k] for k in _HUB if k in kwargs})
@@ -101,7 +103,7 @@ class SupernetMixin:
             kwargs["config"] = config
         if "torch_dtype" not in kwargs:  # its older name
             kwargs.setdefault("dtype", torch.float32)
-        return super().from_pretrained(path, *args, **kwargs)
+        return load_whole(super().from_pretrained, path, *args, new_head=True, **kwargs)
 
     def compile_blocks(self, backend: str = "inductor") -> None:
         """From now on blocks under a mixture run as one compiled program, which all of them share.

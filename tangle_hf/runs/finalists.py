@@ -39,8 +39,8 @@ def decide(
     if proposed is None:
         return None
     finalists = choose_finalists(supernet, proposed, settings, limits)
-    if run.main_process and not any(finalist.origin == HAND_CUT for finalist in finalists):
-        print("no other net with equal layers uses this budget: the finalists are what the search proposes")
+    if run.main_process and not any(HAND_CUT in finalist.origin for finalist in finalists):
+        print("no net with equal layers uses this budget, so that there is no cut by hand to compare with")
     batch, most = settings.per_device_batch_size, settings.finalist_batches
 
     def score(model: PreTrainedModel) -> float:

@@ -9,11 +9,12 @@ from ..data.images.examples import image_examples
 from ..data.images.loading import load_images
 from ..data.images.settings import ImageArguments
 from ..data.images.soft_targets import use_soft_targets
-from ..models.checkpoint_errors import reading_checkpoint
+from ..models.checkpoint_errors import load_whole, reading_checkpoint
 from ..models.image_classifiers import (
     check_patches,
     checkpoint_processor,
     from_scratch,
+    image_size_of,
     names_of,
     set_classes,
     set_image_size,
@@ -31,17 +32,19 @@ def vision_task(
     """An image classifier on images.
 
     Raises:
-        ValueError: The images cannot be read; the checkpoint is no image classifier, has another number of channels, or is to
-            be evaluated as it is on other classes than its own.
+        ValueError: The images cannot be read; the checkpoint is no image classifier, has another number of channels or says no
+            size, or is to be evaluated as it is on other classes than its own.
     """
     config = config_of(checkpoint, remote_code, AUTO_CLASSES["vision"])
-    if config.num_channels != data.num_channels:
+    if getattr(config, "num_channels", data.num_channels) != data.num_channels:
         raise ValueError(
             f"{checkpoint} takes {config.num_channels} channels, num_channels={data.num_channels}; use --num_channels "
             f"{config.num_channels}"
         )
     splits = load_images(data)
-    names, size = class_names(splits), data.image_size or config.image_size
+    names, size = class_names(splits), data.image_size or image_size_of(config)
+    if size is None:
+        raise ValueError(f"{checkpoint} takes images of any size; say by --image_size what they are resized to")
     if "inherit" in modes and names_of(config) != names:
         raise ValueError(
             f"{checkpoint} has classes {names_of(config)[:10]}, the data {names[:10]} ({config.num_labels} and "
@@ -59,7 +62,8 @@ def vision_task(
             model = from_scratch(config, names, size, remote_code)
         else:
             with reading_checkpoint("checkpoint", checkpoint):
-                model = AutoModelForImageClassification.from_pretrained(checkpoint, **how)
+                load, new_head = AutoModelForImageClassification.from_pretrained, mode == "finetune"
+                model = load_whole(load, checkpoint, new_head=new_head, **how)
             set_image_size(model, size)
             set_classes(model, names)
         use_soft_targets(model)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
@@ -18,7 +19,7 @@ from ..data.images.augmentation_settings import AugmentationArguments
 from ..data.images.settings import ImageArguments
 from ..data.text import DataArguments
 from ..data.text_examples import load_text
-from ..models.checkpoint_errors import reading_checkpoint
+from ..models.checkpoint_errors import load_whole, reading_checkpoint
 from ..settings import parse
 
 
@@ -46,10 +47,10 @@ def language_task(checkpoint: str, remote_code: bool, data: DataArguments) -> Ta
         ValueError: The text cannot be read; the checkpoint is no language model, or has too few positions for a block.
     """
     config = config_of(checkpoint, remote_code, AUTO_CLASSES["language"])
-    if config.max_position_embeddings < data.block_size:
+    positions = getattr(config, "max_position_embeddings", None)  # recurrent nets, and those with ALiBi, have none
+    if positions is not None and positions < data.block_size:
         raise ValueError(
-            f"{checkpoint} has {config.max_position_embeddings} positions, block_size={data.block_size} is more; use "
-            f"--block_size {config.max_position_embeddings}"
+            f"{checkpoint} has {positions} positions, block_size={data.block_size} is more; use --block_size {positions}"
         )
     examples = load_text(replace(data, tokenizer=data.tokenizer or checkpoint, vocab_size=config.vocab_size))
 
@@ -60,7 +61,7 @@ def language_task(checkpoint: str, remote_code: bool, data: DataArguments) -> Ta
         if mode == "retrain":
             return AutoModelForCausalLM.from_config(config, **how)
         with reading_checkpoint("checkpoint", checkpoint):
-            return AutoModelForCausalLM.from_pretrained(checkpoint, **how)
+            return load_whole(AutoModelForCausalLM.from_pretrained, checkpoint, new_head=mode == "finetune", **how)
 
     return Task(examples, build)
 
@@ -73,7 +74,7 @@ def config_of(checkpoint: str, remote_code: bool, auto_class: str) -> PreTrained
     """
     try:
         config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=remote_code)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, StrictDataclassError) as error:
         raise ValueError(
             f"checkpoint {checkpoint!r} could not be loaded ({' '.join(str(error).split())}); give a folder that "
             "save_pretrained wrote or a Hub name, and --trust_remote_code true if it brings its own code that you have read"

@@ -169,3 +169,26 @@ def test_one_file_or_several_are_given_alike(tmp_path):
         config.write_text(text)
         (data,) = parse(DataArguments, argv=["--config", str(config), *argv])
         assert data.train_file == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--learning_rate", "1e300"], r"learning_rate=1e\+300 must be at most 1e\+30"),
+        (["--dataset", ""], "dataset is an empty text"),
+        (["--output_dir", " "], "output_dir is an empty text"),
+        (["--train_file", "a.txt", ""], "train_file is an empty text"),
+        (["--preprocessing_workers", "-3"], "preprocessing_workers=-3 must not be negative"),
+    ],
+)
+def test_values_that_no_float_holds_and_empty_texts_are_refused(words, message):
+    with pytest.raises(ValueError, match=message):
+        parse(*KINDS, argv=words)
+
+
+def test_the_home_folder_may_be_behind_an_equals_sign_and_in_a_config(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "c.yaml").write_text("output_dir: ~/runs\ntrain_file: [~/a.txt, ~b.txt]\ntext_column: a~/b\n")
+    data, search = parse(DataArguments, SearchArguments, argv=["--config=~/c.yaml", "--tokenizer=~/tokenizer"])
+    assert search.output_dir == f"{tmp_path}/runs" and data.tokenizer == f"{tmp_path}/tokenizer"
+    assert data.train_file == [f"{tmp_path}/a.txt", "~b.txt"] and data.text_column == "a~/b"

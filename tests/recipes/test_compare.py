@@ -180,7 +180,15 @@ def test_the_table_is_made_of_the_rows(whole):
     assert methods["gdas"]["retrain x2"]["values"] == values and methods["gdas"]["retrain x2"]["of"] == "seeds"
     assert methods["drnas"]["search cost"] == 10.5 and methods["random"]["search cost"] is None
     assert methods["drnas"]["parameters"] < methods["largest"]["parameters"]
-    assert {(test["first"], test["second"]) for test in results["welch"]} >= {("drnas", "gdas"), ("drnas", "random")}
+    low, high = column["interval"]
+    assert low < column["mean"] < high
+    assert (methods["drnas"]["nets"], methods["drnas"]["searches"]) == (2, 2)
+    assert (methods["random"]["nets"], methods["random"]["searches"]) == (2, None)
+    retrained = {(test["first"], test["second"]): test for test in results["tests"] if test["mode"] == "retrain"}
+    assert retrained.keys() >= {("drnas", "gdas"), ("drnas", "random")} and ("largest", "random") not in retrained
+    test = retrained["drnas", "gdas"]  # the net of gdas-0 is that of drnas-1
+    assert (test["first_nets"], test["second_nets"], test["shared"], test["p"]) == (1, 0, 1, None)
+    assert test["too_few"] == "0 nets: too few for a test" and retrained["drnas", "random"]["seeds"] == [0]
     predictors = {entry["predictor"] for entry in results["rank_correlation"]}
     assert predictors == {"drnas-0", "drnas-1", "gdas-0", "more parameters"}
     (curve,) = json.loads((whole / "anytime.json").read_text())["gdas"]
@@ -202,7 +210,7 @@ def test_test_data_are_never_trained_on_and_read_once_per_finished_row(whole, fo
     assert len(read) == len(set(read)) == len([row for row in rows(whole).values() if row["mode"] != "rank"])
 
 
-def test_a_stopped_comparison_goes_on_and_repeats_nothing(folder, whole, tmp_path, monkeypatch):
+def test_a_stopped_comparison_goes_on_and_repeats_nothing(folder, whole, tmp_path, monkeypatch, capsys):
     out, step, steps = tmp_path / "out", Trainer.training_step, []
 
     def stopping(*args, **kwargs):
@@ -223,8 +231,13 @@ def test_a_stopped_comparison_goes_on_and_repeats_nothing(folder, whole, tmp_pat
     )
     run(folder, out, *options)
     assert len(worked) == 1 and {path: path.stat().st_mtime_ns for path in before} == before
+    capsys.readouterr()
     run(folder, out, *options)
     assert len(worked) == 1
+    printed = capsys.readouterr().out
+    (test,) = [line for line in printed.splitlines() if line.split()[:2] == ["drnas", "gdas"]]
+    assert test.split() == "drnas gdas 2 1 and 0 1 0 - 0 nets: too few for a test".split()
+    assert "(2 nets)" in printed and "(1 seed)" in printed and "mean [95 % t-interval] and what it is over" in printed
     assert "checkpoints" not in {path.name for path in out.iterdir()}
     # ... and ends as one that was not stopped, whose rank correlations and other modes change nothing
     for name, row in rows(out).items():

@@ -1,8 +1,10 @@
 """Folders that recipes read and write: named where they cannot be, and nothing half-written left."""
 
+import copy
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,8 +13,14 @@ import pytest
 import torch
 import yaml
 
-from tangle_hf.cli import make_table, precision, recalibrate
+from tangle_hf.cli import make_table, precision, recalibrate, recipes
 from tangle_hf.compare.runs import _read_run
+from tangle_hf.data.images.augmentation_settings import AugmentationArguments
+from tangle_hf.errors import readable_errors
+from tangle_hf.models.space_settings import ConvSpaceArguments
+from tangle_hf.run_files import read_results
+from tangle_hf.runs.image_search import ConvImageArguments
+from tangle_hf.settings import parse
 
 
 def full(path, *_, **__):
@@ -69,3 +77,48 @@ def test_a_comparison_calls_a_run_by_its_name_in_its_own_folder_and_names_damage
         with pytest.raises(ValueError, match=name):
             _read_run(str(run))
         (run / name).write_text(before)
+
+
+def test_results_that_lack_a_field_name_the_file(tmp_path):
+    (tmp_path / "results.json").write_text('{"table": []}')
+    found = read_results(tmp_path / "results.json")
+    assert found == {"table": []} == copy.deepcopy(found) and "search" not in found and found.get("search") is None
+    with pytest.raises(ValueError, match=r"results.json has no 'search'; restore it"):
+        found["search"]
+
+
+def test_a_copy_of_a_recipe_is_whole_or_not_there(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit, match="file: File exists; choose another folder"), readable_errors():
+        recipes.fork("search_gpt", tmp_path / "file" / "mine.py")
+    copy_file = shutil.copyfile
+    monkeypatch.setattr(shutil, "copyfile", lambda source, target: full(target))
+    with pytest.raises(OSError):
+        recipes.fork("search_gpt", tmp_path / "mine.py")
+    assert {path.name for path in tmp_path.iterdir()} == {"file"}
+    monkeypatch.setattr(shutil, "copyfile", copy_file)
+    recipes.fork("search_gpt", tmp_path / "mine.py")
+    assert (tmp_path / "mine.py").read_text() == recipes.recipe("search_gpt").read_text()
+
+
+def test_a_table_that_has_kept_nothing_leaves_its_folder_to_the_corrected_command(tmp_path, monkeypatch):
+    def diverge(*_):
+        raise FloatingPointError("the loss is nan at step 0")
+
+    monkeypatch.setattr(make_table, "train", diverge)
+    kinds = (ConvSpaceArguments, ConvImageArguments, AugmentationArguments, make_table.TableArguments)
+    words = [
+        "--space",
+        "toy_cell",
+        "--architectures",
+        "1",
+        "--samples_per_class",
+        "4",
+        "--output_dir",
+        str(tmp_path / "t"),
+    ]
+    with pytest.raises(FloatingPointError):
+        make_table.main(*parse(*kinds, argv=words))
+    assert not (tmp_path / "t").exists()
+    with pytest.raises(ValueError, match=r"seeds=\[0, 0\] names one twice"):
+        parse(*kinds, argv=["--seeds", "0", "0"])

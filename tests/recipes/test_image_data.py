@@ -3,6 +3,7 @@
 import io
 import json
 import struct
+import zlib
 
 import datasets
 import numpy as np
@@ -576,3 +577,29 @@ def test_a_later_image_of_another_kind_is_left_out(tmp_path, monkeypatch, capsys
     assert sum(size for size, _ in counts(splits).values()) == 118
     said = capsys.readouterr().out
     assert "old train 3.png is not a readable image" in said and "old train 7.png has mode I" in said
+
+
+def class_folders(folder, *classes, count: int = 30) -> None:
+    for name in classes:
+        for number in range(count):
+            path = folder / name / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture(zlib.crc32(str(path).encode())).save(path)
+
+
+def test_a_class_folder_may_be_a_link_but_not_into_another_split(tmp_path):
+    for split in ("train", "val", "test"):
+        class_folders(tmp_path / "d" / split, "cat", "dog")
+        class_folders(tmp_path / "elsewhere" / split, "emu")
+        (tmp_path / "d" / split / "emu").symlink_to(tmp_path / "elsewhere" / split / "emu")
+    splits = load_images(ImageArguments(dataset=str(tmp_path / "d")))
+    assert class_names(splits) == ["cat", "dog", "emu"] and [len(split) for split in splits.values()] == [90] * 3
+    class_folders(tmp_path / "flat", "cat", "dog")
+    (tmp_path / "flat" / "emu").symlink_to(tmp_path / "elsewhere" / "train" / "emu")
+    assert class_names(load_images(ImageArguments(dataset=str(tmp_path / "flat")))) == ["cat", "dog", "emu"]
+    (tmp_path / "d" / "dev").symlink_to("val")  # another name of the same
+    assert len(load_images(ImageArguments(dataset=str(tmp_path / "d")))["validation"]) == 90
+    (tmp_path / "d" / "test" / "emu").unlink()
+    (tmp_path / "d" / "test" / "emu").symlink_to("../train/emu")
+    with pytest.raises(ValueError, match="emu is in test and in train|emu is in train and in test"):
+        load_images(ImageArguments(dataset=str(tmp_path / "d")))

@@ -90,6 +90,14 @@ def test_a_search_is_scored_along_its_way_by_a_table(tmp_path, capsys):
             str(tmp_path / "compared"),
         ]
         compare.main(*parse(CompareArguments, argv=options))
+    options = ["--runs", str(tmp_path / "run"), "--modes", "inherit", "--rank_batches", "0", "--latency_rounds", "0",
+               "--output_dir", str(tmp_path / "scored")]  # fmt: skip
+    compare.main(*parse(CompareArguments, argv=options))
+    printed = capsys.readouterr().out
+    assert "regret  percentile" in printed and "are among all 64 architectures of the space" in printed
+    (net,) = json.loads((tmp_path / "scored" / "results.json").read_text())["nets"]
+    number = round(accuracy[found] * space.size)
+    assert (net["regret"], net["percentile"]) == pytest.approx(((63 - number) / 64, 100 * (number + 1) / 64))
 
 
 def test_two_stages_of_a_progressive_search_and_the_network_of_what_it_finds(tmp_path, capsys):

@@ -11,6 +11,7 @@ from datasets.distributed import split_dataset_by_node
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer
 
+from tangle_hf.data.files import files_below
 from tangle_hf.data.text import DataArguments, describe, load_texts, load_tokenizer, pack, split_for_search
 
 
@@ -379,3 +380,28 @@ def test_one_stray_number_is_named(tmp_path, streaming):
     (tmp_path / "x.jsonl").write_text('{"text": "a"}\n' * 29 + '{"text": 3}\n')
     with pytest.raises(ValueError, match="column 'text' holds values of different types"):
         load_texts(DataArguments(train_file=str(tmp_path / "x.jsonl"), streaming=streaming))
+
+
+def test_links_never_hide_a_split_or_share_a_file(tmp_path):
+    write(tmp_path / "d", {"train/x.txt": "a", "validation/x.txt": "b", "test/x.txt": "c"})
+    (tmp_path / "d" / "latest").symlink_to("train")  # comes first in the alphabet
+    found = load_texts(DataArguments(dataset=str(tmp_path / "d")))
+    assert {name: words(split) for name, split in found.items()} == {
+        "train": {"a"},
+        "validation": {"b"},
+        "test": {"c"},
+    }
+    (tmp_path / "d" / "train" / "more").symlink_to("../validation")
+    with pytest.raises(ValueError, match="x.txt is in train and in validation"):
+        load_texts(DataArguments(dataset=str(tmp_path / "d")))
+    (tmp_path / "d" / "train" / "more").unlink()
+    for name in ("train", "test"):  # round and round
+        (tmp_path / "d" / name / "up").symlink_to("../..")
+    assert len(files_below(tmp_path / "d", [".txt"])) < 100
+
+
+def test_the_same_content_in_two_splits_is_said(tmp_path, capsys):
+    write(tmp_path, {"train.txt": LINES, "test.txt": LINES, "val.txt": LINES.replace("line", "lane")})
+    load_texts(DataArguments(dataset=str(tmp_path)))
+    said = capsys.readouterr().out
+    assert "test.txt of test has the content of train.txt of train" in said and "val.txt" not in said

@@ -27,6 +27,7 @@ from tangle_hf.cost.tables import exact
 from tangle_hf.evaluation import perplexity
 from tangle_hf.search import Limits, SearchArguments
 from tangle_hf.search.finalists.candidates import (
+    BOTH,
     HAND_CUT,
     RANDOM,
     SEARCH,
@@ -70,7 +71,10 @@ def test_every_net_with_equal_layers_that_uses_the_budget_is_a_finalist(wide):
     assert all(exact(budget.table, finalist.arch) <= budget.limit for finalist in found)
     assert all(exact(budget.table, f.arch) >= 0.95 * budget.limit for f in found)
     count = {origin: sum(f.origin == origin for f in found) for origin in (SEARCH, HAND_CUT, RANDOM)}
-    assert count[SEARCH] == chosen.proposed_finalists == 4 and count[RANDOM] == 3
+    both = [finalist for finalist in found if finalist.origin == BOTH]
+    assert count[SEARCH] + len(both) == chosen.proposed_finalists == 4 and {finalist.arch for finalist in both} <= cuts
+    assert {finalist.arch for finalist in found if HAND_CUT in finalist.origin} == cuts
+    assert 4 and count[RANDOM] == 3
     assert found[0].arch == proposed[0]
 
 

@@ -104,6 +104,8 @@ class ImageArguments:
         for name in ("image_size", "classes", "samples_per_class", "max_train_samples"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        if self.preprocessing_workers is not None and self.preprocessing_workers < 0:
+            raise ValueError(f"preprocessing_workers={self.preprocessing_workers} must not be negative")
         if self.classes == 1:
             raise ValueError("classes=1 leaves nothing to tell apart; use at least 2")
         if self.num_channels not in (1, 3):

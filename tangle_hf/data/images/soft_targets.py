@@ -5,14 +5,18 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 
-def soft_cross_entropy(labels: Tensor, logits: Tensor, config=None, **unused) -> Tensor:
+def soft_cross_entropy(
+    labels: Tensor, logits: Tensor | None = None, config=None, pooled_logits: Tensor | None = None, **unused
+) -> Tensor:
     """Cross-entropy -sum_c labels_c log softmax(logits)_c, mean over examples; the signature is that of transformers.
 
     Args:
         labels: Distributions (examples, classes), or class numbers (examples,).
         logits: (examples, classes).
         config: Not used, nor is anything else that a forward pass hands on.
+        pooled_logits: The logits of models that call them so, as ConvNeXt does.
     """
+    logits = logits if pooled_logits is None else pooled_logits
     return torch.nn.functional.cross_entropy(logits.float(), labels.to(logits.device))
 
 

@@ -23,6 +23,7 @@ from ..files import (
     reason,
     refuse_shared,
     say,
+    say_copies,
     say_left_out,
     suffix_of,
     unwrapped,
@@ -85,6 +86,7 @@ def _read_files(arguments: ImageArguments) -> dict[str, Dataset | IterableDatase
     except ValueError as error:
         raise ValueError(f"{error}; class folders of images go to --dataset") from error
     refuse_shared(files)
+    say_copies(files)
     # One by one: the files of one call must have the same columns, and the error would be that of the parquet reader.
     return {name: _read_file(name, paths, given[name], arguments) for name, paths in files.items()}
 
@@ -127,7 +129,11 @@ def _files_of_splits(folder: Path, arguments: ImageArguments) -> tuple[str, dict
         splits = splits or {"train": names}
         return BUILDERS[kind], {name: escaped(root / file for file in files) for name, files in splits.items()}
     if not splits:
-        return "imagefolder", {"train": [f"{pattern}/**" for pattern in escaped([folder])]}
+        return "imagefolder", {"train": _patterns(root, [folder], names)}
+    folders: dict[str, set[Path]] = {}
+    for name, files in splits.items():
+        folders.setdefault(ROLES.get(name, name), set()).update(root / PurePosixPath(file).parent for file in files)
+    refuse_shared(folders)  # a class folder may be a link to one elsewhere, but not into another split
     tables = files_below(folder, {suffix_of(name) for name in ImageFolder.METADATA_FILENAMES})
     tables = [name for name in tables if PurePosixPath(name).name in ImageFolder.METADATA_FILENAMES]
     if beside := [name for name in tables if (folder / name).parent in (folder, root)]:
@@ -137,11 +143,20 @@ def _files_of_splits(folder: Path, arguments: ImageArguments) -> tuple[str, dict
         )
     if not tables:
         splits = _labelled(splits, root, arguments)
-    # Whole folders: datasets looks up every single name that it is given.
     tops = {name: sorted({file.split("/")[0] for file in files}) for name, files in splits.items()}
     return "imagefolder", {
-        name: [f"{pattern}/**" for pattern in escaped(root / top for top in folders)] for name, folders in tops.items()
+        name: _patterns(root, [root / top for top in folders], splits[name]) for name, folders in tops.items()
     }
+
+
+def _patterns(root: Path, tops: list[Path], files: list[str]) -> list[str]:
+    """What `datasets` is to read: whole folders, since it looks up every single name that it is given.
+
+    It does not go into a folder that is a link, so that these are named, too.
+    """
+    below = {root / folder for file in files for folder in PurePosixPath(file).parents}
+    linked = sorted(folder for folder in below if folder.is_symlink() and folder not in tops)
+    return [f"{pattern}/**" for pattern in escaped([*tops, *linked])]
 
 
 def _labelled(splits: dict[str, list[str]], root: Path, arguments: ImageArguments) -> dict[str, list[str]]:

@@ -17,6 +17,7 @@ from ..two_stage.proposals import Proposals
 
 
 SEARCH, HAND_CUT, RANDOM = "search", "hand cut", "random"
+BOTH = f"{SEARCH}, {HAND_CUT}"  # the search proposes what a person would cut
 POOL = 64  # likely nets out of which some that differ are taken
 
 
@@ -26,7 +27,7 @@ class Finalist:
 
     Args:
         arch: Its architecture.
-        origin: `SEARCH`, `HAND_CUT` or `RANDOM`.
+        origin: `SEARCH`, `HAND_CUT`, `BOTH` of these, or `RANDOM`.
     """
 
     arch: Architecture
@@ -47,7 +48,7 @@ def choose_finalists(
     found = dict.fromkeys(spread(proposed, settings.proposed_finalists), SEARCH)
     for arch in hand_cuts(supernet.space, equal_cost(supernet.space, limits.budgets)):
         if not limits.standard_only or supernet.subnet_forms(supernet.config, arch)["stock"] is None:
-            found.setdefault(arch, HAND_CUT)
+            found[arch] = BOTH if arch in found else HAND_CUT
     if settings.random_finalists:
         draw = Proposals(settings, supernet, limits, use_up=True).random
         rng = random.Random(f"{settings.seed} random finalists")
