@@ -129,28 +129,15 @@ def test_a_budget_holds_and_is_reported(tmp_path, text, capsys):
 
 @pytest.mark.parametrize("method", ["drnas", "spos+rs"])
 def test_the_best_finalist_is_exported_and_all_are_shown(tmp_path, text, capsys, method):
-    options = [
-        "--method",
-        method,
-        "--n_embd",
-        "24",
-        "32",
-        "--n_layer",
-        "1",
-        "2",
-        "3",
-        "--max_params",
-        "60%",
-        "--max_steps",
-        "8",
-    ]
-    options += ["--finalists", "3", "--random_finalists", "1", "--finalist_ratio", "0.5"]
+    options = ["--method", method, "--n_embd", "24", "32", "--n_layer", "1", "2", "3", "--max_params", "60%"]
+    options += ["--max_steps", "8", "--finalists", "3", "--random_finalists", "1", "--finalist_ratio", "0.5"]
     few = ["--population_size", "6", "--generations", "1"] if method == "spos+rs" else []
     run(tmp_path / "run", text, *options, *few)
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     finalists, printed = results["finalists"], capsys.readouterr().out
     origins = [row["finalist"] for row in finalists["rows"]]
-    assert origins.count("search") == 3 and "hand cut" in origins and origins.count("random") == 1
+    assert sum("search" in origin for origin in origins) == 3 and origins.count("random") == 1
+    assert any("hand cut" in origin for origin in origins)
     assert finalists["steps"] == [1, 2, 4] and finalists["noise"] > 0
     last = [row["loss after 4"] for row in finalists["rows"] if row["loss after 4"] != "-"]
     assert len(last) > 1 and last == sorted(last)
