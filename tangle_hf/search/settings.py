@@ -317,8 +317,14 @@ class SearchArguments(TwoStageArguments, FinalistArguments):
                 raise ValueError(f"pareto_anchors: {error}") from None
 
     def _check_finalists(self) -> None:
-        asked = bool(self.finalists) or self.random_finalists
-        if asked and not (self.given_limits() or self.pareto):
+        if not self.finalists and not self.random_finalists:
+            return
+        if self.pareto is not None:
+            raise ValueError(
+                f"finalists={self.finalists} and random_finalists={self.random_finalists} would have no effect: a front has no "
+                "finalists; leave them out, or search with a budget in place of pareto"
+            )
+        if not self.given_limits():
             raise ValueError(
                 f"finalists={self.finalists} and random_finalists={self.random_finalists} would have no effect without a "
                 "budget, which they all must use; give max_params, max_flops or another"

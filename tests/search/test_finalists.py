@@ -263,6 +263,7 @@ def test_the_winner_is_the_best_by_the_mean_over_seeds(tmp_path, wide):
     [
         ({"finalists": 3}, "would have no effect without a budget"),
         ({"random_finalists": 1}, "would have no effect without a budget"),
+        ({"pareto": "params", "finalists": 3}, "a front has no finalists"),
         ({"max_params": "50%", "finalists": -1}, "finalists=-1 must be at least 0"),
         ({"max_params": "50%", "finalist_ratio": 1.5}, "a short training is not longer than the search"),
         ({"max_params": "50%", "finalist_ratio": 0.0}, "finalist_ratio=0.0 must be above 0"),
