@@ -53,10 +53,12 @@ def main(settings: CompareArguments) -> None:
     standings = read_standings(settings, runs, supernet.space)
     data = load_data(reference)
     max_steps = settings.max_steps or reference.settings["max_steps"]
-    open_folder(folder, training, max_steps, settings.rank_batches, reference)
     check_generation(settings, supernet)
     budgets = limits_of(settings, runs, supernet, data.sequence_length)
     cost = equal_cost(supernet.space, budgets) if budgets else None
+    baselines = baseline_nets(settings, supernet, cost)
+    found_nets(settings, runs)  # what cannot be trained is refused before there is a folder that holds its settings
+    open_folder(folder, training, max_steps, settings.rank_batches, reference)
 
     def finish(rows: list[Row], wait: bool = False) -> None:
         times, left = [], sum(read_row(folder, row) is None for row in rows)
@@ -76,7 +78,7 @@ def main(settings: CompareArguments) -> None:
         found = {run: Row("rank", run.arch, run.name) for run in runs if run.arch is not None}
         finish(list(found.values()), wait=True)
         runs = best_of_four(runs, {run: read_row(folder, row)["validation"]["loss"] for run, row in found.items()})
-    nets = [*found_nets(settings, runs), *baseline_nets(settings, supernet, cost)]
+    nets = [*found_nets(settings, runs), *baselines]
     rows = planned(settings, nets, runs)
     finish(rows)
     if all(read_row(folder, row) is not None for row in rows):

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -74,13 +75,26 @@ class ArchParameters(nn.Module):
         """Reads logits written by `save`.
 
         Raises:
-            ValueError: The file belongs to another space.
+            ValueError: There is no such file, it holds something else or numbers that are not finite, or it belongs to
+                another space.
         """
-        stored = load_file(path)
+        if not Path(path).is_file():
+            raise ValueError(f"{path} is no file of logits; give the arch_parameters.safetensors of a search")
+        try:
+            stored = load_file(path)
+        except SafetensorError as error:
+            raise ValueError(f"{path} holds no logits, or is cut off ({error}); copy or write it again") from error
         expected = {name: tuple(logits.shape) for name, logits in self.logits.items()}
         found = {name: tuple(tensor.shape) for name, tensor in stored.items()}
+        if not expected.keys() & found.keys():
+            raise ValueError(
+                f"{path} holds {list(found)[:5]}, no logits of {list(expected)}; give the arch_parameters.safetensors of a "
+                "search of this space"
+            )
         if expected != found:
             raise ValueError(f"{path} holds logits {found}, this space needs {expected}; use the space of that search")
+        if broken := [name for name, rows in stored.items() if not torch.isfinite(rows).all()]:
+            raise ValueError(f"{path} holds logits that are not finite, of {broken}; use those of another search")
         with torch.no_grad():
             for name, logits in self.logits.items():
                 logits.copy_(stored[name])

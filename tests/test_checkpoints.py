@@ -218,3 +218,10 @@ def test_a_model_that_calls_its_logits_otherwise_has_the_same_loss(vit):
     model, labels = task.build("finetune").eval(), torch.arange(4)
     found = model(pixel_values=torch.ones(4, 3, 8, 8), labels=labels)
     assert found.loss == torch.nn.functional.cross_entropy(found.logits, labels)
+
+
+def test_a_supernet_starts_from_its_own_family_only(gpt2, vit):
+    with pytest.raises(ValueError, match="vit is a vit; a ElasticGPT2LMHeadModel starts from a gpt2"):
+        ElasticGPT2LMHeadModel.from_pretrained(vit)
+    with pytest.raises(ValueError, match="gpt2 is a gpt2; a ElasticViTForImageClassification starts from a vit"):
+        ElasticViTForImageClassification.from_pretrained(gpt2)

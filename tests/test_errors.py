@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from models.families import gpt2
 from safetensors import SafetensorError
 
+from tangle_hf.analysis import read_metrics
 from tangle_hf.errors import WriteError, readable_errors, writing
 from tangle_hf.files import replacing
 from tangle_hf.run_files import read_results, read_settings
@@ -120,3 +121,14 @@ def test_damaged_files_of_a_run_are_named(tmp_path, content):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match=rf"{name} is (damaged|empty or cut off)"):
             read()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "is missing"), (b"", "is empty"), (b"\xff\xfe\n", "is damaged"), (b'{"step": 1}\n{"s\n', "is damaged")],
+)
+def test_what_a_run_has_logged_is_there_or_named(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "metrics.jsonl").write_bytes(content)
+    with pytest.raises(ValueError, match=f"metrics.jsonl {message}.*restore it"):
+        read_metrics(tmp_path / "metrics.jsonl")

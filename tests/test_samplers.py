@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from tangle_hf import ArchParameters, PerLayer, SearchSpace, one_hot, sampler
 from tangle_hf.samplers import SAMPLERS, _log_gamma
@@ -115,6 +116,23 @@ def test_architecture_parameters(tmp_path):
     assert all(torch.equal(other.logits[n], p) for n, p in parameters.logits.items())
     with pytest.raises(ValueError, match="use the space of that search"):
         ArchParameters(SearchSpace(n_embd=[16, 32])).load(tmp_path / "a.safetensors")
+
+
+def test_a_file_that_holds_no_logits_is_one_line(tmp_path):
+    parameters, path = ArchParameters(SearchSpace(n_embd=[16, 32])), tmp_path / "a.safetensors"
+    for content, message in ((None, "no file of logits"), (b'{"n', "holds no logits, or is cut off")):
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(ValueError, match=message):
+            parameters.load(path)
+    with pytest.raises(ValueError, match="no file of logits"):
+        parameters.load(tmp_path)
+    save_file({"lm_head.weight": torch.ones(2)}, path)
+    with pytest.raises(ValueError, match=r"holds \['lm_head.weight'\], no logits of \['n_embd'\]"):
+        parameters.load(path)
+    save_file({"n_embd": torch.tensor([[0.0, float("nan")]])}, path)
+    with pytest.raises(ValueError, match=r"not finite, of \['n_embd'\]"):
+        parameters.load(path)
 
 
 def test_one_hot_puts_everything_on_one_architecture():

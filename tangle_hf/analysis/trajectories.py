@@ -9,11 +9,22 @@ import matplotlib.figure
 
 
 def read_metrics(path: str | Path) -> list[dict]:
-    """The lines of a `metrics.jsonl`, oldest first."""
+    """The lines of a `metrics.jsonl`, oldest first.
+
+    Raises:
+        ValueError: There is no such file, or it is damaged or empty, as no run leaves it.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"{path} is missing; restore it")
     try:
-        return [json.loads(line) for line in Path(path).read_text().splitlines()]
+        lines = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}); restore it") from None
+    if not lines:
+        raise ValueError(
+            f"{path} is empty: what the run had logged is gone; restore it, or begin again in another folder"
+        )
+    return lines
 
 
 def plot_losses(metrics: Sequence[Mapping], path: str | Path) -> None:

@@ -61,7 +61,8 @@ def main(arguments: PruneArguments) -> None:
     logits.load(run / "arch_parameters.safetensors")
     shares = logits.probabilities(sampler(read_settings(run)["method"]))
     kept = strongest_operations(supernet.config, shares, arguments.keep_operations)
-    partial = arguments.partial_channels or supernet.config.partial_channels
+    given = arguments.partial_channels
+    partial = supernet.config.partial_channels if given is None else given
     grown = grow(supernet, kept, partial, arguments.seed)
     with torch.no_grad():
         for kind, edges in kept.items():

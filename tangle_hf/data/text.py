@@ -344,6 +344,9 @@ def _read(
             )
             columns = _columns(part)
         except (ValueError, DatasetGenerationError) as error:
+            if len(paths) > 1 and not arguments.streaming:  # tables of one call must have the same columns
+                parts += [_read(name, [path], f"{where} ({path.name})", arguments) for path in paths]
+                continue
             raise ValueError(f"{source} could not be read ({reason(error)}); repair it") from error
         if mixed and "text" in kinds and builder != "text" and arguments.text_column not in columns:
             column = f"without a column {arguments.text_column!r}"

@@ -90,11 +90,15 @@ class SupernetMixin:
             **kwargs: As in transformers; fields of the supernet's config among them.
 
         Raises:
-            ValueError: The largest choices of the space are not the sizes of the checkpoint, or its weights are not whole and
-                finite; a head that is missing begins with new ones.
+            ValueError: It is a model of another kind, the largest choices of the space are not its sizes, or its weights are
+                not whole and finite; a head that is missing begins with new ones.
         """
         if "config" not in kwargs:
-            stored = cls.stock_config.from_pretrained(path, **{k: kwargs[k] for k in _HUB if k in kwargs})
+            hub = {k: kwargs[k] for k in _HUB if k in kwargs}
+            kind = PreTrainedConfig.get_config_dict(path, **hub)[0].get("model_type")
+            if kind not in (None, cls.stock_config.model_type):  # transformers would take what it finds of its fields
+                raise ValueError(f"{path} is a {kind}; a {cls.__name__} starts from a {cls.stock_config.model_type}")
+            stored = cls.stock_config.from_pretrained(path, **hub)
             own = {name: kwargs.pop(name) for name in _own_fields(cls.config_class) & kwargs.keys()}
             replaced = {"architectures", "auto_map"} | ({"id2label", "label2id"} if "num_labels" in own else set())
             data = {name: value for name, value in stored.to_dict().items() if name not in replaced} | own

@@ -329,7 +329,7 @@ def test_what_cannot_be_compared_is_refused(folder, tmp_path):
     }.items():
         with pytest.raises(ValueError, match=message):
             run(folder, tmp_path / "out", *options)
-    assert not (tmp_path / "out" / "rows").exists()
+    assert not (tmp_path / "out").exists()  # the corrected command begins anew
 
 
 def test_finished_rows_keep_their_recipe(folder, whole):
@@ -348,3 +348,4 @@ def test_baselines_need_a_budget(folder, tmp_path):
         run(folder, tmp_path / "out", "--baselines", "random", names=(other,))
     with pytest.raises(ValueError, match="have other budgets than drnas-0"):
         run(folder, tmp_path / "out", "--baselines", "random", names=("drnas-0", other))
+    assert not (tmp_path / "out").exists()

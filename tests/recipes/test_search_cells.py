@@ -113,6 +113,9 @@ def test_two_stages_of_a_progressive_search_and_the_network_of_what_it_finds(tmp
         "--output_dir",
         str(pruned),
     ]
+    none = [*parse_and_prune, "--partial_channels", "0"]
+    with pytest.raises(ValueError, match="partial_channels=0 must be at least 1"):
+        prune_cells.main(*parse(prune_cells.PruneArguments, argv=none))
     prune_cells.main(*parse(prune_cells.PruneArguments, argv=parse_and_prune))
     supernet = load_supernet(pruned / "supernet")
     assert type(supernet) is ElasticCellsForImageClassification and supernet.config.partial_channels == 2

@@ -329,14 +329,15 @@ def test_a_link_to_a_folder_above_repeats_nothing(tmp_path):
     assert sum(len(split) for split in load_texts(DataArguments(dataset=str(tmp_path))).values()) == 50
 
 
-def test_words_of_a_table_are_text_and_two_lists_of_columns_are_one_line(tmp_path):
+def test_words_of_a_table_are_text_and_another_kind_of_column_is_one_line(tmp_path):
     (tmp_path / "a.csv").write_text("text,n\n" + "a,1\n" * 50 + "null,2\nNA,3\n")
     found = load_texts(DataArguments(train_file=str(tmp_path / "a.csv")))
     assert set.union(*(words(split) for split in found.values())) == {"a", "null", "NA"}
     (tmp_path / "a.jsonl").write_text('{"text": "a"}\n')
     (tmp_path / "b.jsonl").write_text('{"text": "a", "n": 1}\n')
-    with pytest.raises(ValueError, match="could not be read .*column names don't match") as error:
-        load_texts(DataArguments(train_file=[str(tmp_path / name) for name in ("a.jsonl", "b.jsonl")]))
+    (tmp_path / "c.jsonl").write_text('{"text": [1]}\n')
+    with pytest.raises(ValueError, match=r"\(c.jsonl\): column 'text' holds lists") as error:
+        load_texts(DataArguments(train_file=[str(tmp_path / f"{name}.jsonl") for name in "abc"]))
     assert "\n" not in str(error.value)
     with pytest.raises(ValueError, match="text_column=end_of_text is a name"):
         DataArguments(text_column="end_of_text")
@@ -405,3 +406,14 @@ def test_the_same_content_in_two_splits_is_said(tmp_path, capsys):
     load_texts(DataArguments(dataset=str(tmp_path)))
     said = capsys.readouterr().out
     assert "test.txt of test has the content of train.txt of train" in said and "val.txt" not in said
+
+
+def test_tables_need_only_the_text_column_in_common(tmp_path):
+    pyarrow.parquet.write_table(pa.table({"text": [f"a {n}" for n in range(30)]}), tmp_path / "train_1.parquet")
+    large = pa.table({"text": pa.array([f"b {n}" for n in range(30)], pa.large_string()), "meta": [{"n": 1}] * 30})
+    pyarrow.parquet.write_table(large, tmp_path / "train_2.parquet")
+    found = load_texts(DataArguments(dataset=str(tmp_path)))
+    assert sum(len(split) for split in found.values()) == 60 and {"a 0", "b 0"} <= words(found["train"])
+    pyarrow.parquet.write_table(pa.table({"body": ["c"]}), tmp_path / "train_3.parquet")
+    with pytest.raises(ValueError, match=r"\(train_3.parquet\) has columns \['body'\], none is 'text'"):
+        load_texts(DataArguments(dataset=str(tmp_path)))
