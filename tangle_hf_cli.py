@@ -12,7 +12,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 
-BUDGETS = ("max_params", "max_params_without_embeddings", "max_flops", "max_latency_ms")
 # Commands that pass all their options on to a script, and what they do.
 RECIPES = {
     "search": ("{gpt2,vit,cnn}", "Search an architecture and export what is found."),
@@ -34,27 +33,29 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs one command; exits with 1 and one line on stderr on an error of the user, with 2 on wrong usage."""
     argv = sys.argv[1:] if argv is None else list(argv)
     try:
-        helps = argv[1:] in (["-h"], ["--help"])
-        if argv and (argv[0] in TOOLS or argv[0] in RECIPES and not (helps and RECIPES[argv[0]][0])):
-            from tangle_hf.cli.main import run_script
+        try:
+            _run(argv)
+        finally:
+            sys.stdout.flush()  # of --help and --version, too
+    except BrokenPipeError:  # the reader of a pipe has closed it, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
-            return run_script(argv[0], argv[1:])
+
+def _run(argv: list[str]) -> None:
+    helps = argv[1:] in (["-h"], ["--help"])
+    if argv and argv[0] in TOOLS:
+        from tangle_hf.cli.main import run_tool
+
+        run_tool(argv[0], argv[1:])
+    elif argv and argv[0] in RECIPES and not (helps and RECIPES[argv[0]][0]):
+        from tangle_hf.cli.main import run_script
+
+        run_script(argv[0], argv[1:])
+    else:
         arguments = make_parser().parse_args(argv)
         from tangle_hf.cli.main import run
 
         run(arguments)
-    finally:
-        say()  # of --help and --version, too
-
-
-def say(*lines: str) -> None:
-    """Prints lines. If the reader of a pipe has closed it, as `| head` does, that is no error."""
-    try:
-        for line in lines:
-            print(line)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def make_parser() -> argparse.ArgumentParser:

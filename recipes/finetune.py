@@ -19,7 +19,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from tangle_hf.data.images.augmentation_settings import AugmentationArguments
 from tangle_hf.data.images.settings import ImageArguments
-from tangle_hf.data.text import DataArguments
+from tangle_hf.data.text_settings import DataArguments
 from tangle_hf.errors import check_extra, readable_errors, writing
 from tangle_hf.hub.cards import write_card
 from tangle_hf.hub.publishing import check_target, folder_files, publish

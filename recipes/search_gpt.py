@@ -14,8 +14,9 @@ Continue a stopped run with the same command and --resume.
 from transformers import PreTrainedTokenizerBase
 
 from tangle_hf import ElasticGPT2Config, ElasticGPT2LMHeadModel
-from tangle_hf.data.text import DataArguments, size_of
 from tangle_hf.data.text_examples import load_text
+from tangle_hf.data.text_settings import DataArguments
+from tangle_hf.data.tokens import size_of
 from tangle_hf.errors import readable_errors
 from tangle_hf.hub.settings import SearchHubArguments
 from tangle_hf.models.checkpoint_errors import reading_checkpoint

@@ -26,15 +26,17 @@ from transformers import (
 )
 
 from tangle_hf import ElasticGPT2LMHeadModel, ElasticViTForImageClassification, SearchSpace
-from tangle_hf.cli.main import main as tangle_hf
 from tangle_hf.data.images.augmentation_settings import AugmentationArguments
 from tangle_hf.data.images.settings import ImageArguments
 from tangle_hf.data.images.transforms import image_processor
-from tangle_hf.data.text import DataArguments, load_texts, load_tokenizer, size_of
+from tangle_hf.data.text import load_texts
+from tangle_hf.data.text_settings import DataArguments
+from tangle_hf.data.tokens import load_tokenizer, size_of
 from tangle_hf.models.image_classifiers import checkpoint_processor
 from tangle_hf.models.loading import load_model
 from tangle_hf.training.image_tasks import vision_task
 from tangle_hf.training.tasks import language_task
+from tangle_hf_cli import main as tangle_hf
 
 
 SIZES = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8, "patch_size": 4}

@@ -17,9 +17,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel
 from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
 from tangle_hf import Architecture, ElasticGPT2LMHeadModel, TangleGPT2ForCausalLM, extract, num_params
-from tangle_hf.cli.main import main
 from tangle_hf.compare.runs import load_data, read_runs
-from tangle_hf.data.text import DataArguments
+from tangle_hf.data.text_settings import DataArguments
 from tangle_hf.hub.settings import SearchHubArguments
 from tangle_hf.models.example_inputs import example_inputs
 from tangle_hf.models.space_settings import SpaceArguments
@@ -27,6 +26,7 @@ from tangle_hf.run_files import read_results, read_settings
 from tangle_hf.runs.folder import check_run_folder, defaults_of, from_settings, settings_of
 from tangle_hf.runs.resolving import resolve
 from tangle_hf.search import SearchArguments
+from tangle_hf_cli import main
 
 
 LEFT = Path(__file__).parent / "data" / "earlier_run"

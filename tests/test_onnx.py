@@ -10,8 +10,8 @@ from models.families import gpt2, images, vit
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from tangle_hf import extract
-from tangle_hf.cli.main import main
 from tangle_hf.subnets.onnx_exports import export_onnx
+from tangle_hf_cli import main
 
 
 def run_graph(path, **inputs) -> torch.Tensor:

@@ -1,4 +1,4 @@
-from .main import main
+from tangle_hf_cli import main
 
 
 if __name__ == "__main__":

@@ -11,8 +11,7 @@ from huggingface_hub.errors import HFValidationError, StrictDataclassError
 from safetensors import SafetensorError
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
-from tangle_hf_cli import BUDGETS, TOOLS, main, say
-
+from ..cost.kinds import LIMITS
 from ..errors import readable_errors
 from ..hub.cards import write_card
 from ..hub.publishing import push
@@ -44,13 +43,15 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def run_script(command: str, words: Sequence[str]) -> None:
-    """Runs a recipe, or a tool of this folder, with the words behind its command."""
-    if command in TOOLS:
-        sys.argv = [f"tangle-hf {command}", *words]
-        runpy.run_module(f"tangle_hf.cli.{command}", run_name="__main__")
-    else:
-        with readable_errors():
-            run_recipe(command, words)
+    """Runs a recipe with the words behind its command; an error of the user is one line and exit code 1."""
+    with readable_errors():
+        run_recipe(command, words)
+
+
+def run_tool(command: str, words: Sequence[str]) -> None:
+    """Runs a tool of this folder with the words behind its command, as the script that it is."""
+    sys.argv = [f"tangle-hf {command}", *words]
+    runpy.run_module(f"tangle_hf.cli.{command}", run_name="__main__")
 
 
 def run_fork(arguments: argparse.Namespace) -> None:
@@ -101,9 +102,9 @@ def run_export(arguments: argparse.Namespace) -> None:
 def run_resolve(arguments: argparse.Namespace) -> None:
     """`tangle-hf resolve`."""
     source = locate(arguments.source, arguments.revision)
-    budgets = {name: getattr(arguments, name) for name in BUDGETS if getattr(arguments, name) is not None}
+    budgets = {name: getattr(arguments, name) for name in LIMITS if getattr(arguments, name) is not None}
     if not budgets:
-        raise ValueError(f"resolve needs a budget: {', '.join(f'--{name}' for name in BUDGETS)}")
+        raise ValueError(f"resolve needs a budget: {', '.join(f'--{name}' for name in LIMITS)}")
     name = "-".join(f"{name}-{amount}" for name, amount in budgets.items()).replace("%", "percent")
     output = arguments.output or _beside(arguments.source, source, folder_kind(source), name)
     if arguments.latency_table is not None and "max_latency_ms" not in budgets:
@@ -120,7 +121,7 @@ def run_resolve(arguments: argparse.Namespace) -> None:
 def run_card(arguments: argparse.Namespace) -> None:
     """`tangle-hf card`."""
     folder = Path(arguments.source) / "supernet" if arguments.supernet else arguments.folder
-    say(str(write_card(arguments.source, folder, license=arguments.license)))
+    print(str(write_card(arguments.source, folder, license=arguments.license)))
 
 
 def run_push(arguments: argparse.Namespace) -> None:
@@ -128,7 +129,7 @@ def run_push(arguments: argparse.Namespace) -> None:
     options = {
         name: getattr(arguments, name) for name in ("folder", "supernet", "private", "revision", "commit_message")
     }
-    say(push(arguments.source, arguments.repository, **options))
+    print(push(arguments.source, arguments.repository, **options))
 
 
 def locate(source: str, revision: str | None = None) -> Path:
@@ -182,7 +183,8 @@ def _report_onnx(written) -> None:
 
 def _print(lines: dict[str, str]) -> None:
     width = max(map(len, lines))
-    say(*(f"{name.ljust(width)}  {text}" for name, text in lines.items()))
+    for name, text in lines.items():
+        print(f"{name.ljust(width)}  {text}")
 
 
 COMMANDS = {
@@ -193,6 +195,3 @@ COMMANDS = {
     "card": run_card,
     "push": run_push,
 }
-
-if __name__ == "__main__":
-    main()

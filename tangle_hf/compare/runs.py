@@ -13,8 +13,8 @@ from ..data.examples import Examples
 from ..data.images.augmentation_settings import AugmentationArguments
 from ..data.images.settings import ImageArguments
 from ..data.images.soft_targets import use_soft_targets
-from ..data.text import DataArguments
 from ..data.text_examples import load_text
+from ..data.text_settings import DataArguments
 from ..models.loading import load_supernet
 from ..run_files import read_results, read_settings
 from ..runs.folder import from_settings
@@ -91,7 +91,7 @@ def load_data(run: Run) -> Examples:
     if supernet_of(run.folder).main_input_name == "pixel_values":
         from .images import load_images_of  # needs the extra vision
 
-        return load_images_of(run)
+        return load_images_of(run.folder, run.settings, supernet_of(run.folder))
     # The tokenizer is the one that the search trained or was given.
     own = {"tokenizer": str(run.folder / "supernet"), "vocab_size": 0}
     return load_text(replace(from_settings(DataArguments, run.settings), **own))

@@ -8,7 +8,9 @@ from transformers import PreTrainedModel
 
 from ..evaluation import perplexity
 from .examples import Examples
-from .text import DataArguments, describe, load_texts, load_tokenizer, pack, split_for_search
+from .text import load_texts, split_for_search
+from .text_settings import DataArguments, describe
+from .tokens import load_tokenizer, pack
 
 
 @dataclass(frozen=True, eq=False)

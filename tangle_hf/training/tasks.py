@@ -17,8 +17,8 @@ from transformers import (
 from ..data.examples import Examples
 from ..data.images.augmentation_settings import AugmentationArguments
 from ..data.images.settings import ImageArguments
-from ..data.text import DataArguments
 from ..data.text_examples import load_text
+from ..data.text_settings import DataArguments
 from ..models.checkpoint_errors import load_whole, reading_checkpoint
 from ..settings import parse
 

@@ -11,7 +11,7 @@ from loopback_hub import LoopbackHub
 from search_vit import ImageSearchArguments
 
 from tangle_hf.data.images.settings import ImageArguments
-from tangle_hf.data.text import DataArguments as TextArguments
+from tangle_hf.data.text_settings import DataArguments as TextArguments
 from tangle_hf.hub.settings import SearchHubArguments
 from tangle_hf.models.space_settings import SpaceArguments, ViTSpaceArguments
 from tangle_hf.runs.image_search import SmallAugmentationArguments

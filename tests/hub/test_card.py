@@ -11,13 +11,13 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from tangle_hf import Architecture, PerLayer, SearchSpace
 from tangle_hf.analysis import plot_architecture
-from tangle_hf.cli.main import main
 from tangle_hf.hub.card_facts import layer_rows, public
 from tangle_hf.hub.cards import LOCAL_NAME, card_folder, write_card
 from tangle_hf.hub.front_matter import hub_name
 from tangle_hf.models.example_inputs import example_inputs
 from tangle_hf.models.loading import load_supernet
 from tangle_hf.subnets.exports import export
+from tangle_hf_cli import main
 
 
 ROOT = Path(__file__).parents[2]

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from tangle_hf import Architecture, ElasticGPT2LMHeadModel, ElasticViTForImageClassification, extract
-from tangle_hf.cli.main import main
 from tangle_hf.models.loading import load_supernet
+from tangle_hf_cli import main
 
 
 CLASSES = {"gpt2": ElasticGPT2LMHeadModel, "vit": ElasticViTForImageClassification}

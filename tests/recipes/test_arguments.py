@@ -10,7 +10,7 @@ import search_vit
 import torch
 
 from tangle_hf.data.images.settings import ImageArguments
-from tangle_hf.data.text import DataArguments
+from tangle_hf.data.text_settings import DataArguments
 from tangle_hf.models.space_settings import ConvSpaceArguments, SpaceArguments, ViTSpaceArguments
 from tangle_hf.models.vit.spaces_vit import AUTOFORMER_B, AUTOFORMER_HEAD_DIM, AUTOFORMER_S, AUTOFORMER_T
 from tangle_hf.runs.image_search import SmallAugmentationArguments

@@ -20,7 +20,9 @@ from tangle_hf.compare import rows as compare_rows
 from tangle_hf.compare.rows import Row, claim
 from tangle_hf.compare.runs import load_data, read_runs, supernet_of
 from tangle_hf.compare.settings import CompareArguments
-from tangle_hf.data.text import DataArguments, load_texts, load_tokenizer
+from tangle_hf.data.text import load_texts
+from tangle_hf.data.text_settings import DataArguments
+from tangle_hf.data.tokens import load_tokenizer
 from tangle_hf.models.loading import load_supernet
 from tangle_hf.models.space_settings import SpaceArguments
 from tangle_hf.runs.folder import write_config

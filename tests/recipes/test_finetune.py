@@ -35,11 +35,13 @@ from tangle_hf import (
     SearchSpace,
     evaluation,
 )
-from tangle_hf.data import text as text_data
 from tangle_hf.data.images.augmentation_settings import AugmentationArguments
 from tangle_hf.data.images.loading import load_images
 from tangle_hf.data.images.settings import ImageArguments
 from tangle_hf.data.images.transforms import evaluation_images, image_processor
+from tangle_hf.data.text import load_texts
+from tangle_hf.data.text_settings import DataArguments
+from tangle_hf.data.tokens import load_tokenizer, pack
 from tangle_hf.models.image_classifiers import checkpoint_processor, names_of, set_image_size
 from tangle_hf.settings import parse
 from tangle_hf.space import Architecture
@@ -221,8 +223,8 @@ def gpt2(tmp_path_factory):
     """A stock and a compact GPT-2, with the tokenizer of the embedded text."""
     logging.disable_progress_bar()
     folder = tmp_path_factory.mktemp("gpt2")
-    data = text_data.DataArguments(vocab_size=280, block_size=16)  # not the one that would be trained
-    tokenizer = text_data.load_tokenizer(data, text_data.load_texts(data))
+    data = DataArguments(vocab_size=280, block_size=16)  # not the one that would be trained
+    tokenizer = load_tokenizer(data, load_texts(data))
     space = SearchSpace(n_embd=[16, 32], n_layer=[1, 2], n_head=PerLayer([2, 4]), mlp_ratio=PerLayer([1, 2]))
     supernet = ElasticGPT2LMHeadModel(ElasticGPT2Config(space=space, vocab_size=300, n_positions=16))
     inputs = {"input_ids": torch.arange(16)[None]}
@@ -239,9 +241,9 @@ def test_language_models_have_the_same_columns(gpt2, tmp_path, form, capsys):
     assert "perplexity per token" in capsys.readouterr().out
     found = rows(out)
     assert found["finetune", 0]["test"]["perplexity"] < found["inherit", None]["test"]["perplexity"]
-    data = text_data.DataArguments(tokenizer=checkpoint, vocab_size=300, block_size=16)
-    texts = text_data.load_texts(data)
-    test = text_data.pack(texts["test"], text_data.load_tokenizer(data, texts), data)
+    data = DataArguments(tokenizer=checkpoint, vocab_size=300, block_size=16)
+    texts = load_texts(data)
+    test = pack(texts["test"], load_tokenizer(data, texts), data)
     inherited, tuned, fresh = (
         AutoModelForCausalLM.from_pretrained(path) for path in (checkpoint, out / "finetune-0", out / "retrain-0")
     )
@@ -288,7 +290,7 @@ def test_adapters_are_merged_and_left(gpt2, vit, tmp_path, kind, capsys):
 
 def test_only_retrain_starts_anew_and_seeds_reach_the_augmentation(vit, gpt2):
     vision = vision_task(vit, False, list(MODES), ImageArguments(samples_per_class=2), AugmentationArguments())
-    language = language_task(str(gpt2 / "stock"), False, text_data.DataArguments(block_size=16))
+    language = language_task(str(gpt2 / "stock"), False, DataArguments(block_size=16))
     stored = {
         vision: AutoModelForImageClassification.from_pretrained(vit),
         language: AutoModelForCausalLM.from_pretrained(gpt2 / "stock"),
@@ -346,7 +348,7 @@ def test_a_checkpoint_in_half_precision_is_trained_and_scored_in_float32(vit, gp
     if kind == "vision":
         task = vision_task(half, False, ["finetune"], ImageArguments(), AugmentationArguments())
     else:
-        task = language_task(half, False, text_data.DataArguments(block_size=16))
+        task = language_task(half, False, DataArguments(block_size=16))
     for mode in ("inherit", "finetune", "retrain"):
         model = task.build(mode)
         assert {p.dtype for p in model.parameters()} == {torch.float32} and model.config.dtype == torch.float32, mode

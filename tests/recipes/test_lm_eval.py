@@ -12,7 +12,8 @@ from lm_eval.tasks import TaskManager
 from models.families import gpt2
 
 from tangle_hf import extract
-from tangle_hf.data.text import DataArguments, load_tokenizer
+from tangle_hf.data.text_settings import DataArguments
+from tangle_hf.data.tokens import load_tokenizer
 
 
 TASKS = Path(__file__).parents[2] / "recipes" / "lm_eval"

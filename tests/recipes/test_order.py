@@ -6,7 +6,7 @@ import search_gpt
 import search_vit
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from tangle_hf.data.text import DataArguments
+from tangle_hf.data.text_settings import DataArguments
 from tangle_hf.hub.settings import SearchHubArguments
 from tangle_hf.models.space_settings import ConvSpaceArguments, SpaceArguments, ViTSpaceArguments
 from tangle_hf.runs import image_search

@@ -13,7 +13,6 @@ from transformers import AutoModelForImageClassification
 
 from tangle_hf import ElasticCellsForImageClassification, num_params
 from tangle_hf.cli import build_cells, make_table, prune_cells
-from tangle_hf.cli.main import main
 from tangle_hf.compare.settings import CompareArguments
 from tangle_hf.data.images.augmentation_settings import AugmentationArguments
 from tangle_hf.data.images.transforms import cut_out
@@ -27,6 +26,7 @@ from tangle_hf.search import SearchArguments
 from tangle_hf.settings import parse
 from tangle_hf.space import Architecture, PerLayer, SearchSpace
 from tangle_hf.training.trainer import RaiseDropPath
+from tangle_hf_cli import main
 
 
 KINDS = (ConvSpaceArguments, ConvImageArguments, SmallAugmentationArguments, ConvSearchArguments, SearchHubArguments)

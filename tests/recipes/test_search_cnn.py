@@ -14,7 +14,6 @@ from transformers.utils import logging
 
 from tangle_hf import extract
 from tangle_hf.cli import recalibrate as recalibrate_recipe
-from tangle_hf.cli.main import main as cli
 from tangle_hf.compare.settings import CompareArguments
 from tangle_hf.data.images.loading import load_images
 from tangle_hf.data.images.settings import ImageArguments
@@ -30,6 +29,7 @@ from tangle_hf.runs.resolving import resolve
 from tangle_hf.settings import parse
 from tangle_hf.space import Architecture
 from tangle_hf.subnets.recalibration import recalibrate
+from tangle_hf_cli import main as cli
 
 
 KINDS = (ConvSpaceArguments, ConvImageArguments, SmallAugmentationArguments, ConvSearchArguments, SearchHubArguments)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from search_gpt import main
 
 from tangle_hf.cli import compare_fronts
-from tangle_hf.data.text import DataArguments
+from tangle_hf.data.text_settings import DataArguments
 from tangle_hf.hub.settings import SearchHubArguments
 from tangle_hf.models.space_settings import SpaceArguments
 from tangle_hf.search import SearchArguments

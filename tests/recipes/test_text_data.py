@@ -12,7 +12,9 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer
 
 from tangle_hf.data.files import files_below
-from tangle_hf.data.text import DataArguments, describe, load_texts, load_tokenizer, pack, split_for_search
+from tangle_hf.data.text import load_texts, split_for_search
+from tangle_hf.data.text_settings import DataArguments, describe
+from tangle_hf.data.tokens import load_tokenizer, pack
 
 
 TEXT = "".join(f"Line {i}: the quick brown fox jumps over {i * i} lazy dogs.\n" for i in range(400))
