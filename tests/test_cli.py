@@ -208,11 +208,12 @@ import os, sys, tangle_hf_cli
 read, write = os.pipe()
 os.dup2(write, 1)
 os.close(read)
-tangle_hf_cli.main(["--help"])
+run, tangle_hf_cli._run = tangle_hf_cli._run, lambda argv: print("line " * 100_000)
+tangle_hf_cli.main([])
+tangle_hf_cli.main([])
 os.dup2(write, 1)
-tangle_hf_cli._run = lambda argv: print("line " * 100_000)
-tangle_hf_cli.main([])
-tangle_hf_cli.main([])
+tangle_hf_cli._run = run
+tangle_hf_cli.main(["--help"])
 """
 
 
