@@ -252,10 +252,24 @@ def append_record(path: Path, record: Mapping) -> None:
 
 
 def keep_records(path: Path, wanted: Callable[[dict], bool]) -> list[dict]:
-    """Drops all lines of JSON that are not wanted, and half a line that a killed process left; returns what is kept."""
-    lines = path.read_text().split("\n")[:-1] if path.exists() else []
-    kept = [(line, json.loads(line)) for line in lines if line]
-    kept = [(line, record) for line, record in kept if wanted(record)]
+    """Drops all lines of JSON that are not wanted, and half a line that a killed process left.
+
+    Args:
+        path: The file, which need not exist.
+        wanted: Whether a record is kept.
+
+    Returns:
+        The records that are kept.
+
+    Raises:
+        ValueError: A line is no record.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
+        kept = [(line, json.loads(line)) for line in lines if line]
+        kept = [(line, record) for line, record in kept if wanted(record)]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error}); restore it, or begin again in another folder") from error
     partial = path.with_suffix(".partial")
     with writing(path.parent):
         partial.write_text("".join(line + "\n" for line, _ in kept))

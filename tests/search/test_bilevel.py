@@ -17,7 +17,7 @@ from tangle_hf import ArchParameters, ElasticGPT2Config, ElasticGPT2LMHeadModel,
 from tangle_hf.search import SearchArguments, checkpoints, search, train_single_paths
 from tangle_hf.search.checkpoints import latest_checkpoint
 from tangle_hf.search.gradient.arch_front import ArchFront
-from tangle_hf.search.loop import append_record
+from tangle_hf.search.loop import append_record, keep_records
 
 
 WORKER = Path(__file__).with_name("worker.py")
@@ -344,3 +344,11 @@ def test_data_smaller_than_a_batch_is_refused(tmp_path):
 def test_settings_out_of_range_are_named(field, value):
     with pytest.raises(ValueError, match=field):
         SearchArguments(**{field: value})
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b'{"step": 1}\n{"ste\n', b"[1]\n", b"{}\n"])
+def test_a_damaged_log_is_named(tmp_path, content):
+    (tmp_path / "metrics.jsonl").write_bytes(content + b"\n")
+    with pytest.raises(ValueError, match=r"metrics.jsonl is damaged \(.*begin again in another folder"):
+        keep_records(tmp_path / "metrics.jsonl", lambda record: record["step"] <= 1)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == content + b"\n"
