@@ -1,5 +1,6 @@
 """The finalists of a run: trained briefly side by side, so that what a search returns is not worse than a cut by hand."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from accelerate.utils import broadcast_object_list
@@ -8,8 +9,9 @@ from transformers import PreTrainedModel
 from ..analysis import format_table
 from ..cost.counts import num_params
 from ..data.examples import Examples
+from ..search import SearchArguments
 from ..search.choice import budget_use
-from ..search.finalists.candidates import HAND_CUT, choose_finalists
+from ..search.finalists.candidates import HAND_CUT, RANDOM, SEARCH, Finalist, choose_finalists
 from ..search.finalists.halving import Decision, halve
 from ..search.limits import Limits
 from ..search.loop import step_size
@@ -39,8 +41,8 @@ def decide(
     if proposed is None:
         return None
     finalists = choose_finalists(supernet, proposed, settings, limits)
-    if run.main_process and not any(HAND_CUT in finalist.origin for finalist in finalists):
-        print("no net with equal layers uses this budget, so that there is no cut by hand to compare with")
+    if run.main_process:
+        _say_what_is_missing(finalists, settings)
     batch, most = settings.per_device_batch_size, settings.finalist_batches
 
     def score(model: PreTrainedModel) -> float:
@@ -75,6 +77,22 @@ def decide(
         },
     }
     return replace(found, arch=winner.arch, cost=found.cost + decision.cost, results=results)
+
+
+def _say_what_is_missing(finalists: Sequence[Finalist], settings: SearchArguments) -> None:
+    """Says where there are fewer finalists than were asked for."""
+    origins = [finalist.origin for finalist in finalists]
+    proposed = sum(SEARCH in origin for origin in origins)
+    if proposed < settings.proposed_finalists:
+        print(
+            f"the search proposes {proposed} different nets that use the budget, fewer than {settings.proposed_finalists}"
+        )
+    if origins.count(RANDOM) < settings.random_finalists:
+        print(
+            f"{origins.count(RANDOM)} other nets use the budget, fewer than random_finalists={settings.random_finalists}"
+        )
+    if not any(HAND_CUT in origin for origin in origins):
+        print("no net with equal layers uses the budget, so that there is no cut by hand to compare with")
 
 
 def _rows(decision: Decision, supernet: PreTrainedModel) -> list[dict]:

@@ -155,6 +155,27 @@ def test_the_best_finalist_is_exported_and_all_are_shown(tmp_path, text, capsys,
     for row in finalists["rows"]:
         assert row["architecture"] in card and row["architecture"] in printed
     assert "best in the last round: " in printed and "standard error" in printed
+    with pytest.raises(ValueError, match=r"finalists=3 \(now 5\); resume it with the same settings"):
+        run(tmp_path / "run", text, *options, *few, "--finalists", "5", "--resume")
+
+
+def test_finalists_that_are_missing_are_said(tmp_path, text, capsys):
+    run(
+        tmp_path / "run",
+        text,
+        "--max_params",
+        "60%",
+        "--finalists",
+        "9",
+        "--random_finalists",
+        "2",
+        "--max_steps",
+        "2",
+    )
+    printed = capsys.readouterr().out
+    assert "different nets that use the budget, fewer than 9" in printed
+    assert "0 other nets use the budget, fewer than random_finalists=2" in printed
+    assert "no net with equal layers uses the budget" in printed
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import signal
 from statistics import mean
 from types import SimpleNamespace
 
@@ -227,6 +228,20 @@ def test_an_interrupted_halving_ends_as_if_it_never_was(tmp_path, wide):
         assert again == whole
         lines = [(run / "finalists.jsonl").read_text() for run in (tmp_path / "whole", folder)]
         assert lines[0] == lines[1] and len(scored) == len(lines[0].splitlines()) + 1
+
+
+def test_a_halving_that_is_asked_to_stop_stops_and_goes_on(tmp_path, wide):
+    finalists, scored = some(3), []
+
+    def score(model):
+        scored.append(model)
+        if len(scored) == 2:
+            signal.raise_signal(signal.SIGTERM)
+        return by_size(model)
+
+    assert decide(tmp_path / "run", wide, finalists, score) is None and len(scored) == 2
+    again = decide(tmp_path / "run", wide, finalists, score, resume=True)
+    assert again == decide(tmp_path / "whole", wide, finalists, by_size) and len(scored) == 3 + 4
 
 
 def test_a_new_run_does_not_take_what_another_left(tmp_path, wide):
