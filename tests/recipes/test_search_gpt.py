@@ -160,22 +160,16 @@ def test_the_best_finalist_is_exported_and_all_are_shown(tmp_path, text, capsys,
 
 
 def test_finalists_that_are_missing_are_said(tmp_path, text, capsys):
-    run(
-        tmp_path / "run",
-        text,
-        "--max_params",
-        "60%",
-        "--finalists",
-        "9",
-        "--random_finalists",
-        "2",
-        "--max_steps",
-        "2",
-    )
+    one = ["--n_embd", "32", "--n_layer", "1", "--n_head", "4", "--mlp_ratio", "3", "4", "--max_params", "98%"]
+    many = ["--finalists", "9", "--random_finalists", "2"]
+    run(tmp_path / "run", text, *one, *many, "--max_steps", "2")
     printed = capsys.readouterr().out
-    assert "different nets that use the budget, fewer than 9" in printed
+    assert "the search proposes 1 different nets that use the budget, fewer than 9" in printed
     assert "0 other nets use the budget, fewer than random_finalists=2" in printed
-    assert "no net with equal layers uses the budget" in printed
+    assert "one finalist only: nothing to decide" in printed
+    two = ["--n_embd", "32", "--n_layer", "2", "--n_head", "4", "--mlp_ratio", "1", "2", "--max_params", "93%"]
+    run(tmp_path / "other", text, *two, "--max_steps", "2")
+    assert "no net with equal layers uses the budget" in capsys.readouterr().out
 
 
 @pytest.fixture

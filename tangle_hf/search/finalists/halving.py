@@ -120,6 +120,8 @@ def halve(
     known, steps = _Known(run_dir / "finalists.jsonl", accelerator), round_steps(len(finalists), horizon)
     known.read(settings.resume)
     before = dict(zip(steps, [0, *steps], strict=False))  # steps at the end of a round -> at its start
+    if not steps:
+        return Decision(list(finalists), [[] for _ in finalists], [], None, 0.0)
     alive, ended, losses = list(finalists), [], {finalist: [] for finalist in finalists}
     bar = progress_bar(accelerator, _steps_in_all(len(finalists), steps, settings.finalist_seeds), 0, "finalists")
 
@@ -169,13 +171,13 @@ def halve(
                 if accelerator.is_main_process:
                     for finalist in ended:
                         training.forget(finalist.arch)
-    if steps and _last(losses[alive[0]]) == math.inf:
+    if _last(losses[alive[0]]) == math.inf:
         raise FloatingPointError("the short trainings of all finalists diverged; try a smaller --learning_rate")
     if accelerator.is_main_process:
         for finalist in finalists:
             training.forget(finalist.arch)
     ranked = alive + ended
-    noise = _noise([[known.losses[f.arch, seed, steps[-1]] for seed in seeds] for f in alive]) if steps else None
+    noise = _noise([[known.losses[f.arch, seed, steps[-1]] for seed in seeds] for f in alive])
     return Decision(ranked, [losses[finalist] for finalist in ranked], steps, noise, known.cost)
 
 
