@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -46,9 +48,11 @@ def lines(folder: Path) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A whole run with everything that is random about one."""
+    """A whole run with everything that is random about one; beside it, in `printed`, what it said."""
     folder = tmp_path_factory.mktemp("search") / "run"
-    run(folder, *DEIT)
+    with redirect_stdout(StringIO()) as printed:
+        run(folder, *DEIT)
+    folder.with_name("printed").write_text(printed.getvalue())
     return folder
 
 
@@ -96,9 +100,8 @@ def test_a_budget_holds_and_is_reported(tmp_path, capsys, monkeypatch):
     assert best["loss"] == on_architecture != on_validation
 
 
-def test_the_printed_line_loads_the_result_without_the_library(tmp_path, capsys):
-    run(tmp_path / "run")
-    printed = capsys.readouterr().out
+def test_the_printed_line_loads_the_result_without_the_library(finished, tmp_path):
+    printed = finished.with_name("printed").read_text()
     assert "warn" not in printed.lower()
     (line,) = (line.removeprefix("load it: ") for line in printed.splitlines() if line.startswith("load it: "))
     data = ImageArguments()
@@ -111,8 +114,8 @@ def test_the_printed_line_loads_the_result_without_the_library(tmp_path, capsys)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     scores = {entry["label"]: entry["score"] for entry in json.loads(done.stdout)}
-    supernet = ElasticViTForImageClassification.from_pretrained(tmp_path / "run" / "supernet").eval()
-    arch = Architecture.from_json((tmp_path / "run" / "architecture.json").read_text())
+    supernet = ElasticViTForImageClassification.from_pretrained(finished / "supernet").eval()
+    arch = Architecture.from_json((finished / "architecture.json").read_text())
     pixels = evaluation_images(test, data, image_processor(data, 8))[0]["pixel_values"][None]
     expected = supernet(pixel_values=pixels, arch=arch).logits[0].softmax(-1).tolist()
     assert scores == pytest.approx({str(n): score for n, score in enumerate(expected)}, abs=1e-5)
@@ -157,7 +160,7 @@ def test_two_processes_in_bf16_export_exactly(tmp_path):
     # Both have the same seed, and each its own half of every batch.
     environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command = [*launch, search_vit.__file__, "--output_dir", str(tmp_path / "run"), *TINY, *DEIT, "--max_steps", "4",
+    command = [*launch, search_vit.__file__, "--output_dir", str(tmp_path / "run"), *TINY, *DEIT, "--max_steps", "2",
                "--mixed_precision", "bf16", "--superposition", "weights"]  # fmt: skip
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
