@@ -19,7 +19,7 @@ from tangle_hf.subnets.exports import export
 
 
 LOADER = """
-import sys
+import sys, traceback
 class Refuse:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] == "tangle_hf":
@@ -27,15 +27,22 @@ class Refuse:
 sys.meta_path.insert(0, Refuse())
 import torch
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
-assert len(AutoTokenizer.from_pretrained(sys.argv[1], trust_remote_code=False)) == 10  # asks nothing, runs nothing
-remote = {"trust_remote_code": sys.argv[2] == "compact"}
-model = AutoModelForCausalLM.from_pretrained(sys.argv[1], **remote).eval()
-base = AutoModel.from_pretrained(sys.argv[1], **remote).eval()
-tokens = torch.load(sys.argv[3])
-with torch.no_grad():
-    generated = model.generate(tokens, max_new_tokens=3, do_sample=False, pad_token_id=0)
-    names = type(model).__name__, type(base).__name__
-    torch.save((*names, base(tokens).last_hidden_state, model(tokens).logits, generated), sys.argv[4])
+def load(folder, form):
+    assert len(AutoTokenizer.from_pretrained(folder, trust_remote_code=False)) == 10  # asks nothing, runs nothing
+    remote = {"trust_remote_code": form == "compact"}
+    model = AutoModelForCausalLM.from_pretrained(folder, **remote).eval()
+    base = AutoModel.from_pretrained(folder, **remote).eval()
+    with torch.no_grad():
+        generated = model.generate(tokens, max_new_tokens=3, do_sample=False, pad_token_id=0)
+        names = type(model).__name__, type(base).__name__
+        return (*names, base(tokens).last_hidden_state, model(tokens).logits, generated)
+tokens, found = torch.load("tokens.pt"), {}
+for folder in sys.argv[1:]:
+    try:
+        found[folder] = load(folder, folder.split("-")[1])
+    except Exception:
+        found[folder] = traceback.format_exc()
+torch.save(found, "found.pt")
 """
 
 CASES = [
@@ -47,13 +54,14 @@ CASES = [
     ("fixed", {"n_embd": 16, "n_layer": 1, "n_head": 1, "mlp_ratio": 2}, ["stock", "compact", "padded"]),
     ("fixed", {"n_embd": 16, "n_layer": 1, "n_head": 2, "mlp_ratio": 2}, ["compact"]),
 ]
+TOKENS = torch.arange(8)[None]
 
 
-@pytest.fixture
-def tokenizer():
-    letters = {letter: number for number, letter in enumerate(["<end>", *"abcdefgh "])}
+def letters() -> PreTrainedTokenizerFast:
+    """A tokenizer of ten tokens."""
+    numbers = {letter: number for number, letter in enumerate(["<end>", *"abcdefgh "])}
     return PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(WordLevel(letters, "<end>")), eos_token="<end>", unk_token="<end>"
+        tokenizer_object=Tokenizer(WordLevel(numbers, "<end>")), eos_token="<end>", unk_token="<end>"
     )
 
 
@@ -74,30 +82,45 @@ def test_every_form_is_exact_and_the_others_are_refused(heads, values, forms, tm
     assert not list(tmp_path.glob(".partial*"))
 
 
-@pytest.mark.parametrize(("case", "form"), [(0, "stock"), (1, "compact"), (1, "padded"), (2, "compact")])
-def test_files_load_and_generate_where_the_library_cannot_be_imported(case, form, tokenizer, tmp_path):
-    heads, values, _ = CASES[case]
-    supernet = gpt2(heads)
-    arch, tokens = supernet.space.architecture(**values), torch.arange(8)[None]
-    export(supernet, arch, tmp_path / "subnet", {"input_ids": tokens}, form, tokenizer)
-    torch.save(tokens, tmp_path / "tokens.pt")
-    arguments = [str(tmp_path / "subnet"), form, str(tmp_path / "tokens.pt"), str(tmp_path / "out.pt")]
-    done = subprocess.run([sys.executable, "-c", LOADER, *arguments], capture_output=True, text=True)
+ALONE = [(0, "stock"), (1, "compact"), (1, "padded"), (2, "compact")]
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory):
+    """(case, form) -> the net as it was exported, and what one process for all of them has loaded, or how it failed."""
+    torch.manual_seed(0)
+    folder, subnets = tmp_path_factory.mktemp("alone"), {}
+    for case, form in ALONE:
+        heads, values, _ = CASES[case]
+        supernet = gpt2(heads)
+        arch = supernet.space.architecture(**values)
+        export(supernet, arch, folder / f"{case}-{form}", {"input_ids": TOKENS}, form, letters())
+        subnets[case, form] = extract(supernet, arch, form)
+    torch.save(TOKENS, folder / "tokens.pt")
+    command = [sys.executable, "-c", LOADER, *(f"{case}-{form}" for case, form in ALONE)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    name, base, hidden, logits, generated = torch.load(tmp_path / "out.pt")
+    found = torch.load(folder / "found.pt")
+    return {(case, form): (subnet, found[f"{case}-{form}"]) for (case, form), subnet in subnets.items()}
+
+
+@pytest.mark.parametrize(("case", "form"), ALONE)
+def test_files_load_and_generate_where_the_library_cannot_be_imported(case, form, loaded):
+    subnet, found = loaded[case, form]
+    assert not isinstance(found, str), found
+    name, base, hidden, logits, generated = found
     assert name == ("TangleGPT2ForCausalLM" if form == "compact" else "GPT2LMHeadModel")
     assert base == ("TangleGPT2Model" if form == "compact" else "GPT2Model")
-    subnet = extract(supernet, arch, form)
     with torch.no_grad():
-        torch.testing.assert_close(hidden, subnet.transformer(tokens).last_hidden_state, rtol=1e-4, atol=1e-4)
-        torch.testing.assert_close(logits, subnet(tokens).logits, rtol=1e-4, atol=1e-4)
-    expected = subnet.generate(tokens, max_new_tokens=3, do_sample=False, pad_token_id=0)
+        torch.testing.assert_close(hidden, subnet.transformer(TOKENS).last_hidden_state, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(logits, subnet(TOKENS).logits, rtol=1e-4, atol=1e-4)
+    expected = subnet.generate(TOKENS, max_new_tokens=3, do_sample=False, pad_token_id=0)
     assert torch.equal(generated, expected)
 
 
 @pytest.mark.parametrize("values", [{"mlp_ratio": 1, "n_head": 2}, {"mlp_ratio": [1, 2], "n_head": 2}])
-def test_an_export_generates_batches_without_a_warning(values, tokenizer, tmp_path, caplog, monkeypatch):
-    supernet = gpt2()
+def test_an_export_generates_batches_without_a_warning(values, tmp_path, caplog, monkeypatch):
+    supernet, tokenizer = gpt2(), letters()
     supernet.config.eos_token_id = supernet.generation_config.eos_token_id = 0
     supernet.generation_config.max_length = 16  # as supernets of older searches have it
     arch = supernet.space.architecture(n_embd=24, n_layer=2, **values)

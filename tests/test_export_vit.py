@@ -15,7 +15,7 @@ from tangle_hf.subnets.exports import export
 
 
 LOADER = """
-import json, sys
+import json, sys, traceback
 class Refuse:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] == "tangle_hf":
@@ -24,23 +24,29 @@ sys.meta_path.insert(0, Refuse())
 import torch
 from PIL import Image
 from transformers import AutoConfig, AutoModel, AutoModelForImageClassification, pipeline
-folder, form, pixels, out = sys.argv[1:]
-remote = {"trust_remote_code": True} if form == "compact" else {}
-found = {"config": type(AutoConfig.from_pretrained(folder, **remote)).__name__}
-pixels = torch.load(pixels)
-for attention in ("eager", "sdpa"):
-    model = AutoModelForImageClassification.from_pretrained(folder, attn_implementation=attention, **remote).eval()
+def load(folder, form):
+    remote = {"trust_remote_code": True} if form == "compact" else {}
+    found = {"config": type(AutoConfig.from_pretrained(folder, **remote)).__name__}
+    for attention in ("eager", "sdpa"):
+        model = AutoModelForImageClassification.from_pretrained(folder, attn_implementation=attention, **remote).eval()
+        with torch.no_grad():
+            found[attention] = model(pixels).logits.tolist()
+        layers = {layer.attention.config._attn_implementation for layer in model.vit.layers}
+        assert layers == {attention}, layers
+    found["model"] = type(model).__name__
+    base = AutoModel.from_pretrained(folder, **remote).eval()
     with torch.no_grad():
-        found[attention] = model(pixels).logits.tolist()
-    layers = {layer.attention.config._attn_implementation for layer in model.vit.layers}
-    assert layers == {attention}, layers
-found["model"] = type(model).__name__
-base = AutoModel.from_pretrained(folder, **remote).eval()
-with torch.no_grad():
-    found["base"], found["hidden"] = type(base).__name__, base(pixels).last_hidden_state.tolist()
-image = Image.fromarray(torch.arange(300).view(10, 10, 3).byte().numpy())
-found["pipeline"] = pipeline("image-classification", model=folder, top_k=10, **remote)(image)
-json.dump(found, open(out, "w"))
+        found["base"], found["hidden"] = type(base).__name__, base(pixels).last_hidden_state.tolist()
+    image = Image.fromarray(torch.arange(300).view(10, 10, 3).byte().numpy())
+    found["pipeline"] = pipeline("image-classification", model=folder, top_k=10, **remote)(image)
+    return found
+pixels, found = torch.load("pixels.pt"), {}
+for folder in sys.argv[1:]:
+    try:
+        found[folder] = load(folder, folder.split("-")[1])
+    except Exception:
+        found[folder] = traceback.format_exc()
+json.dump(found, open("found.json", "w"))
 """
 
 CASES = [
@@ -93,17 +99,30 @@ def test_forms_that_do_not_exist_are_refused(case, heads):
             extract(supernet, arch, form)
 
 
-@pytest.mark.parametrize(("case", "form"), [(3, "stock"), (5, "compact"), (5, "padded"), (2, "compact")])
-def test_files_classify_where_the_library_cannot_be_imported(case, form, tmp_path):
-    _, _, subnet = cut(case, form)
-    processor = ViTImageProcessorPil(size={"height": 8, "width": 8})
-    subnet.save_pretrained(tmp_path / "subnet")
-    processor.save_pretrained(tmp_path / "subnet")
-    torch.save(images(), tmp_path / "pixels.pt")
-    arguments = [str(tmp_path / "subnet"), form, str(tmp_path / "pixels.pt"), str(tmp_path / "out.json")]
-    done = subprocess.run([sys.executable, "-c", LOADER, *arguments], capture_output=True, text=True)
+ALONE = [(3, "stock"), (5, "compact"), (5, "padded"), (2, "compact")]
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory):
+    """(case, form) -> the net, its image processor, and what one process for all of them has loaded, or how it failed."""
+    torch.manual_seed(0)
+    folder, processor = tmp_path_factory.mktemp("alone"), ViTImageProcessorPil(size={"height": 8, "width": 8})
+    subnets = {(case, form): cut(case, form)[2] for case, form in ALONE}
+    for (case, form), subnet in subnets.items():
+        subnet.save_pretrained(folder / f"{case}-{form}")
+        processor.save_pretrained(folder / f"{case}-{form}")
+    torch.save(images(), folder / "pixels.pt")
+    command = [sys.executable, "-c", LOADER, *(f"{case}-{form}" for case, form in ALONE)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    found = json.loads((tmp_path / "out.json").read_text())
+    found = json.loads((folder / "found.json").read_text())
+    return {(case, form): (subnet, processor, found[f"{case}-{form}"]) for (case, form), subnet in subnets.items()}
+
+
+@pytest.mark.parametrize(("case", "form"), ALONE)
+def test_files_classify_where_the_library_cannot_be_imported(case, form, loaded):
+    subnet, processor, found = loaded[case, form]
+    assert not isinstance(found, str), found
     assert found["model"] == CLASSES.get(form, TangleViTForImageClassification).__name__
     assert found["config"] == ("TangleViTConfig" if form == "compact" else "ViTConfig")
     assert found["base"] == ("TangleViTModel" if form == "compact" else "ViTModel")

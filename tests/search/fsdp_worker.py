@@ -1,10 +1,11 @@
-"""Two processes with sharded weights (FSDP2) beside one whole model; prints the largest differences as JSON."""
+"""Two processes with sharded weights (FSDP2) beside one whole model: writes the largest differences."""
 
 import copy
 import json
+from pathlib import Path
 
 import torch
-import torch.distributed as dist
+from accelerate import PartialState
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
@@ -40,10 +41,9 @@ def compare(superposition: str, mesh) -> dict[str, float]:
     return {key: max((a - b).abs().max().item() for a, b in both) for key, both in pairs.items()}
 
 
-if __name__ == "__main__":
-    dist.init_process_group("gloo")
-    mesh = init_device_mesh("cpu", (2,))
+def run(folder: Path) -> None:
+    state, mesh = PartialState(cpu=True), init_device_mesh("cpu", (2,))
     found = {form: compare(form, mesh) for form in ("inputs", "weights")}
-    if dist.get_rank() == 0:
-        print(json.dumps(found))
-    dist.destroy_process_group()
+    if state.is_main_process:
+        folder.mkdir()
+        (folder / "differences.json").write_text(json.dumps(found))

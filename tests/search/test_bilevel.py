@@ -1,15 +1,15 @@
-"""The trainer: exact resume after SIGKILL, processes that agree, and errors that leave the last good checkpoint."""
+"""The trainer: exact resume after SIGKILL, what its steps are, and errors that leave the last good checkpoint."""
 
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+import worker
 from accelerate import Accelerator
+from several_runs import launch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from worker import SPACE, Blocks
 
@@ -20,54 +20,21 @@ from tangle_hf.search.gradient.arch_front import ArchFront
 from tangle_hf.search.loop import append_record, keep_records
 
 
-WORKER = Path(__file__).with_name("worker.py")
-
-
-def launch(folder: Path, processes: int = 1, worker: Path = WORKER, **options) -> subprocess.CompletedProcess:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    start = [sys.executable]
-    if processes > 1:
-        start += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    command = [*start, str(worker), str(folder), json.dumps(options)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
-
-
 def outcome(folder: Path) -> tuple:
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     return json.loads((folder / "end.json").read_text()), [json.loads(line) for line in lines]
 
 
-@pytest.mark.parametrize(("processes", "options"), [(1, {"max_params": "60%"}), (2, {"pareto": "params"})])
-def test_a_killed_and_resumed_search_is_the_same_to_the_last_digit(tmp_path, processes, options):
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert launch(whole, processes, **options).returncode == 0
-    assert launch(broken, processes, kill_at=6, **options).returncode != 0
+def test_a_killed_and_resumed_search_is_the_same_to_the_last_digit(tmp_path, caplog):
+    options, broken = {"max_params": "60%"}, tmp_path / "broken"
+    assert launch(tmp_path, 1, [("worker", "broken", {**options, "kill_at": 6})]).returncode != 0
     assert not (broken / "end.json").exists()
     assert list((broken / "checkpoints").glob(".partial-*")), "the kill did not leave a half-written checkpoint"
-    resumed = launch(broken, processes, resume=True, **options)
-    assert resumed.returncode == 0, resumed.stderr
-    assert "was not written to its end" in resumed.stderr
-    assert outcome(broken) == outcome(whole)
-    assert len(outcome(whole)[1]) == 8
-
-
-@pytest.mark.parametrize("method", ["drnas", "gdas"])
-def test_two_processes_make_the_steps_of_one_with_the_same_global_batch(tmp_path, method):
-    """Soft mixtures give every parameter a gradient; single paths (weight steps of gdas) do not."""
-    one, two = tmp_path / "one", tmp_path / "two"
-    options = {"dropout": 0.0, "max_steps": 5, "method": method}
-    for folder, processes in ((one, 1), (two, 2)):
-        done = launch(folder, processes, batch_size=4 // processes, **options)
-        assert done.returncode == 0, done.stderr
-    first, second = outcome(one)[0], outcome(two)[0]
-    for kind in ("logits", "weights"):
-        for name, values in first[kind].items():
-            found, expected = torch.tensor(second[kind][name]), torch.tensor(values)
-            if name.endswith("c_attn.bias"):  # the keys' bias has no gradient but rounding, which Adam scales up
-                found, expected = (torch.cat([t.chunk(3)[0], t.chunk(3)[2]]) for t in (found, expected))
-            torch.testing.assert_close(
-                found, expected, rtol=0, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
-            )
+    worker.run(broken, resume=True, **options)
+    assert "was not written to its end" in caplog.text
+    worker.run(tmp_path / "whole", **options)
+    assert outcome(broken) == outcome(tmp_path / "whole")
+    assert len(outcome(broken)[1]) == 8
 
 
 def tiny(folder: Path, **settings):

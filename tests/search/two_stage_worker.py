@@ -1,7 +1,6 @@
-"""Tiny two-stage searches that are interrupted and resumed. As a script: folder, {"runs": [(name, interruptions, options)]}."""
+"""Tiny two-stage searches that are interrupted and resumed."""
 
 import json
-import sys
 from pathlib import Path
 
 import torch
@@ -72,8 +71,3 @@ def search(folder, interruption: dict, batch_size: int = 4, dropout: float = 0.1
             (f.arch.to_dict(), losses) for f, losses in zip(decision.ranked, decision.losses, strict=True)
         ]
         (Path(folder) / "end.json").write_text(json.dumps(end))
-
-
-if __name__ == "__main__":
-    for name, interruptions, options in json.loads(sys.argv[2])["runs"]:
-        run(Path(sys.argv[1]) / name, interruptions, **options)

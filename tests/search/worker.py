@@ -1,9 +1,9 @@
-"""A tiny search in a process of its own, for the tests that kill it or run two of them. Arguments: folder, options."""
+"""A tiny search, for the tests that kill its process or run two of them."""
 
 import json
 import os
 import signal
-import sys
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
@@ -30,7 +30,7 @@ class Blocks(torch.utils.data.Dataset):
         return {"input_ids": self.tokens[index], "labels": self.tokens[index]}
 
 
-def run(folder: str, kill_at: int | None = None, batch_size: int = 4, **settings) -> None:
+def run(folder: Path, kill_at: int | None = None, batch_size: int = 4, **settings) -> None:
     """Runs a search; with `kill_at` the process kills itself inside the saving of that step's checkpoint."""
     accelerator = Accelerator(cpu=True)
     set_seed(0)
@@ -38,7 +38,7 @@ def run(folder: str, kill_at: int | None = None, batch_size: int = 4, **settings
     dropouts = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), dropout)
     supernet = ElasticGPT2LMHeadModel(ElasticGPT2Config(space=SPACE, vocab_size=40, n_positions=8, **dropouts))
     defaults = {"max_steps": 8, "logging_steps": 1, "save_steps": 2, "eval_steps": 4, "warmup_steps": 1}
-    arguments = SearchArguments(output_dir=folder, per_device_batch_size=batch_size, **{**defaults, **settings})
+    arguments = SearchArguments(output_dir=str(folder), per_device_batch_size=batch_size, **{**defaults, **settings})
     if kill_at is not None:
         save_state = accelerator.save_state
 
@@ -52,10 +52,4 @@ def run(folder: str, kill_at: int | None = None, batch_size: int = 4, **settings
     if accelerator.is_main_process:
         logits = {name: rows.tolist() for name, rows in arch_parameters.state_dict().items()}
         weights = {name: p.double().flatten().tolist() for name, p in supernet.named_parameters()}
-        with open(os.path.join(folder, "end.json"), "w") as file:
-            json.dump({"logits": logits, "weights": weights}, file)
-    accelerator.end_training()
-
-
-if __name__ == "__main__":
-    run(sys.argv[1], **json.loads(sys.argv[2]))
+        (folder / "end.json").write_text(json.dumps({"logits": logits, "weights": weights}))
