@@ -11,6 +11,8 @@ from ..analysis.anytime import read_curve
 from ..budgets.equal_cost import EqualCost, hand_cuts, random_architectures
 from ..budgets.limits import Budget, make_budgets
 from ..cost.counts import num_params
+from ..cost.kinds import LIMITS
+from ..cost.latency_tables import load_latency_table
 from ..runs.folder import check_is_folder, check_run_folder, defaults_of, write_config
 from ..space import Architecture
 from ..subnets.exports import read_architecture
@@ -21,7 +23,6 @@ from .runs import Run, data_settings, supernet_of
 from .settings import CompareArguments
 
 
-LIMITS = ("max_params", "max_params_without_embeddings", "max_flops")
 PROXY_CANDIDATES = 200  # architectures of which "most_parameters" takes one
 # Settings that are taken from the first run unless the comparison is given others.
 FROM_THE_RUN = ("per_device_batch_size", "gradient_accumulation_steps", "learning_rate", "min_learning_rate",
@@ -91,18 +92,17 @@ def limits_of(
     """
     limits = {name: getattr(settings, name) for name in LIMITS}
     if not any(limits.values()):
-        limits = {name: runs[0].settings[name] for name in LIMITS}
-        different = [run.name for run in runs if any(run.settings[name] != limits[name] for name in LIMITS)]
+        limits, *others = ({name: run.settings.get(name) for name in LIMITS} for run in runs)
+        different = [run.name for run, other in zip(runs[1:], others, strict=True) if other != limits]
         if different and set(settings.baselines) - {"largest"}:
             raise ValueError(
                 f"{different} have other budgets than {runs[0].name}; say with --max_params or another limit what cost "
                 "baselines shall have"
             )
     if not any(limits.values()) and set(settings.baselines) - {"largest"}:
-        raise ValueError(
-            "the runs have no budget that baselines could keep to (one of latency is not read); give --max_params or another"
-        )
-    return make_budgets(supernet.config, **limits, sequence_length=sequence_length)
+        raise ValueError("the runs have no budget that baselines could keep to; give --max_params or another")
+    table = None if limits["max_latency_ms"] is None else load_latency_table(runs[0].folder / "latency_table.json")
+    return make_budgets(supernet.config, **limits, sequence_length=sequence_length, latency_table=table)
 
 
 def search_costs(runs: list[Run], protocol: str) -> dict[str, float | None]:

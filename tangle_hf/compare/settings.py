@@ -64,6 +64,9 @@ class CompareArguments:
         default=None, metadata={"help": "budget of parameters without the embedding tables"}
     )
     max_flops: str | None = field(default=None, metadata={"help": "budget of FLOPs"})
+    max_latency_ms: str | None = field(
+        default=None, metadata={"help": "budget of milliseconds, by the latency table of the first run"}
+    )
     max_steps: int | None = field(
         default=None, metadata={"help": "steps of horizon 1; default: those of the first run"}
     )

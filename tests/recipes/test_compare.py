@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 import statistics
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import compare
 import pytest
@@ -17,9 +17,12 @@ from transformers.utils import logging
 
 from tangle_hf import evaluation, one_hot
 from tangle_hf.compare import rows as compare_rows
+from tangle_hf.compare.plan import limits_of
 from tangle_hf.compare.rows import Row, claim
 from tangle_hf.compare.runs import load_data, read_runs, supernet_of
 from tangle_hf.compare.settings import CompareArguments
+from tangle_hf.cost.latency_tables import LatencyTable, Part, save_latency_table
+from tangle_hf.cost.timing import conditions
 from tangle_hf.data.text import load_texts
 from tangle_hf.data.text_settings import DataArguments
 from tangle_hf.data.tokens import load_tokenizer
@@ -337,6 +340,28 @@ def test_what_cannot_be_compared_is_refused(folder, tmp_path):
 def test_finished_rows_keep_their_recipe(folder, whole):
     with pytest.raises(ValueError, match="learning_rate=0.003 .now 0.01"):
         run(folder, whole, "--learning_rate", "0.01")
+
+
+def test_baselines_keep_to_a_latency_by_the_table_of_the_first_run(folder, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    for copy in (first, second):
+        shutil.copytree(folder / "drnas-0", copy)
+        text = (copy / "config.yaml").read_text()
+        text = text.replace(f"max_params_without_embeddings: {BUDGET}", "max_params_without_embeddings: null")
+        (copy / "config.yaml").write_text(text.replace("max_latency_ms: null", "max_latency_ms: 75%"))
+    runs = read_runs([str(first), str(second)])
+    settings, supernet = CompareArguments(runs=[str(first)], baselines=["uniform"]), load_supernet(first / "supernet")
+    with pytest.raises(ValueError, match="there is no latency table"):
+        limits_of(settings, runs, supernet, 16)
+    widths = supernet.space.choices["n_embd"]
+    part = Part(("n_embd",), False, torch.tensor([float(width) for width in widths]))
+    save_latency_table(
+        LatencyTable(conditions(supernet, sequence_length=16), supernet.space, (part,)), first / "latency_table.json"
+    )
+    (budget,) = limits_of(settings, runs, supernet, 16)
+    assert budget.cost == "latency_ms" and budget.in_units(budget.limit) == 0.75 * max(widths)
+    (budget,) = limits_of(replace(settings, max_latency_ms="50%"), runs, supernet, 16)
+    assert budget.in_units(budget.limit) == 0.5 * max(widths)
 
 
 def test_baselines_need_a_budget(folder, tmp_path):
