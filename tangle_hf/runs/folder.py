@@ -86,22 +86,26 @@ def check_is_folder(run_dir: Path) -> None:
 
 @contextmanager
 def begun(run_dir: Path, resolved: dict[str, Any], main_process: bool) -> Iterator[None]:
-    """Writes the settings to `config.yaml`, and removes them if an error of the user ends the run before it kept anything.
+    """Writes the settings to `config.yaml`, and takes them back if an error of the user ends the run.
 
-    Otherwise the corrected command would be refused, since the folder would hold a run with other settings.
+    Those of a new run are removed if it has kept nothing: otherwise the corrected command would be refused, since the folder
+    would hold a run with other settings. A resumed run that is refused has the settings that it had.
 
     Args:
         run_dir: The folder of the run.
         resolved: All settings of the run.
         main_process: Whether this process writes.
     """
-    new = not (run_dir / "config.yaml").exists()
+    config = run_dir / "config.yaml"
+    before = config.read_bytes() if config.exists() else None
     if main_process:
         write_config(run_dir, resolved)
     try:
         yield
-    except (ValueError, FloatingPointError, WriteError):
-        if main_process and new and not any(_holds_files(run_dir / name) for name in KEPT):
+    except (ValueError, FloatingPointError, WriteError) as error:
+        if main_process and before is not None and isinstance(error, ValueError):
+            config.write_bytes(before)
+        if main_process and before is None and not any(_holds_files(run_dir / name) for name in KEPT):
             for name in ("config.yaml", "metrics.jsonl"):
                 (run_dir / name).unlink(missing_ok=True)
             shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)  # empty folders

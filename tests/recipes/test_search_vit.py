@@ -82,7 +82,8 @@ def test_a_budget_holds_and_is_reported(tmp_path, capsys, monkeypatch):
         return find(*given)
 
     monkeypatch.setattr(search_vit, "find", keep)
-    run(tmp_path / "run", "--max_params", "60%", "--max_flops", "90%", "--budget_candidates", "2")
+    limits = ("--max_params", "60%", "--max_flops", "90%", "--budget_candidates", "2")
+    run(tmp_path / "run", *limits, "--finalists", "0")
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     inside, _, largest = results["table"]
     used = results["budgets"]
