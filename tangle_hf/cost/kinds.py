@@ -1,5 +1,5 @@
 """The kinds of cost that can be limited, searched for a front and printed. A new one is a row here and a field `max_...`
-of `SearchArguments`."""
+of `LimitArguments`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -75,4 +75,3 @@ class TwoStageArguments:
         for name in ("mutation_prob", "whole_mutation_prob", "distillation"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be between 0 and 1")
-        super().__post_init__()
