@@ -5,8 +5,9 @@ the largest cost within it, which is also what a search within budgets aims at.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -58,8 +59,35 @@ def hand_cuts(space: SearchSpace, cost: EqualCost) -> list[Architecture]:
 
     A dimension that no budget depends on keeps its largest choice, as in the largest net.
     """
-    free = [name for name in space.choices if name != space.depth_name and not _matters(name, cost.budgets)]
-    return [arch for arch in space.equal_layers(**{n: space.choices[n][-1:] for n in free}) if cost.of(arch)]
+    return [arch for arch in space.equal_layers(**_largest_of_free(space, cost.budgets)) if cost.of(arch)]
+
+
+def largest_hand_cuts(space: SearchSpace, budgets: Sequence[Budget]) -> list[Architecture]:
+    """Architectures with equal layers within the budgets of which no dimension can take its next larger choice.
+
+    That is what a person ends with who shrinks a net until it fits. Some use less of the budgets than nets of equal cost. A
+    space of operations, whose choices have no order, has none.
+    """
+    if not space.ordered:
+        return []
+    choices = {**space.choices, **_largest_of_free(space, budgets)}
+    sizes = [range(len(choices[name])) for name in space.choices]
+    fitting = {}
+    for numbers, arch in zip(product(*sizes), space.equal_layers(**choices), strict=True):
+        if fits(arch, budgets):
+            fitting[numbers] = arch
+
+    def larger(numbers: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+        for at in range(len(numbers)):
+            yield (*numbers[:at], numbers[at] + 1, *numbers[at + 1 :])
+
+    return [arch for numbers, arch in fitting.items() if not any(more in fitting for more in larger(numbers))]
+
+
+def _largest_of_free(space: SearchSpace, budgets: Sequence[Budget]) -> dict[str, Sequence]:
+    """Dimensions that no budget depends on -> their largest choice alone."""
+    free = [name for name in space.choices if name != space.depth_name and not _matters(name, budgets)]
+    return {name: space.choices[name][-1:] for name in free}
 
 
 def random_architectures(space: SearchSpace, cost: EqualCost, count: int, seed: int) -> list[Architecture]:

@@ -178,7 +178,7 @@ def _finalist_facts(finalists: Mapping[str, Any]) -> dict[str, Any]:
     noise = finalists["noise"]
     return {
         "rows": [{name: "" if value == "-" else value for name, value in row.items()} for row in finalists["rows"]],
-        "start": {"new": "new weights", "supernet": "the supernet's weights"}[finalists["start"]],
+        "start": "new weights" if finalists["start"] == "new" else "the supernet's weights",
         "noise": None if noise is None else f"{noise:.3f}",
         "cost": format_cell(finalists["cost"]),
         "changed": finalists["changed"],

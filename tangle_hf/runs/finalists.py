@@ -16,8 +16,12 @@ from ..search.finalists.halving import Decision, halve
 from ..search.limits import Limits
 from ..search.loop import step_size
 from ..search.search_cost import SearchCost
+from ..space import Architecture
 from .found import Found
 from .run import Run
+
+
+START_WORDS = {"new": "new weights", "supernet": "the supernet's weights"}
 
 
 def decide(
@@ -57,10 +61,10 @@ def decide(
     decision = halve(supernet, finalists, data, score, count, settings, run.accelerator, cost)
     if decision is None or not run.main_process:
         return None
-    rows = _rows(decision, supernet)
-    print("\n" + format_table(rows))
-    print(_verdict(decision, supernet))
-    winner = decision.ranked[0]
+    rows, winner = _rows(decision, supernet, found.arch), decision.ranked[0]
+    print(f"\nvalidation loss of the finalists, trained from {START_WORDS[settings.finalist_start]}:")
+    print(format_table(rows))
+    print(_verdict(decision, supernet, found.arch))
     budgets = budget_use(winner.arch, limits.budgets)
     if winner.arch == found.arch:
         budgets = found.results["budgets"]  # with what is expected under the shares
@@ -95,22 +99,27 @@ def _say_what_is_missing(finalists: Sequence[Finalist], settings: SearchArgument
         print("no net with equal layers uses the budget, so that there is no cut by hand to compare with")
 
 
-def _rows(decision: Decision, supernet: PreTrainedModel) -> list[dict]:
+def _rows(decision: Decision, supernet: PreTrainedModel, chosen: Architecture) -> list[dict]:
     """A row for each finalist, the winner first; "-" in the rounds after it ended."""
     rows = []
     for finalist, losses in zip(decision.ranked, decision.losses, strict=True):
-        row = {"finalist": finalist.origin, "parameters": num_params(supernet.space, finalist.arch, supernet.config)}
+        origin = finalist.origin + (" (its choice)" if finalist.arch == chosen else "")
+        row = {"finalist": origin, "parameters": num_params(supernet.space, finalist.arch, supernet.config)}
         for number, steps in enumerate(decision.steps):
             loss = losses[number] if number < len(losses) else "-"
-            row[f"loss after {steps}"] = "diverged" if loss is None else loss
+            row[f"{steps} step{'s' * (steps > 1)}"] = "diverged" if loss is None else loss
         rows.append(row | {"architecture": str(finalist.arch)})
     return rows
 
 
-def _verdict(decision: Decision, supernet: PreTrainedModel) -> str:
-    """How far apart the best of each origin are in the last round, and what such a difference is worth."""
+def _verdict(decision: Decision, supernet: PreTrainedModel, chosen: Architecture) -> str:
+    """Which finalist is taken, how far the best of each origin are apart in the last round, and what that is worth."""
     if not decision.steps:
         return "one finalist only: nothing to decide"
+    stays = decision.ranked[0].arch == chosen
+    taken = (
+        "the search's choice stays" if stays else f"taken in place of the search's choice: {decision.ranked[0].origin}"
+    )
     last = len(decision.steps)
     best = {}
     for finalist, losses in zip(decision.ranked, decision.losses, strict=True):
@@ -119,4 +128,5 @@ def _verdict(decision: Decision, supernet: PreTrainedModel) -> str:
     named = ", ".join(f"{origin} {loss:.3f}" for origin, loss in best.items())
     noise = "" if decision.noise is None else f"; standard error of such a loss between seeds {decision.noise:.3f}"
     plain_net = "largest" if supernet.space.ordered else "most expensive"  # a space of operations has no order
-    return f"best in the last round: {named}{noise}\nfinalists cost: {decision.cost:,.1f} training steps of the {plain_net} net"
+    cost = f"finalists cost: {decision.cost:,.1f} training steps of the {plain_net} net"
+    return f"{taken}; best in the last round: {named}{noise}\n{cost}"

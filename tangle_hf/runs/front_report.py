@@ -73,4 +73,4 @@ def report_front(
         f"{area:.4f} in shares of the largest net's {cost} times nats, up to all of it and the smallest net's loss, "
         f"{found.worst:.4f}"
     )
-    print(f'export one: tangle_hf.runs.resolving.extract_point("{run_dir}", POINT, FOLDER)')
+    print(f"export one: tangle-hf export {run_dir} --point N")

@@ -89,7 +89,7 @@ def _print_report(results: dict, arch: Architecture, written: Export, examples: 
         print(f"\n{results['notation']}")
     print(f"\nfound: {arch}")
     if "entropy" in results:
-        print(f"entropy of the architecture parameters: {results['entropy']:.3f} of 1 (undecided)")
+        print(f"entropy of the architecture parameters: {results['entropy']:.3f} (1: undecided, 0: decided)")
     else:
         print(
             f"best of {results['candidates_evaluated']:,} candidates, each evaluated on "

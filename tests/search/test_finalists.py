@@ -26,6 +26,7 @@ from tangle_hf.arch_parameters import uniform_mixture
 from tangle_hf.budgets.limits import make_budgets
 from tangle_hf.cost.tables import exact
 from tangle_hf.evaluation import perplexity
+from tangle_hf.runs.finalists import _say_what_is_missing
 from tangle_hf.search import Limits, SearchArguments
 from tangle_hf.search.finalists.candidates import (
     BOTH,
@@ -63,14 +64,25 @@ def some(count):
 def test_every_net_with_equal_layers_that_uses_the_budget_is_a_finalist(wide):
     chosen, limits = limited(wide, random_finalists=3, max_params="40%")
     budget = make_budgets(wide.config, max_params="40%")[0]
-    cuts = {arch for arch in WIDE.equal_layers() if 0.95 * budget.limit <= exact(budget.table, arch) <= budget.limit}
-    cuts = {arch for arch in cuts if set(arch.n_head) == {4}}  # without head_dim no size depends on the heads
+    fitting = [arch for arch in WIDE.equal_layers(n_head=[4]) if exact(budget.table, arch) <= budget.limit]
+    sizes = {arch: (arch.n_embd, arch.n_layer, arch.mlp_ratio[0]) for arch in fitting}  # no size depends on the heads
+    cuts = {arch for arch in fitting if exact(budget.table, arch) >= 0.95 * budget.limit}
+    assert cuts
+    largest = {
+        arch
+        for arch in fitting
+        if not any(
+            arch != other and all(a <= b for a, b in zip(sizes[arch], sizes[other], strict=True)) for other in fitting
+        )
+    }
+    assert largest - cuts, "a person also gets nets that use less"
+    cuts |= largest
     proposed = likely_nets(wide, uniform_mixture(WIDE), chosen, limits)
     found = choose_finalists(wide, proposed, chosen, limits)
     assert len({finalist.arch for finalist in found}) == len(found)
-    assert cuts and cuts <= {finalist.arch for finalist in found}
+    assert cuts <= {finalist.arch for finalist in found}
     assert all(exact(budget.table, finalist.arch) <= budget.limit for finalist in found)
-    assert all(exact(budget.table, f.arch) >= 0.95 * budget.limit for f in found)
+    assert all(exact(budget.table, f.arch) >= 0.95 * budget.limit for f in found if HAND_CUT not in f.origin)
     count = {origin: sum(f.origin == origin for f in found) for origin in (SEARCH, HAND_CUT, RANDOM)}
     both = [finalist for finalist in found if finalist.origin == BOTH]
     assert count[SEARCH] + len(both) == chosen.proposed_finalists == 4 and {finalist.arch for finalist in both} <= cuts
@@ -137,7 +149,7 @@ def test_the_best_net_wins_and_the_worse_half_ends_in_each_round(tmp_path, wide)
     assert [(line["steps"], line["seed"]) for line in lines] == [(2, 0)] * 7 + [(4, 0)] * 4 + [(8, 0)] * 2 + [
         (8, 1)
     ] * 2
-    assert not list((tmp_path / "finalists").iterdir()), "a training that has ended leaves nothing to go on from"
+    assert not (tmp_path / "finalists").exists(), "a training that has ended leaves nothing to go on from"
 
 
 def test_what_finalists_cost_is_their_share_of_the_largest_net(tmp_path, wide):
@@ -297,6 +309,15 @@ def test_there_are_finalists_by_default_where_there_is_a_budget_and_one_net():
     assert SearchArguments(max_params="50%").proposed_finalists == 4
     assert SearchArguments(max_params="50%", finalists=0).proposed_finalists == 0
     assert SearchArguments(pareto="params").proposed_finalists == 0
+
+
+def test_what_is_missing_is_said(capsys):
+    _say_what_is_missing(some(2), SearchArguments(max_params="50%", random_finalists=1))
+    assert capsys.readouterr().out.splitlines() == [
+        "the search proposes 2 different nets that use the budget, fewer than 4",
+        "0 other nets use the budget, fewer than random_finalists=1",
+        "no net with equal layers uses the budget, so that there is no cut by hand to compare with",
+    ]
 
 
 def test_sharded_weights_are_refused(wide, tmp_path, monkeypatch):

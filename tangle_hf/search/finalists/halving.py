@@ -8,6 +8,7 @@ are trained with several seeds, and the smallest mean wins.
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -176,6 +177,8 @@ def halve(
     if accelerator.is_main_process:
         for finalist in finalists:
             training.forget(finalist.arch)
+        with suppress(OSError):  # it was never made, or holds something else
+            training.folder.rmdir()
     ranked = alive + ended
     noise = _noise([[known.losses[f.arch, seed, steps[-1]] for seed in seeds] for f in alive])
     return Decision(ranked, [losses[finalist] for finalist in ranked], steps, noise, known.cost)
