@@ -8,9 +8,14 @@
 
 `gpt2`, `vit` and `cnn` take the options of their search recipes. One search by these settings leaves the supernet. Then every
 net is trained from new weights for all steps, and for a few shares of them, each with a schedule of its own that is complete:
-from new weights, from those of the supernet, and from those of the supernet after `--recalibration_steps` at the learning rate
-with which the search ended. All trainings of a net have the recipe of the search, the same seed and the same order of data.
-Choices are made by the loss on the first `--validation_batches`, the order is that of the loss on all validation data.
+
+    new             from new weights
+    supernet        from the weights that the supernet has for the net; 0 % is what it inherits
+    recalibrated    from these after `--recalibration_steps` at the learning rate with which the search ended
+    low rate        from the supernet's, with the learning rate with which the search ended as the peak
+
+Else all trainings have the recipe of the search, the same seed and the same order of data. Choices are made by the loss on the
+first `--validation_batches`, the order is that of the loss on all validation data.
 
 Every training is a line of `trainings.jsonl`: the same command goes on where it was stopped. Needs the extra `compare`, for
 images `vision`, too.
@@ -55,9 +60,11 @@ from tangle_hf.subnets.recalibration import batch_norms
 from tangle_hf.training.trainer import TrainingSettings, train, training_arguments
 
 
-STARTS = ("new", "supernet", "recalibrated")
+STARTS = ("new", "supernet", "recalibrated", "low rate")
 FULL = ("new", 100.0)  # start and share of the training that says which order is right
-FREE = {"json", "nets", "shares", "rivals", "save_steps", "eval_steps", "logging_steps", "dataloader_num_workers"}
+OTHER = ("new, other seed", 100.0)
+FREE = {"json", "other_seed", "nets", "shares", "rivals", "save_steps", "eval_steps", "logging_steps",
+        "dataloader_num_workers"}  # fmt: skip
 RESAMPLES = 1_000  # of the nets, for the range of Kendall's tau
 
 
@@ -81,6 +88,9 @@ class ShortArguments:
     )
     validation_batches: int = field(default=20, metadata={"help": "batches by which is chosen"})
     rivals: int = field(default=5, metadata={"help": "of how many random nets one is chosen, in the last column"})
+    other_seed: bool = field(
+        default=False, metadata={"help": "train each net fully with another seed, too: what such an order is worth"}
+    )
     json: bool = field(default=False, metadata={"help": "print JSON in place of the table"})
 
     def __post_init__(self):
@@ -113,7 +123,8 @@ class ShortArguments:
     def plan(self) -> list[tuple[str, float]]:
         """(start, share) of all that is done with a net; with a share of 0 it is not trained (any further)."""
         short = [(start, share) for start in STARTS for share in sorted({0, *self.shares})]
-        return [FULL, *(each for each in short if each != ("new", 0))]
+        short = [each for each in short if each not in (("new", 0), ("low rate", 0))]
+        return [FULL, *([OTHER] if self.other_seed else []), *short]
 
 
 def parsed(argv: Sequence[str]) -> tuple:
@@ -179,17 +190,13 @@ def _cnn() -> tuple:
 
 
 def searched(supernet: PreTrainedModel, examples: Examples, settings: SearchArguments, limits: Limits, accelerator):
-    """The supernet with the weights that a search leaves, from the disk where it is there.
-
-    Raises:
-        KeyboardInterrupt: The search was stopped; a checkpoint was left.
-    """
+    """The supernet with the weights that a search leaves, from the disk where it is there; None if the search was stopped."""
     folder = Path(settings.output_dir)
     if not (folder / "supernet").is_dir():
         weights, architecture = examples.split(settings.train_portion, settings.seed, step_size(settings, accelerator))
         settings.resume = any(folder.glob("checkpoints/*"))
         if search(supernet, weights, architecture, settings, accelerator, limits=limits) is None:
-            raise KeyboardInterrupt
+            return None
         with replacing(folder / "supernet", "config.json") as whole:
             supernet.save_pretrained(whole)
     loaded = load_supernet(folder / "supernet").eval().to(accelerator.device)
@@ -233,35 +240,39 @@ class Trainings:
         given = {name: getattr(settings, name) for name in FROM_THE_RUN}
         given |= {"optimizer": settings.optimizer, "nesterov": settings.nesterov, "logging_steps": 10**9}
         given |= {"mixed_precision": settings.mixed_precision or "no", "save_steps": 10**9}
-        self._recipe = TrainingSettings(**given)
-        least = dict.fromkeys(
-            ("learning_rate", "min_learning_rate", "warmup_learning_rate"), settings.min_learning_rate
-        )
-        self._gentle = TrainingSettings(**(given | least), warmup_ratio=0)  # as the search ended
+        rate = settings.min_learning_rate  # with which the search ended
+        low = {"learning_rate": rate, "min_learning_rate": rate / 10}
+        still = dict.fromkeys(("learning_rate", "min_learning_rate", "warmup_learning_rate"), rate)
+        self._recipe, self._low = TrainingSettings(**given), TrainingSettings(**(given | low))
+        self._still = TrainingSettings(**(given | still), warmup_ratio=0)
 
     def record(self, arch: Architecture, start: str, share: float) -> dict:
         """Trains a net as one (start, share) says, and scores it."""
-        began, seed, steps = time.process_time(), self.settings.seed, round(share / 100 * self.short.steps)
+        seed = self.settings.seed + ((start, share) == OTHER)
+        began, steps = time.process_time(), round(share / 100 * self.short.steps)
         set_seed(seed)
-        model = build(self.supernet, Row("retrain" if start == "new" else "finetune", arch))
+        model = build(self.supernet, Row("retrain" if start.startswith("new") else "finetune", arch))
         taken = steps
         if start == "recalibrated":
-            model = self._train(model, self._gentle, self.short.recalibration_steps, seed + 1)
+            model = self._train(model, self._still, self.short.recalibration_steps, seed + 1)
             taken += self.short.recalibration_steps
         if steps:
-            model = self._train(model, self._recipe, steps, seed)
+            model = self._train(model, self._low if start == "low rate" else self._recipe, steps, seed)
         size = self.settings.per_device_batch_size
         if batch_norms(model):
             self.examples.settle(model, size)
-        most = None if (start, share) == FULL else self.short.validation_batches
+        most = None if share == FULL[1] else self.short.validation_batches
         scores = dict(self.examples.score(model, self.examples.validation, size, most))
-        cost = SearchCost(self.supernet, self._batch, self._length)
-        for _ in range(taken):
-            cost.add_weight_step(arch)
-        count = len(self.examples.validation)
-        cost.add_evaluation(arch, count if most is None else min(count, most * size))
-        return {"arch": arch.to_dict(), "start": start, "share": share, "steps": taken, **scores, "cost": cost.spent,
+        return {"arch": arch.to_dict(), "start": start, "share": share, "steps": taken, **scores,
                 "cpu_seconds": time.process_time() - began}  # fmt: skip
+
+    def cost(self, arch: Architecture, record: Mapping) -> float:
+        """What it takes to train a net and to score it by as much as choices take, in training steps of the largest net."""
+        cost, size = SearchCost(self.supernet, self._batch, self._length), self.settings.per_device_batch_size
+        for _ in range(record["steps"]):
+            cost.add_weight_step(arch)
+        cost.add_evaluation(arch, min(len(self.examples.validation), self.short.validation_batches * size))
+        return cost.spent
 
     def _train(self, model: PreTrainedModel, recipe: TrainingSettings, steps: int, seed: int) -> PreTrainedModel:
         shutil.rmtree(self._folder, ignore_errors=True)  # of a training that was stopped
@@ -287,9 +298,9 @@ def summary(
         chosen = final[min(range(len(final)), key=predicted.__getitem__)]
         low, high = _range(predicted, final)
         rows.append({
-            "start": start, "share": share, "kendall": rank_correlation(predicted, final).kendall,
-            "kendall_low": low, "kendall_high": high, "regret": chosen - min(final),
-            "rank": 1 + sum(loss < chosen for loss in final),
+            "start": start, "share": share, "loss": statistics.mean(predicted),
+            "kendall": rank_correlation(predicted, final).kendall, "kendall_low": low, "kendall_high": high,
+            "regret": chosen - min(final), "rank": 1 + sum(loss < chosen for loss in final),
             "rivals_regret": _of_rivals(predicted, final, rivals) - _of_rivals(final, final, rivals),
             "cost": statistics.mean(costs[start, share]),
         })  # fmt: skip
@@ -316,30 +327,29 @@ def _of_rivals(predicted: Sequence[float], final: Sequence[float], rivals: int) 
     return sum(final[net] * way for net, way in zip(order, ways, strict=True)) / math.comb(count, rivals)
 
 
-def report(records: Mapping[tuple, dict], nets: Sequence[Architecture], short: ShortArguments) -> None:
-    """Prints the table, or JSON, of the nets that have been trained in every way."""
-    done = [arch for arch in nets if all((arch, *each) in records for each in short.plan)]
-    if len(done) < max(3, short.rivals):
-        raise ValueError(f"{len(done)} nets have been trained in every way, too few for an order")
-    losses, costs = (
-        {each: [records[(arch, *each)][what] for arch in done] for each in short.plan} for what in ("loss", "cost")
-    )
+def report(trainings: Trainings, records: Mapping[tuple, dict], nets: Sequence[Architecture]) -> None:
+    """Prints the table, or JSON."""
+    short = trainings.short
+    found = {each: [records[(arch, *each)] for arch in nets] for each in short.plan}
+    losses = {each: [record["loss"] for record in of_each] for each, of_each in found.items()}
+    costs = {each: [trainings.cost(*pair) for pair in zip(nets, found[each], strict=True)] for each in short.plan}
     rows, final = summary(losses, costs, short.rivals), losses[FULL]
     blind = statistics.mean(final)
-    facts = {"nets": len(done), "steps": short.steps, "recalibration_steps": short.recalibration_steps,
+    facts = {"nets": len(nets), "steps": short.steps, "recalibration_steps": short.recalibration_steps,
              "best": min(final), "worst": max(final), "blind_regret": blind - min(final), "rivals": short.rivals,
              "blind_rivals_regret": blind - _of_rivals(final, final, short.rivals), "rows": rows}  # fmt: skip
     if short.json:
         return print(to_json(facts, indent=2))
     print(
-        f"\n{len(done)} nets, {short.steps} steps, loss from {min(final):.4f} to {max(final):.4f}; a blind choice has a "
+        f"\n{len(nets)} nets, {short.steps} steps, loss from {min(final):.4f} to {max(final):.4f}; a blind choice has a "
         f"regret of {facts['blind_regret']:.4f}, among {short.rivals} of {facts['blind_rivals_regret']:.4f}; recalibrated for "
         f"{short.recalibration_steps} steps"
     )
     print(format_table([
-        {"start": row["start"], "share": f"{row['share']:g} %", "tau": f"{row['kendall']:.2f}",
-         "90 % of tau": f"{row['kendall_low']:.2f} to {row['kendall_high']:.2f}", "regret": f"{row['regret']:.4f}",
-         "rank": f"{row['rank']}", f"regret of {short.rivals}": f"{row['rivals_regret']:.4f}", "cost": f"{row['cost']:.1f}"}
+        {"start": row["start"], "share": f"{row['share']:g} %", "mean loss": f"{row['loss']:.3f}",
+         "tau": f"{row['kendall']:.2f}", "90 % of tau": f"{row['kendall_low']:.2f} to {row['kendall_high']:.2f}",
+         "regret": f"{row['regret']:.4f}", "rank": f"{row['rank']}",
+         f"regret of {short.rivals}": f"{row['rivals_regret']:.4f}", "cost": f"{row['cost']:.1f}"}
         for row in rows
     ]))  # fmt: skip
 
@@ -366,6 +376,8 @@ def main(short: ShortArguments, settings: SearchArguments, others: Sequence, loa
         folder.mkdir(parents=True, exist_ok=True)
         write_config(folder, resolved)
     supernet = searched(supernet, examples, settings, limits, accelerator)
+    if supernet is None:
+        return print("stopped; the same command goes on")
     trainings = Trainings(supernet, examples, settings, short, limits, step_size(settings, accelerator))
     file = folder / "trainings.jsonl"
     kept = keep_records(file, lambda record: True)
@@ -380,7 +392,7 @@ def main(short: ShortArguments, settings: SearchArguments, others: Sequence, loa
             {f"{start} {share:g} %": round(records[arch, start, share]["loss"], 4) for start, share in short.plan}
         )
         print(f"net {number} of {len(nets)}: {arch} {shown}", file=sys.stderr, flush=True)
-    report(records, nets, short)
+    report(trainings, records, nets)
 
 
 if __name__ == "__main__":
