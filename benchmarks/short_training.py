@@ -31,6 +31,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -213,7 +214,7 @@ def nets_of(supernet: PreTrainedModel, limits: Limits, count: int, seed: int) ->
     space, cost = supernet.space, equal_cost(supernet.space, limits.budgets)
     equal = [arch for arch in space.equal_layers() if cost.of(arch)]
     if len(equal) > count:
-        raise ValueError(f"{len(equal)} nets with equal layers have the cost of the budget, nets={count} is fewer")
+        raise ValueError(f"{len(equal)} nets with equal layers have the cost of the budget, nets={count} is fewer; give more")
     found = [*equal, *(arch for arch in random_architectures(space, cost, count, seed) if arch not in equal)][:count]
     if len(found) < count:
         raise ValueError(
@@ -284,13 +285,14 @@ class Trainings:
 
 
 def summary(
-    losses: Mapping[tuple, Sequence[float]], costs: Mapping[tuple, Sequence[float]], rivals: int
+    losses: Mapping[tuple, Sequence[float]], costs: Mapping[tuple, Sequence[float]], alike: Sequence, rivals: int
 ) -> list[dict]:
     """How well each (start, share) predicts the order of the full training.
 
     Args:
         losses: (start, share) -> the loss of every net.
         costs: (start, share) -> what every net took, in training steps of the largest net.
+        alike: What each net has in common with some others, such as its width.
         rivals: Of how many random nets one is chosen in "regret of".
     """
     final, rows = losses[FULL], []
@@ -300,6 +302,8 @@ def summary(
         rows.append({
             "start": start, "share": share, "loss": statistics.mean(predicted),
             "kendall": rank_correlation(predicted, final).kendall, "kendall_low": low, "kendall_high": high,
+            "kendall_alike": _among_alike(predicted, final, alike),
+            "kendall_other_seed": rank_correlation(predicted, losses[OTHER]).kendall if OTHER in losses else None,
             "regret": chosen - min(final), "rank": 1 + sum(loss < chosen for loss in final),
             "rivals_regret": _of_rivals(predicted, final, rivals) - _of_rivals(final, final, rivals),
             "cost": statistics.mean(costs[start, share]),
@@ -315,6 +319,13 @@ def _range(predicted: Sequence[float], final: Sequence[float]) -> tuple[float, f
         found.append(rank_correlation([predicted[n] for n in drawn], [final[n] for n in drawn]).kendall)
     cuts = statistics.quantiles([tau for tau in found if tau is not None], n=20)
     return cuts[0], cuts[-1]
+
+
+def _among_alike(predicted: Sequence[float], final: Sequence[float], alike: Sequence) -> float | None:
+    """Kendall's tau over the pairs of nets that are alike; None without any."""
+    pairs = [(a, b) for a, b in combinations(range(len(final)), 2) if alike[a] == alike[b] and final[a] != final[b]]
+    signs = [math.copysign(1, (predicted[a] - predicted[b]) * (final[a] - final[b])) for a, b in pairs]
+    return statistics.mean(signs) if pairs else None
 
 
 def _of_rivals(predicted: Sequence[float], final: Sequence[float], rivals: int) -> float:
@@ -333,7 +344,9 @@ def report(trainings: Trainings, records: Mapping[tuple, dict], nets: Sequence[A
     found = {each: [records[(arch, *each)] for arch in nets] for each in short.plan}
     losses = {each: [record["loss"] for record in of_each] for each, of_each in found.items()}
     costs = {each: [trainings.cost(*pair) for pair in zip(nets, found[each], strict=True)] for each in short.plan}
-    rows, final = summary(losses, costs, short.rivals), losses[FULL]
+    space = trainings.supernet.space
+    width = [tuple(arch.values(name)[0] for name in space.whole_net) for arch in nets]
+    rows, final = summary(losses, costs, width, short.rivals), losses[FULL]
     blind = statistics.mean(final)
     facts = {"nets": len(nets), "steps": short.steps, "recalibration_steps": short.recalibration_steps,
              "best": min(final), "worst": max(final), "blind_regret": blind - min(final), "rivals": short.rivals,
@@ -347,11 +360,17 @@ def report(trainings: Trainings, records: Mapping[tuple, dict], nets: Sequence[A
     )
     print(format_table([
         {"start": row["start"], "share": f"{row['share']:g} %", "mean loss": f"{row['loss']:.3f}",
-         "tau": f"{row['kendall']:.2f}", "90 % of tau": f"{row['kendall_low']:.2f} to {row['kendall_high']:.2f}",
+         "tau": _rounded(row["kendall"]), "90 % of tau": f"{row['kendall_low']:.2f} to {row['kendall_high']:.2f}",
+         "of one width": _rounded(row["kendall_alike"]),
+         **({"other seed": _rounded(row["kendall_other_seed"])} if short.other_seed else {}),
          "regret": f"{row['regret']:.4f}", "rank": f"{row['rank']}",
          f"regret of {short.rivals}": f"{row['rivals_regret']:.4f}", "cost": f"{row['cost']:.1f}"}
         for row in rows
     ]))  # fmt: skip
+
+
+def _rounded(tau: float | None) -> str:
+    return "-" if tau is None else f"{tau:.2f}"
 
 
 def main(short: ShortArguments, settings: SearchArguments, others: Sequence, load) -> None:
