@@ -30,6 +30,7 @@ import statistics
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -214,7 +215,9 @@ def nets_of(supernet: PreTrainedModel, limits: Limits, count: int, seed: int) ->
     space, cost = supernet.space, equal_cost(supernet.space, limits.budgets)
     equal = [arch for arch in space.equal_layers() if cost.of(arch)]
     if len(equal) > count:
-        raise ValueError(f"{len(equal)} nets with equal layers have the cost of the budget, nets={count} is fewer; give more")
+        raise ValueError(
+            f"{len(equal)} nets with equal layers have the cost of the budget, nets={count} is fewer; give more"
+        )
     found = [*equal, *(arch for arch in random_architectures(space, cost, count, seed) if arch not in equal)][:count]
     if len(found) < count:
         raise ValueError(
@@ -374,7 +377,20 @@ def _rounded(tau: float | None) -> str:
 
 
 def main(short: ShortArguments, settings: SearchArguments, others: Sequence, load) -> None:
-    """The search, all trainings that are not done yet, the table."""
+    """The search and all trainings that are not done yet, then the table."""
+    with redirect_stdout(sys.stderr):  # so that what is printed of JSON is JSON
+        found = trained(short, settings, others, load)
+    print("stopped; the same command goes on", file=sys.stderr) if found is None else report(*found)
+
+
+def trained(
+    short: ShortArguments, settings: SearchArguments, others: Sequence, load
+) -> tuple[Trainings, dict[tuple, dict], list[Architecture]] | None:
+    """What `report` takes; None if the search was stopped.
+
+    Raises:
+        ValueError: Settings that this benchmark is not for; as `nets_of`, `check_run_folder` and what reads the data.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError("this benchmark trains in one process; start it with python")
     if settings.resolved_method.two_stage or settings.pareto:
@@ -396,7 +412,7 @@ def main(short: ShortArguments, settings: SearchArguments, others: Sequence, loa
         write_config(folder, resolved)
     supernet = searched(supernet, examples, settings, limits, accelerator)
     if supernet is None:
-        return print("stopped; the same command goes on")
+        return None
     trainings = Trainings(supernet, examples, settings, short, limits, step_size(settings, accelerator))
     file = folder / "trainings.jsonl"
     kept = keep_records(file, lambda record: True)
@@ -411,7 +427,7 @@ def main(short: ShortArguments, settings: SearchArguments, others: Sequence, loa
             {f"{start} {share:g} %": round(records[arch, start, share]["loss"], 4) for start, share in short.plan}
         )
         print(f"net {number} of {len(nets)}: {arch} {shown}", file=sys.stderr, flush=True)
-    report(trainings, records, nets)
+    return trainings, records, nets
 
 
 if __name__ == "__main__":
