@@ -1,6 +1,7 @@
 """The door `tangle-hf` and the recipes behind it: quick to answer, passing on what it is given, and free to be copied."""
 
 import ast
+import os
 import re
 import resource
 import runpy
@@ -182,14 +183,26 @@ def test_all_options_reach_the_recipe_as_they_are(words, launched):
     """Behind the word everything is the recipe's, what accelerate knows, too; before it everything is accelerate's."""
     command, kind = words
     options = ["--mixed_precision", "bf16", "--num_processes=3", "--config", "a b.yaml", "", "-y", "--", kind, "$z"]
-    tangle_hf_cli.main([command, "--num_processes", "2", "--cpu", kind, *options])
+    tangle_hf_cli.main([command, "--num_processes", "1", "--cpu", kind, *options])
     (told,) = launched
     assert told.training_script == str(recipes.recipe(recipes.RECIPES[command][kind]))
     assert told.training_script_args == ([kind] if command == "finetune" else []) + options
-    assert told.num_processes == 2 and told.mixed_precision is None and told.cpu
+    assert told.num_processes == 1 and told.cpu and not told.multi_gpu
     sys.argv = [told.training_script, *told.training_script_args]
     shown = f"--mixed_precision bf16 --num_processes=3 --config 'a b.yaml' '' -y -- {kind} '$z'"
     assert command_line() == f"tangle-hf {command} {kind} {shown}"
+
+
+@pytest.mark.parametrize("accelerated", [False, True])
+def test_several_processes_are_started_without_a_gpu_too(launched, monkeypatch, accelerated):
+    """accelerate itself starts one, and says nothing."""
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "false")  # is put back
+    monkeypatch.setattr(recipes, "_accelerated", lambda: accelerated)
+    tangle_hf_cli.main(["search", "--num_processes", "2", "gpt2", "--max_steps", "3"])
+    (told,) = launched
+    assert told.num_processes == 2 and told.multi_gpu == (not accelerated)
+    assert os.environ["ACCELERATE_USE_CPU"] == ("false" if accelerated else "true")
+    assert (told.num_machines, told.mixed_precision, told.dynamo_backend) == (1, "no", "no"), "accelerate would warn"
 
 
 @pytest.mark.parametrize("words", [*KINDS, *((name,) for name in recipes.ALONE)], ids=" ".join)

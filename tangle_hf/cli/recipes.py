@@ -97,20 +97,34 @@ def _launch(launcher: list[str], path: Path, options: Sequence[str]) -> None:
     from accelerate.commands.launch import launch_command, launch_command_parser
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    if not launcher and not Path(default_config_file).is_file():  # what accelerate would take, without its warning
-        launcher = ["--num_processes", str(_devices()), "--num_machines", "1", "--mixed_precision", "no",
-                    "--dynamo_backend", "no"]  # fmt: skip
+    arguments = launch_command_parser().parse_args([*launcher, str(path), *options])
+    if arguments.config_file is None and not Path(default_config_file).is_file():
+        # What accelerate would take, without its warning.
+        usual = {"num_processes": _devices(), "num_machines": 1, "mixed_precision": "no", "dynamo_backend": "no"}
+        for name, value in usual.items():
+            if getattr(arguments, name) is None:
+                setattr(arguments, name, value)
+    if (arguments.num_processes or 1) > 1 and not _accelerated():
+        # accelerate starts several processes on a CPU as it does on several GPUs; asked for less, it starts one.
+        arguments.multi_gpu, arguments.cpu = True, False
+        os.environ["ACCELERATE_USE_CPU"] = "true"
     # Ctrl-C is for the recipe, which leaves a checkpoint; this process waits for it.
     signal.signal(signal.SIGINT, lambda number, frame: None)
     try:
-        launch_command(launch_command_parser().parse_args([*launcher, str(path), *options]))
+        launch_command(arguments)
     except CalledProcessError as error:
         sys.exit(error.returncode if error.returncode > 0 else 128 - error.returncode)
     except ChildFailedError:
         sys.exit(1)
 
 
+def _accelerated() -> bool:
+    import torch
+
+    return torch.accelerator.is_available()
+
+
 def _devices() -> int:
     import torch
 
-    return max(1, torch.accelerator.device_count() if torch.accelerator.is_available() else 1)
+    return max(1, torch.accelerator.device_count()) if _accelerated() else 1

@@ -70,6 +70,10 @@ def _report_net(
     if space.ordered:
         row("largest, in the supernet", space.largest, supernet, arch=space.largest)
     print("\n" + format_table(rows))
+    if space.ordered:
+        print(
+            "in the supernet: with the weights that all nets share; trained by itself, the largest net would be better"
+        )
     results = common_results(supernet, found.cost, examples, used)
     results |= {"found": arch.to_dict(), "form": written.form}
     results |= {"logit_difference": written.difference, "logit_scale": written.scale, **found.results, "table": rows}

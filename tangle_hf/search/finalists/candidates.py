@@ -17,7 +17,7 @@ from ..two_stage.proposals import Proposals
 
 
 SEARCH, HAND_CUT, RANDOM = "search", "hand cut", "random"
-BOTH = f"{SEARCH}, {HAND_CUT}"  # the search proposes what a person would cut
+BOTH = f"{SEARCH} and {HAND_CUT}"  # the search proposes what a person would cut
 POOL = 64  # likely nets out of which some that differ are taken
 
 
