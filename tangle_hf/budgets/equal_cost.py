@@ -20,6 +20,7 @@ from .sampling import ConstrainedSampler, draw_new
 
 
 BAND = 0.95  # candidates use at least this share of a budget where there are any: what is left unused is lost
+LEAST_OF_A_CUT = 0.8  # of a budget; a cut by hand that uses less is no rival
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,8 @@ def hand_cuts(space: SearchSpace, cost: EqualCost) -> list[Architecture]:
 def largest_hand_cuts(space: SearchSpace, budgets: Sequence[Budget]) -> list[Architecture]:
     """Architectures with equal layers within the budgets of which no dimension can take its next larger choice.
 
-    That is what a person ends with who shrinks a net until it fits. Some use less of the budgets than nets of equal cost. A
-    space of operations, whose choices have no order, has none.
+    That is what a person ends with who shrinks a net until it fits. Nets that leave more than a fifth of every budget unused
+    are left out if there are others. A space of operations, whose choices have no order, has none.
     """
     if not space.ordered:
         return []
@@ -81,7 +82,9 @@ def largest_hand_cuts(space: SearchSpace, budgets: Sequence[Budget]) -> list[Arc
         for at in range(len(numbers)):
             yield (*numbers[:at], numbers[at] + 1, *numbers[at + 1 :])
 
-    return [arch for numbers, arch in fitting.items() if not any(more in fitting for more in larger(numbers))]
+    cuts = [arch for numbers, arch in fitting.items() if not any(more in fitting for more in larger(numbers))]
+    lower = np.array([LEAST_OF_A_CUT * budget.limit for budget in budgets])
+    return [arch for arch in cuts if fits(arch, budgets, lower)] or cuts
 
 
 def _largest_of_free(space: SearchSpace, budgets: Sequence[Budget]) -> dict[str, Sequence]:

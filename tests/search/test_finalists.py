@@ -75,6 +75,7 @@ def test_every_net_with_equal_layers_that_uses_the_budget_is_a_finalist(wide):
             arch != other and all(a <= b for a, b in zip(sizes[arch], sizes[other], strict=True)) for other in fitting
         )
     }
+    largest = {arch for arch in largest if exact(budget.table, arch) >= 0.8 * budget.limit}
     assert largest - cuts, "a person also gets nets that use less"
     cuts |= largest
     proposed = likely_nets(wide, uniform_mixture(WIDE), chosen, limits)
@@ -150,6 +151,12 @@ def test_the_best_net_wins_and_the_worse_half_ends_in_each_round(tmp_path, wide)
         (8, 1)
     ] * 2
     assert not (tmp_path / "finalists").exists(), "a training that has ended leaves nothing to go on from"
+
+
+def test_other_seeds_are_for_the_best_two_of_the_last_round(tmp_path, wide):
+    decide(tmp_path, wide, some(9), by_size, finalist_seeds=3)
+    lines = [json.loads(line) for line in (tmp_path / "finalists.jsonl").read_text().splitlines()]
+    assert [line["seed"] for line in lines if line["steps"] == 8] == [0, 0, 0, 1, 1, 2, 2]
 
 
 def test_what_finalists_cost_is_their_share_of_the_largest_net(tmp_path, wide):

@@ -2,8 +2,8 @@
 
 With n nets and a longest training of h steps there are r = min(3, ceil(log2 n)) rounds, which end after h / 2^(r-1), ...,
 h / 2 and h steps. Survivors go on from where they were. All nets of a round are at the same point of the same schedule, with
-the same data behind them, and are compared by their loss on data by which nothing was chosen before. In the last round they
-are trained with several seeds, and the smallest mean wins.
+the same data behind them, and are compared by their loss on data by which nothing was chosen before. The best two of the last
+round are trained with other seeds, too, and the smaller mean wins.
 """
 
 import math
@@ -27,6 +27,7 @@ from .short_training import ShortTraining
 
 
 MOST_ROUNDS = 3
+Job = tuple[Finalist, int, int]  # whom to train, with which seed, up to which step
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,10 @@ class Decision:
     """What came of the finalists.
 
     Args:
-        ranked: All of them, the winner first: those of the last round by their mean loss, then those that ended before it.
-        losses: Of each, in that order, its loss after each round that it was in; in the last round a mean over seeds.
+        ranked: All of them, the winner first: the two that were trained with all seeds, the others of the last round, then
+            those that ended before it.
+        losses: The losses of each, in that order, after each round that it was in; the last ones of the first two are means
+            over seeds.
         steps: Steps at the end of each round.
         noise: Standard error of such a mean, from how a net's losses differ between seeds; None with one seed.
         cost: What it cost, in plain-model steps.
@@ -124,64 +127,69 @@ def halve(
     if not steps:
         return Decision(list(finalists), [[] for _ in finalists], [], None, 0.0)
     alive, ended, losses = list(finalists), [], {finalist: [] for finalist in finalists}
-    bar = progress_bar(accelerator, _steps_in_all(len(finalists), steps, settings.finalist_seeds), 0, "finalists")
+    seeds = range(settings.finalist_seeds)
+    bar = progress_bar(accelerator, _steps_in_all(len(finalists), steps, len(seeds)), 0, "finalists")
 
-    def run(job: tuple[Finalist, int, int]) -> dict:
+    def steps_of(job: Job) -> int:
+        """Steps since the round before; other seeds than the first begin with the last round."""
+        _, seed, until = job
+        return until if seed else until - before[until]
+
+    def run(job: Job) -> dict:
         (finalist, seed, until), spent = job, copy(cost)
         spent.spent = 0.0
         try:
             loss = score(training.train(finalist.arch, settings.seed + seed, until))
         except FloatingPointError:
             loss = math.inf
-        spent.add_weight_step(finalist.arch, until - (before[until] if seed == 0 else 0))
+        spent.add_weight_step(finalist.arch, steps_of(job))
         spent.add_evaluation(finalist.arch, examples)
-        loss = loss if math.isfinite(loss) else None
-        arch = finalist.arch.to_dict()
-        return {
-            "arch": arch,
-            "origin": finalist.origin,
-            "seed": seed,
-            "steps": until,
-            "loss": loss,
-            "cost": spent.spent,
-        }
+        record = {"arch": finalist.arch.to_dict(), "origin": finalist.origin, "seed": seed, "steps": until}
+        return record | {"loss": loss if math.isfinite(loss) else None, "cost": spent.spent}
+
+    def train(jobs: list[Job]) -> bool:
+        """Makes what is not known yet, side by side on all processes; False if the run was asked to stop."""
+        world, rank = accelerator.num_processes, accelerator.process_index
+        unknown = [job for job in jobs if (job[0].arch, *job[1:]) not in known.losses]
+        bar.update(sum(map(steps_of, jobs)) - sum(map(steps_of, unknown)))
+        for start in range(0, len(unknown), world):
+            for record in gather_object([run(job) for job in unknown[start + rank : start + rank + 1]]):
+                known.add(record)
+            bar.update(sum(map(steps_of, unknown[start : start + world])))
+            if accelerator.check_trigger():
+                return False
+        return True
 
     with stop_on_signal(accelerator), bar:
         for number, until in enumerate(steps, 1):
-            seeds = range(settings.finalist_seeds if number == len(steps) else 1)
-            jobs = [(finalist, seed, until) for seed in seeds for finalist in alive]
-            jobs = [job for job in jobs if (job[0].arch, *job[1:]) not in known.losses]
-            world, rank = accelerator.num_processes, accelerator.process_index
-            for first in range(0, len(jobs), world):
-                for record in gather_object([run(job) for job in jobs[first + rank : first + rank + 1]]):
-                    known.add(record)
-                if accelerator.check_trigger():
-                    return None
-            bar.n = _steps_in_all(len(finalists), steps[:number], settings.finalist_seeds, len(steps))
+            if not train([(finalist, 0, until) for finalist in alive]):
+                return None
             for finalist in alive:
-                found = [known.losses[finalist.arch, seed, until] for seed in seeds]
-                losses[finalist].append(None if None in found else mean(found))
+                losses[finalist].append(known.losses[finalist.arch, 0, until])
             alive.sort(key=lambda finalist: _last(losses[finalist]))
-            best = alive[0]
-            bar.set_postfix_str(
-                f"round {number} of {len(steps)}, first: {best.origin}, loss {_last(losses[best]):.3f}"
-            )
+            first = f"{alive[0].origin}, loss {_last(losses[alive[0]]):.3f}"
+            bar.set_postfix_str(f"round {number} of {len(steps)}, first: {first}")
             if number < len(steps):
                 kept = math.ceil(len(alive) / 2)
                 alive, ended = alive[:kept], alive[kept:] + ended
                 if accelerator.is_main_process:
                     for finalist in ended:
                         training.forget(finalist.arch)
-    if _last(losses[alive[0]]) == math.inf:
+        best, others = alive[:2], alive[2:]
+        if not train([(finalist, seed, steps[-1]) for seed in seeds[1:] for finalist in best]):
+            return None
+    by_seed = {finalist: [known.losses[finalist.arch, seed, steps[-1]] for seed in seeds] for finalist in best}
+    for finalist, found in by_seed.items():
+        losses[finalist][-1] = None if None in found else mean(found)
+    ranked = sorted(best, key=lambda finalist: _last(losses[finalist])) + others + ended
+    if _last(losses[ranked[0]]) == math.inf:
         raise FloatingPointError("the short trainings of all finalists diverged; try a smaller --learning_rate")
     if accelerator.is_main_process:
         for finalist in finalists:
             training.forget(finalist.arch)
         with suppress(OSError):  # it was never made, or holds something else
             training.folder.rmdir()
-    ranked = alive + ended
-    noise = _noise([[known.losses[f.arch, seed, steps[-1]] for seed in seeds] for f in alive])
-    return Decision(ranked, [losses[finalist] for finalist in ranked], steps, noise, known.cost)
+    return Decision(ranked, [losses[finalist] for finalist in ranked], steps, _noise([*by_seed.values()]), known.cost)
 
 
 def _last(losses: Sequence[float | None]) -> float:
@@ -194,12 +202,10 @@ def _noise(by_net: Sequence[Sequence[float | None]]) -> float | None:
     return math.sqrt(mean(s**2 for s in spreads) / len(by_net[0])) if spreads else None
 
 
-def _steps_in_all(count: int, steps: Sequence[int], seeds: int, rounds: int | None = None) -> int:
-    """Steps of all trainings up to the end of some rounds; `rounds` is how many there are."""
-    total, before, rounds = 0, 0, len(steps) if rounds is None else rounds
-    for number, until in enumerate(steps, 1):
-        total += count * (until - before)
-        if number == rounds:
-            total += count * (seeds - 1) * until
+def _steps_in_all(count: int, steps: Sequence[int], seeds: int) -> int:
+    """Steps of all trainings."""
+    total, before, last = 0, 0, count
+    for until in steps:
+        total, last = total + count * (until - before), count
         before, count = until, math.ceil(count / 2)
-    return total
+    return total + min(2, last) * (seeds - 1) * before

@@ -33,7 +33,7 @@ class FinalistArguments:
     )
     finalist_seeds: int = field(
         default=2,
-        metadata={"help": "seeds with which the nets of the last round are trained; 2 or more show the noise"},
+        metadata={"help": "seeds with which the best two of the last round are trained; 2 or more show the noise"},
     )
     finalist_batches: int = field(default=20, metadata={"help": "validation batches by which they are compared"})
 
