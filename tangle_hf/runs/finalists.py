@@ -65,9 +65,9 @@ def decide(
     print(f"\nvalidation loss of the finalists, trained from {START_WORDS[settings.finalist_start]}:")
     print(format_table(rows))
     print(_verdict(decision, supernet, found.arch))
-    budgets = budget_use(winner.arch, limits.budgets)
-    if winner.arch == found.arch:
-        budgets = found.results["budgets"]  # with what is expected under the shares
+    budgets = found.results["budgets"] | budget_use(
+        winner.arch, limits.budgets
+    )  # what is expected under the shares stays
     results = found.results | {
         "budgets": budgets,
         "finalists": {

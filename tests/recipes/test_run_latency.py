@@ -45,7 +45,7 @@ def finished(tmp_path_factory):
     """A whole run with a table that was measured for it, and what it printed."""
     folder = tmp_path_factory.mktemp("search") / "run"
     with redirect_stdout(StringIO()) as printed:
-        run(folder, "--max_latency_ms", "90%", "--latency_batch_size", "4")
+        run(folder, "--max_latency_ms", "90%", "--latency_batch_size", "4", "--finalists", "0")
     return folder, printed.getvalue()
 
 
