@@ -77,7 +77,10 @@ def test_predicted_and_measured_stand_side_by_side(finished):
 
 def test_an_interrupted_run_goes_on_with_its_own_table(finished, tmp_path, capsys, monkeypatch):
     whole, _ = finished
-    file, options = tmp_path / "given.json", ("--max_latency_ms", "90%", "--latency_batch_size", "4")
+    file, options = (
+        tmp_path / "given.json",
+        ("--max_latency_ms", "90%", "--latency_batch_size", "4", "--finalists", "0"),
+    )
     save_latency_table(load_latency_table(whole / "latency_table.json"), file)
     search, asked = search_find.search, []
 
@@ -106,7 +109,7 @@ def test_an_interrupted_run_goes_on_with_its_own_table(finished, tmp_path, capsy
 def test_a_resumed_run_refuses_a_changed_machine_unless_told(finished, tmp_path, monkeypatch):
     folder, _ = finished
     table = load_latency_table(folder / "latency_table.json")
-    options = ("--max_latency_ms", "90%", "--latency_batch_size", "4", "--resume")
+    options = ("--max_latency_ms", "90%", "--latency_batch_size", "4", "--finalists", "0", "--resume")
     own = (folder / "latency_table.json").read_bytes()
     try:
         save_latency_table(
@@ -124,7 +127,17 @@ def test_refused_runs_leave_nothing(finished, tmp_path, monkeypatch):
     given = tmp_path / "given.json"
     save_latency_table(replace(table, conditions={**table.conditions, "device_name": "another"}), given)
     with pytest.raises(ValueError, match="device_name another there"):
-        run(tmp_path / "run", "--max_latency_ms", "90%", "--latency_batch_size", "4", "--latency_table", str(given))
+        run(
+            tmp_path / "run",
+            "--max_latency_ms",
+            "90%",
+            "--latency_batch_size",
+            "4",
+            "--finalists",
+            "0",
+            "--latency_table",
+            str(given),
+        )
     with pytest.raises(ValueError, match="batch_size 4 there, 1 here"):
         run(tmp_path / "run", "--max_latency_ms", "90%", "--latency_table", str(finished[0] / "latency_table.json"))
     measured = []
@@ -139,7 +152,17 @@ def test_refused_runs_leave_nothing(finished, tmp_path, monkeypatch):
 
 def test_a_table_alone_is_no_budget_but_reported(finished, tmp_path, capsys):
     table = finished[0] / "latency_table.json"
-    run(tmp_path / "run", "--latency_table", str(table), "--latency_batch_size", "4", "--max_steps", "2")
+    run(
+        tmp_path / "run",
+        "--latency_table",
+        str(table),
+        "--latency_batch_size",
+        "4",
+        "--finalists",
+        "0",
+        "--max_steps",
+        "2",
+    )
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["budgets"] == {} and set(results["latency"]["nets"]) == {"found, exported", "largest"}
     assert "predicted ms" in capsys.readouterr().out

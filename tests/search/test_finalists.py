@@ -23,6 +23,7 @@ from tangle_hf import (
     num_params,
 )
 from tangle_hf.arch_parameters import uniform_mixture
+from tangle_hf.budgets.equal_cost import largest_hand_cuts
 from tangle_hf.budgets.limits import make_budgets
 from tangle_hf.cost.tables import exact
 from tangle_hf.evaluation import perplexity
@@ -89,17 +90,33 @@ def test_every_net_with_equal_layers_that_uses_the_budget_is_a_finalist(wide):
     assert count[SEARCH] + len(both) == chosen.proposed_finalists == 4 and {finalist.arch for finalist in both} <= cuts
     assert {finalist.arch for finalist in found if HAND_CUT in finalist.origin} == cuts
     assert count[RANDOM] == 3
+    assert choose_finalists(wide, [next(iter(cuts)), *proposed], chosen, limits)[0].origin == BOTH
     assert found[0].arch == proposed[0]
 
 
+def test_the_largest_cuts_by_hand_cannot_take_one_choice_more():
+    space = SearchSpace(n_embd=[*range(16, 64, 4)], n_layer=[1, 2, 3, 4], n_head=[2], mlp_ratio=[1, 2, 3, 4])
+    (budget,) = make_budgets(ElasticGPT2Config(space=space, vocab_size=40, n_positions=8), max_params="50%")
+    fitting = [arch for arch in space if exact(budget.table, arch) <= budget.limit]
+
+    def larger(a, b):
+        return a != b and all(x <= y for x, y in zip(a.to_dict().values(), b.to_dict().values(), strict=True))
+
+    used = [arch for arch in fitting if exact(budget.table, arch) >= 0.8 * budget.limit]
+    found = largest_hand_cuts(space, [budget])
+    assert set(found) == {arch for arch in used if not any(larger(arch, other) for other in fitting)}
+    assert 3 < len(found) < len(used)
+
+
 def test_with_standard_only_all_finalists_are_stock(wide):
-    net = supernet(
-        SearchSpace(n_embd=[16, 24], n_layer=[2, 3], n_head=PerLayer([2, 4]), mlp_ratio=PerLayer([1, 2, 4]))
-    )
+    space = SearchSpace(n_embd=[16, 24], n_layer=[2, 3], n_head=PerLayer([2, 3]), mlp_ratio=PerLayer([1, 2, 4]))
+    net = supernet(space, head_dim=8)  # stock nets have a head for every 8 units
+    cuts = choose_finalists(net, [], *limited(net, max_params="90%"))
+    assert not all(net.subnet_forms(net.config, finalist.arch)["stock"] is None for finalist in cuts)
     chosen, limits = limited(net, standard_only=True, random_finalists=2, max_params="90%")
     proposed = likely_nets(net, uniform_mixture(net.space), chosen, limits)
     found = choose_finalists(net, proposed, chosen, limits)
-    assert len(found) > 2
+    assert len(found) > 1
     assert all(net.subnet_forms(net.config, finalist.arch)["stock"] is None for finalist in found)
 
 
@@ -160,14 +177,18 @@ def test_other_seeds_are_for_the_best_two_of_the_last_round(tmp_path, wide):
 
 
 def test_what_finalists_cost_is_their_share_of_the_largest_net(tmp_path, wide):
-    finalists = [Finalist(WIDE.largest, SEARCH), Finalist(WIDE.largest.replace(n_embd=32), SEARCH)]
-    decision = decide(tmp_path, wide, finalists, by_size, finalist_seeds=1)
+    finalists = [Finalist(WIDE.largest.replace(n_embd=width), SEARCH) for width in (16, 32, 48)]
+    decision = decide(tmp_path, wide, finalists, by_size)
+    assert decision.steps == [4, 8]
     spent = SearchCost(wide, 4, 8)
-    for finalist in finalists:
-        for _ in range(8):
-            spent.add_weight_step(finalist.arch)
+    for finalist, seeds in zip(finalists, (2, 2, 0), strict=True):  # the largest ends after the first round
+        spent.add_weight_step(finalist.arch, 4)
         spent.add_evaluation(finalist.arch, 30)
-    assert decision.cost == pytest.approx(spent.spent) and decision.noise is None
+        if seeds:
+            spent.add_weight_step(finalist.arch, 4 + 8)
+            spent.add_evaluation(finalist.arch, 30 + 30)
+    assert decision.cost == pytest.approx(spent.spent)
+    assert decide(tmp_path / "one", wide, finalists, by_size, finalist_seeds=1).noise is None
 
 
 def test_with_one_finalist_nothing_is_trained(tmp_path, wide):
@@ -203,26 +224,25 @@ def test_a_training_in_legs_is_the_training_in_one_go(tmp_path, start):
     )
 
 
-def test_a_short_training_is_plain_steps_of_adamw(tmp_path):
-    """By hand: the slices of the supernet, batches in the order of the seed, one constant schedule."""
+def test_a_short_training_is_plain_steps(tmp_path):
+    """By hand: the slices of the supernet, two micro-batches in the order of the seed, gradient descent."""
     net, arch = supernet(WIDE), NETS[1]
-    chosen = settings(
-        tmp_path, max_steps=3, finalist_start="supernet", weight_decay=0.0, learning_rate=1e-3, min_learning_rate=1e-3
-    )
+    plain = {"optimizer": "sgd", "sgd_momentum": 0.0, "weight_decay": 0.0, "max_grad_norm": 0.0, "learning_rate": 0.1}
+    chosen = settings(tmp_path, max_steps=3, finalist_start="supernet", gradient_accumulation_steps=2,
+                      min_learning_rate=0.1, **plain)  # fmt: skip
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     trained = ShortTraining(net, Blocks(), chosen, Accelerator(cpu=True), 3, tmp_path / "f").train(arch, 5, 3)
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
     model = extract(net, arch).train()
-    adam = torch.optim.AdamW(
-        model.parameters(), lr=1e-3, betas=(chosen.adam_beta1, chosen.adam_beta2), weight_decay=0.0
-    )
     order = torch.randperm(50, generator=torch.Generator().manual_seed(5))
     for step in range(3):
-        rows = [Blocks()[int(index)] for index in order[4 * step : 4 * step + 4]]
-        model(**{name: torch.stack([row[name] for row in rows]) for name in rows[0]}).loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), chosen.max_grad_norm)
-        adam.step()
-        adam.zero_grad()
+        for micro in (2 * step, 2 * step + 1):
+            rows = [Blocks()[int(index)] for index in order[4 * micro : 4 * micro + 4]]
+            (model(**{name: torch.stack([row[name] for row in rows]) for name in rows[0]}).loss / 2).backward()
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight -= 0.1 * weight.grad
+                weight.grad = None
     for name, tensor in model.state_dict().items():
         torch.testing.assert_close(trained.state_dict()[name], tensor, msg=name)
 
