@@ -64,6 +64,10 @@ def decide(
     rows, winner = _rows(decision, supernet, found.arch), decision.ranked[0]
     print(f"\nvalidation loss of the finalists, trained from {START_WORDS[settings.finalist_start]}:")
     print(format_table(rows))
+    if decision.noise is not None:
+        print(
+            f"the last losses of the first two are means over {settings.finalist_seeds} seeds, all others are of one seed"
+        )
     print(_verdict(decision, supernet, found.arch))
     budgets = found.results["budgets"] | budget_use(
         winner.arch, limits.budgets
