@@ -55,12 +55,17 @@ def fits(arch: Architecture, budgets: Sequence[Budget], lower: np.ndarray | None
     return all(costs <= [budget.limit for budget in budgets]) and (lower is None or any(costs >= lower))
 
 
-def hand_cuts(space: SearchSpace, cost: EqualCost) -> list[Architecture]:
-    """All architectures of equal cost whose layers are equal: every way to shrink width, depth and ratio by hand.
+def hand_cuts(space: SearchSpace, budgets: Sequence[Budget]) -> list[Architecture]:
+    """What a person would cut by hand: nets with equal layers that use the budgets up or are as large as these allow.
 
     A dimension that no budget depends on keeps its largest choice, as in the largest net.
+
+    Raises:
+        ValueError: No architecture keeps to the budgets.
     """
-    return [arch for arch in space.equal_layers(**_largest_of_free(space, cost.budgets)) if cost.of(arch)]
+    cost = equal_cost(space, budgets)
+    of_equal_cost = (arch for arch in space.equal_layers(**_largest_of_free(space, budgets)) if cost.of(arch))
+    return list(dict.fromkeys((*of_equal_cost, *largest_hand_cuts(space, budgets))))
 
 
 def largest_hand_cuts(space: SearchSpace, budgets: Sequence[Budget]) -> list[Architecture]:

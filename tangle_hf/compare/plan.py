@@ -165,7 +165,7 @@ def baseline_nets(settings: CompareArguments, supernet: PreTrainedModel, cost: E
         )
     nets = [Net("largest", "largest", space.largest, baseline=True)] if "largest" in asked else []
     if "uniform" in asked:
-        shrinks = hand_cuts(space, cost)
+        shrinks = hand_cuts(space, cost.budgets)
         # Each is a method of its own, since a person would take the best of them and not their mean.
         names = [f"uniform-{number}" for number in range(len(shrinks))]
         nets += [Net(name, name, arch, baseline=True) for name, arch in zip(names, shrinks, strict=True)]

@@ -51,8 +51,8 @@ class CompareArguments:
     )  # fmt: skip
     baselines: list[str] = field(
         default_factory=list,
-        metadata={"help": "nets to compare with: largest (the largest net) and, of equal cost, uniform (every net with equal "
-                          "layers), random, most_parameters (of 200 random nets the one that has the most)"},
+        metadata={"help": "nets to compare with: largest (the largest net), uniform (the hand cuts: nets with equal layers "
+                          "at the budget) and, of equal cost, random, most_parameters (of 200 random nets the one with the most)"},
     )  # fmt: skip
     random_count: int = field(default=8, metadata={"help": "how many nets the baseline random has"})
     random_seed: int = field(default=0, metadata={"help": "seed of the random baselines"})

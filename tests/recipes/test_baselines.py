@@ -3,7 +3,7 @@
 import pytest
 
 from tangle_hf import ElasticGPT2Config, ElasticViTConfig, PerLayer, SearchSpace, num_params
-from tangle_hf.budgets.equal_cost import equal_cost, hand_cuts, random_architectures
+from tangle_hf.budgets.equal_cost import equal_cost, hand_cuts, largest_hand_cuts, random_architectures
 from tangle_hf.budgets.limits import make_budgets
 
 
@@ -41,9 +41,9 @@ def test_cuts_by_hand_are_all_there(name, limit):
     expected = {arch for arch in config.space if equal_layers(arch) and fits(arch)}
     if name == "text":  # heads of n_embd / n_head units cost nothing: they stay as in the largest net
         expected = {arch for arch in expected if set(arch.n_head) == {4}}
-    found = hand_cuts(config.space, cost)
-    assert len(found) == len(set(found)) and set(found) == expected
-    assert expected
+    found, largest = hand_cuts(config.space, cost.budgets), largest_hand_cuts(config.space, cost.budgets)
+    assert len(found) == len(set(found)) and set(found) == expected | set(largest)
+    assert expected and largest
 
 
 @pytest.mark.parametrize("name", CONFIGS)

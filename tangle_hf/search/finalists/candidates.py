@@ -8,7 +8,7 @@ from itertools import zip_longest
 from transformers import PreTrainedModel
 
 from ...arch_parameters import Mixture
-from ...budgets.equal_cost import equal_cost, hand_cuts, largest_hand_cuts
+from ...budgets.equal_cost import hand_cuts
 from ...budgets.sampling import draw_new
 from ...space import Architecture
 from ..limits import Limits
@@ -39,8 +39,6 @@ def choose_finalists(
 ) -> list[Finalist]:
     """All finalists, each architecture once: what the search proposes first, then the hand cuts, then random nets.
 
-    Hand cuts are all nets with equal layers that use the budget, and those that are as large as it allows.
-
     Args:
         supernet: What is searched.
         proposed: What the search proposes, its choice first; a spread of them is taken.
@@ -48,9 +46,7 @@ def choose_finalists(
         limits: What all of them keep to.
     """
     found = dict.fromkeys(spread(proposed, settings.proposed_finalists), SEARCH)
-    space, budgets = supernet.space, limits.budgets
-    cuts = hand_cuts(space, equal_cost(space, budgets)) + largest_hand_cuts(space, budgets)
-    for arch in dict.fromkeys(cuts):
+    for arch in hand_cuts(supernet.space, limits.budgets):
         if not limits.standard_only or supernet.subnet_forms(supernet.config, arch)["stock"] is None:
             found[arch] = BOTH if arch in found else HAND_CUT
     if settings.random_finalists:
