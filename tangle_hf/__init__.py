@@ -23,6 +23,7 @@ from .models.gpt2 import (
     TangleGPT2ForCausalLM,
     TangleGPT2Model,
 )
+from .models.llama import TangleLlamaConfig, TangleLlamaForCausalLM, TangleLlamaModel
 from .models.mobilenetv3 import (
     ElasticMobileNetV3Config,
     ElasticMobileNetV3ForImageClassification,
@@ -46,6 +47,9 @@ from .version import __version__
 AutoConfig.register("tangle_gpt2", TangleGPT2Config)
 AutoModel.register(TangleGPT2Config, TangleGPT2Model)
 AutoModelForCausalLM.register(TangleGPT2Config, TangleGPT2ForCausalLM)
+AutoConfig.register("tangle_llama", TangleLlamaConfig)
+AutoModel.register(TangleLlamaConfig, TangleLlamaModel)
+AutoModelForCausalLM.register(TangleLlamaConfig, TangleLlamaForCausalLM)
 AutoConfig.register("tangle_vit", TangleViTConfig)
 AutoModel.register(TangleViTConfig, TangleViTModel)
 AutoModelForImageClassification.register(TangleViTConfig, TangleViTForImageClassification)
@@ -81,6 +85,9 @@ __all__ = [
     "TangleGPT2Config",
     "TangleGPT2ForCausalLM",
     "TangleGPT2Model",
+    "TangleLlamaConfig",
+    "TangleLlamaForCausalLM",
+    "TangleLlamaModel",
     "TangleMobileNetV3Config",
     "TangleMobileNetV3ForImageClassification",
     "TangleViTConfig",
