@@ -89,6 +89,21 @@ def centre(name: str, size: int) -> Axis:
     return Axis((name,), block)
 
 
+def moved_factor(axis: Axis, space: SearchSpace, name: str) -> int | None:
+    """Which factor of an axis's block the choices of a dimension shorten, e.g. 0 of `[(H, slice(h)), (D, slice(D))]`.
+
+    That factor counts the dimension's units; a factor in front of it counts the groups that they stand in.
+
+    Returns:
+        Its place in the block, or None where the choices own the same of the axis.
+    """
+    if name not in axis.dimensions:
+        return None
+    largest = {other: space.choices[other][-1] for other in axis.dimensions}
+    small, full = axis.owned(largest | {name: space.choices[name][0]}), axis.owned(largest)
+    return next((place for place, (a, b) in enumerate(zip(small, full, strict=True)) if a != b), None)
+
+
 def layer_values(arch: Architecture, layer: int | None) -> dict[str, Choice | None]:
     """The values of an architecture as one layer sees them: per-layer tuples become that layer's value."""
     return {name: _at(value, layer) if isinstance(value, list) else value for name, value in arch.to_dict().items()}

@@ -18,7 +18,7 @@ FLOORS = {
     "arch_parameters": 2, "data": 2,
     "models": 3,
     "subnets": 4,
-    "cost": 5,
+    "cost": 5, "compress": 5,
     "budgets": 6,
     "search": 7,
     "hub": 8,

@@ -125,7 +125,7 @@ def attention_axis(names: Names, size: int, head_dim: int | None, head_counts: t
         head_counts: Choices of the head count.
     """
     if head_dim is not None:
-        return Axis((names.heads,), lambda h: ((size, slice(h * head_dim)),))
+        return Axis((names.heads,), lambda h: ((size // head_dim, slice(h)), (head_dim, slice(head_dim))))
     cells = lcm(*head_counts)
     return Axis((names.width,), lambda e: ((cells, slice(cells)), (size // cells, slice(e // cells))))
 

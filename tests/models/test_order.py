@@ -1,0 +1,121 @@
+"""Order of units by a calibration pass: the supernet computes what it did, and prefixes are what matters."""
+
+import pytest
+import torch
+from families import FAMILIES, gpt2
+
+from tangle_hf import SearchSpace
+from tangle_hf.axes import pad_parameters, slice_parameters
+from tangle_hf.compress.order import order_units, ordered_dimensions
+from tangle_hf.compress.scores import CRITERIA, Scores, calibrate, calibration_batches, projections
+
+
+TRANSFORMERS = [family for family in FAMILIES if family.has_attention]
+CASES = pytest.mark.parametrize(
+    ("family", "heads"), [(f, h) for f in TRANSFORMERS for h in f.heads], ids=lambda case: getattr(case, "name", case)
+)
+
+
+def net(family, heads="fixed"):
+    torch.manual_seed(1)
+    return family.supernet(heads).double()
+
+
+@torch.no_grad()
+def logits(model, inputs, **chosen):
+    inputs = {name: v.double() if v.is_floating_point() else v for name, v in inputs.items()}
+    return model(**inputs, **chosen).logits
+
+
+def scores_of(model, family):
+    inputs = {name: v.double() if v.is_floating_point() else v for name, v in family.inputs().items()}
+    return calibrate(model, [inputs, {**inputs, "labels": family.labels()}], progress=False)
+
+
+@CASES
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_the_ordered_supernet_computes_the_teachers_logits(family, heads, criterion):
+    model = net(family, heads)
+    teacher, before = logits(model, family.inputs()), scores_of(model, family)
+    smallest = logits(model, family.inputs(), arch=model.space.smallest)
+    after = order_units(model, before, criterion)
+    assert (logits(model, family.inputs()) - teacher).abs().max() < 1e-10 * teacher.abs().max()
+    assert (logits(model, family.inputs(), arch=model.space.smallest) - smallest).abs().max() > 1e-2
+    again = scores_of(model, family)
+    for name in before.mean:
+        found = after.importance(name, criterion)
+        torch.testing.assert_close(found, again.importance(name, criterion))  # statistics move with their units
+        torch.testing.assert_close(found.sort()[0], before.importance(name, criterion).sort()[0])
+
+
+@CASES
+def test_what_matters_comes_first(family, heads):
+    """Dead units are scattered over a net; once it is ordered, the subnet without them computes all of it."""
+    model = net(family, heads)
+    space = model.space
+    names = ordered_dimensions(model)
+    assert len(names) == (1 if heads == "split" else 2)
+    arch = space.architecture(**{n: c[0] if n in names else c[-1] for n, c in space.choices.items()})
+    tensors = dict(model.named_parameters())
+    with torch.no_grad():
+        cut = slice_parameters({name: t.clone() for name, t in tensors.items()}, model.axes, arch)
+        for tensor in tensors.values():
+            tensor.zero_()
+        pad_parameters(cut, tensors, model.axes, arch)
+    norm = {p.name: p.norm for p in projections(model)}
+    drawn = {name: torch.randn_like(n) for name, n in norm.items()}  # those of dead units end up in the middle
+    order_units(model, Scores({name: torch.zeros_like(n) for name, n in norm.items()}, drawn, norm, 1), "variance")
+    teacher = logits(model, family.inputs())
+    assert (logits(model, family.inputs(), arch=arch) - teacher).abs().max() > 1e-3 * teacher.abs().max()
+    order_units(model, scores_of(model, family))
+    assert (logits(model, family.inputs(), arch=arch) - teacher).abs().max() < 1e-10 * teacher.abs().max()
+
+
+def test_scores_are_means_and_variances_of_tokens_that_are_no_padding(tmp_path):
+    model = gpt2("fixed").double()
+    tokens = FAMILIES[0].inputs()["input_ids"]
+    mask = torch.ones_like(tokens)
+    mask[1, 5:] = 0
+    found = calibrate(model, [{"input_ids": tokens, "attention_mask": mask}], progress=False)
+    seen = []
+    hook = model.transformer.h[0].mlp.c_proj.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    with torch.no_grad():
+        model(tokens[:1]), model(tokens[1:, :5])
+    hook.remove()
+    hidden, name = torch.cat([s[0] for s in seen]), "transformer.h.0.mlp.c_proj.weight"
+    rows = model.transformer.h[0].mlp.c_proj.weight.detach().square().sum(1)
+    torch.testing.assert_close(found.mean[name], hidden.mean(0))
+    torch.testing.assert_close(found.importance(name, "variance"), hidden.var(0, unbiased=False) * rows)
+    torch.testing.assert_close(found.importance(name, "second_moment"), hidden.square().mean(0) * rows)
+    assert found.tokens == 17
+    found.save(tmp_path / "scores.safetensors")
+    again = Scores.load(tmp_path / "scores.safetensors")
+    assert again.tokens == 17 and all(torch.equal(again.mean[n], found.mean[n]) for n in found.mean)
+    order_units(model, again)
+
+
+def test_what_cannot_be_ordered_is_said(tmp_path, caplog):
+    model = net(FAMILIES[0])
+    found = scores_of(model, FAMILIES[0])
+    order_units(model, found)
+    with pytest.raises(ValueError, match=r"not of these weights .* differs"):
+        order_units(model, found)
+    with pytest.raises(ValueError, match="criterion='taylor' is unknown; choose one of"):
+        order_units(model, scores_of(model, FAMILIES[0]), "taylor")
+    depth_only = gpt2("fixed", space=SearchSpace(n_embd=32, n_layer=[1, 2], n_head=2, mlp_ratio=2)).double()
+    with pytest.raises(ValueError, match="nothing to order"):
+        order_units(depth_only, scores_of(depth_only, FAMILIES[0]))
+    order_units(split := net(FAMILIES[0], "split"), scores_of(split, FAMILIES[0]))
+    assert "n_head keeps its order: without a fixed head_dim" in caplog.text
+    with pytest.raises(ValueError, match="ElasticMobileNetV3ForImageClassification is no transformer"):
+        calibrate(FAMILIES[3].supernet(), [], progress=False)
+    with pytest.raises(ValueError, match="no token to calibrate on"):
+        calibrate(model, [], progress=False)
+    with pytest.raises(ValueError, match="no example to calibrate on; give more text, or shorter blocks"):
+        calibration_batches([])
+    (tmp_path / "scores.safetensors").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="scores.safetensors holds no scores"):
+        Scores.load(tmp_path / "scores.safetensors")
+    blocks = [{"input_ids": torch.arange(4)}] * 20
+    assert [len(b["input_ids"]) for b in calibration_batches(blocks, most=11, batch_size=4)] == [4, 4, 3]
+    assert [len(b["input_ids"]) for b in calibration_batches(blocks, batch_size=16)] == [16, 4]
