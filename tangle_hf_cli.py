@@ -4,6 +4,7 @@ This file stands beside the package, because importing the package loads torch a
 """
 
 import argparse
+import difflib
 import os
 import runpy
 import sys
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _run(argv: list[str]) -> None:
-    helps = argv[1:] in (["-h"], ["--help"])
+    helps = argv[1:] in (["-h"], ["--help"], ["--help_all"])
     if argv and argv[0] in TOOLS:
         from tangle_hf.cli.main import run_tool
 
@@ -52,7 +53,7 @@ def _run(argv: list[str]) -> None:
 
         run_script(argv[0], argv[1:])
     else:
-        arguments = make_parser().parse_args(argv)
+        arguments = make_parser().parse_args([argv[0], "--help"] if helps else argv)
         from tangle_hf.cli.main import run
 
         run(arguments)
@@ -60,7 +61,7 @@ def _run(argv: list[str]) -> None:
 
 def make_parser() -> argparse.ArgumentParser:
     """The commands and their options."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="tangle-hf",
         description="Folders of tangle_hf: look at them, cut models out of them, publish them.",
         epilog="Exit code: 0 done, 1 an error, told in one line, 2 wrong usage. `tangle-hf COMMAND --help` says more.",
@@ -87,7 +88,8 @@ def make_parser() -> argparse.ArgumentParser:
         choices=("auto", "stock", "padded", "compact", "onnx"),
         default="auto",
         help="stock: a plain transformers class; compact: layers of their own sizes, remote code; padded: a plain class "
-        "filled up with zeros; onnx: needs the extra onnx, takes a model's folder too; auto: stock, else compact",
+        "filled up with zeros; onnx: needs the extra onnx, takes a model's folder too; default: auto, which is stock where "
+        "it can be, else compact",
     )
     which = added.add_mutually_exclusive_group()
     which.add_argument(
@@ -95,18 +97,25 @@ def make_parser() -> argparse.ArgumentParser:
     )
     which.add_argument("--point", type=int, metavar="N", help="point of the front of a run with --pareto, from 0")
     added.add_argument(
-        "--output", type=home, help="folder to write; default: beside the net, with the form in its name"
+        "--output",
+        type=home,
+        metavar="FOLDER",
+        help="folder to write; default: beside the net, with the form in its name",
     )
     _add_revision(added)
 
     added = command("resolve", "Write the best net within other budgets, without training.", searched)
-    added.add_argument("--max_params", help=f"most parameters, {AMOUNT}")
+    added.add_argument("--max_params", metavar="AMOUNT", help=f"most parameters, {AMOUNT}")
     added.add_argument(
-        "--max_params_without_embeddings", help=f"most parameters without the embedding tables, {AMOUNT}"
+        "--max_params_without_embeddings",
+        metavar="AMOUNT",
+        help=f"most parameters without the embedding tables, {AMOUNT}",
     )
-    added.add_argument("--max_flops", help="most FLOPs of one forward pass over a block of text or an image")
     added.add_argument(
-        "--max_latency_ms", help="most milliseconds of a forward pass, as 12 or 60%% of the largest net"
+        "--max_flops", metavar="AMOUNT", help="most FLOPs of one forward pass over a block of text or an image"
+    )
+    added.add_argument(
+        "--max_latency_ms", metavar="MS", help="most milliseconds of a forward pass, as 12 or 60%% of the largest net"
     )
     added.add_argument(
         "--latency_table",
@@ -122,10 +131,13 @@ def make_parser() -> argparse.ArgumentParser:
         "--form",
         choices=("auto", "stock", "padded", "compact"),
         default="auto",
-        help="form of the model, see tangle-hf export --help",
+        help="form of the model, see tangle-hf export --help; default: auto",
     )
     added.add_argument(
-        "--output", type=home, help="folder to write; default: beside the net, with the budgets in its name"
+        "--output",
+        type=home,
+        metavar="FOLDER",
+        help="folder to write; default: beside the net, with the budgets in its name",
     )
     _add_revision(added)
 
@@ -148,7 +160,9 @@ def make_parser() -> argparse.ArgumentParser:
     run_only = "folder of a finished run"
     added = command("card", "Write the model card of a run's net, found or fine-tuned.", run_only, metavar="run")
     _add_target(added, "for which to write it")
-    added.add_argument("--license", help="licence of the weights as the Hub names it, e.g. apache-2.0")
+    added.add_argument(
+        "--license", help="licence of the weights as the Hub names it, e.g. apache-2.0; default: none is stated"
+    )
 
     added = command("push", "Publish a run's net on the Hub, with its card.", run_only, metavar="run")
     added.add_argument("repository", help="owner/name, or a name in your own account; created if it does not exist")
@@ -176,6 +190,30 @@ def _add_target(parser: argparse.ArgumentParser, purpose: str) -> None:
     target = parser.add_mutually_exclusive_group()
     target.add_argument("--folder", help=f"net {purpose}; default: RUN/subnet, or the only net of a fine-tuning")
     target.add_argument("--supernet", action="store_true", help="the supernet instead")
+
+
+class Parser(argparse.ArgumentParser):
+    """Names what is nearest to an unknown option or command."""
+
+    def parse_known_args(self, args=None, namespace=None):
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            flags = [word.split("=")[0] for word in unknown if word.startswith("-")]
+            own = [option for option in self._option_string_actions if option.startswith("--")]
+            self.error(f"unknown: {' '.join(unknown)}{_nearest(flags, own)}")
+        return found, unknown
+
+    def _check_value(self, action: argparse.Action, value) -> None:
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            error.message += _nearest([value], action.choices)
+            raise
+
+
+def _nearest(words: Sequence[str], known: Sequence[str]) -> str:
+    found = [match for word in words for match in difflib.get_close_matches(word, list(known), n=1)]
+    return f"; did you mean {' '.join(found)}?" if found else ""
 
 
 class Version(argparse.Action):

@@ -1,7 +1,7 @@
 """Command line and YAML arguments of the recipes: flat keys, one dataclass per concern.
 
 `--config file.yaml` fills the fields of the dataclasses, the command line wins over the file, and whatever neither of
-them knows is refused by name.
+them knows is refused by name. `help_texts.py` has what `--help` shows of them.
 """
 
 import argparse
@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
-from transformers import HfArgumentParser
 
+from .help_texts import Parser
 from .values import check_values
 
 
@@ -29,7 +29,7 @@ def parse(*dataclass_types: type, argv: list[str] | None = None, description: st
     """Fill dataclasses from `--config file.yaml` and the command line, which wins over the file.
 
     Args:
-        dataclass_types: Dataclasses with distinct field names; every field has a "help" in its metadata.
+        dataclass_types: Dataclasses with distinct field names; every field has a "help" in its metadata (`help_texts.Parser`).
         argv: Arguments without the program's name; `sys.argv[1:]` by default.
         description: Text above the options in `--help`: the docstring of the calling script.
 
@@ -52,8 +52,9 @@ def parse(*dataclass_types: type, argv: list[str] | None = None, description: st
     instances, unknown = parsed[: len(dataclass_types)], parsed[-1]
     if unknown:
         known = [option for action in parser._actions for option in action.option_strings]
-        flags = [argument.split("=")[0] for argument in unknown if argument.startswith("-")]
-        raise ValueError(f"unknown arguments {unknown}{_suggest(flags, known)}; --help lists all of them")
+        flags = [argument.split("=")[0] for argument in unknown if argument.startswith("--")]
+        what = f"there is no option {', '.join(flags)}" if flags else f"{unknown} belong to no option"
+        raise ValueError(f"{what}{_suggest(flags, known)}; --help_all lists all options")
     for instance in instances:
         check_values(instance, infinite=("max_grad_norm", "arch_max_grad_norm"))
     return tuple(instances)
@@ -104,28 +105,23 @@ class UniqueKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-class _HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
-    """Keeps the lines of the script's docstring and shows every default."""
-
-
-def _parser(dataclass_types: Iterable[type], description: str | None) -> HfArgumentParser:
-    parser = HfArgumentParser(
+def _parser(dataclass_types: Iterable[type], description: str | None) -> Parser:
+    parser = Parser(
         dataclass_types,
         description=description,
         # The default usage line lists every option twice, before the list that explains them.
         usage="%(prog)s [--config FILE] [--option VALUE ...]",
-        formatter_class=_HelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument(
         "--config",
         metavar="FILE",
         default=argparse.SUPPRESS,
-        help="YAML file whose keys are the options below, without dashes; the command line wins over it",
+        help="YAML file whose keys are the options, without dashes; the command line wins over it",
     )
     optional = {name for kind in dataclass_types for name, hint in get_type_hints(kind).items() if _allows_none(hint)}
     for action in parser._actions:
-        if action.dest in ("help", "config"):
+        if action.dest in ("help", "help_all", "config"):
             continue
         # The command line can give an empty list, to take back what a config file sets.
         action.nargs = "*" if action.nargs == "+" else action.nargs
@@ -133,8 +129,9 @@ def _parser(dataclass_types: Iterable[type], description: str | None) -> HfArgum
             action.metavar = {int: "INT", float: "FLOAT", str: "TEXT"}[action.type]
             action.type = at_home if action.type is str else action.type
             if action.dest in optional:
-                action.help += " ('none' takes it back)"
                 action.type = _or_none(action.type)
+        elif action.type is not None and action.const is not True:
+            action.metavar = "BOOL"
     return parser
 
 

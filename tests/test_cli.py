@@ -193,6 +193,21 @@ def test_usage_is_two_and_an_error_is_one_line(tmp_path):
     assert done.stderr.startswith(f"error: {tmp_path} is no run, supernet or model")
 
 
+@pytest.mark.parametrize(
+    ("words", "near"),
+    [
+        ("resolve runs/half --max_parms 35%", "--max_params"),
+        ("info run --revison=main", "--revision"),
+        ("exprot run", "export"),
+        ("export run --form padding", "padded"),
+    ],
+)
+def test_the_nearest_word_is_suggested(words, near, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(words.split())
+    assert stopped.value.code == 2 and capsys.readouterr().err.endswith(f"; did you mean {near}?\n")
+
+
 HELP = """
 import sys, tangle_hf_cli
 for argv in ([], ["--version"], ["export"], *([name, "--help"] for name in ("info", "export", "resolve", "card", "push"))):

@@ -94,7 +94,7 @@ def test_commands_are_accepted(words, read_only):
         "recipes/search_gpt.py --max_parms 50%",
         "tangle-hf search gpt2 --max_parms 50%",
         "tangle-hf search gtp2",
-        "tangle-hf finetune language --checkpoint runs/search_gpt/subnet --modes inherit",
+        "tangle-hf finetune language --checkpoint runs/search_gpt/subnet --moods inherit",
         "tangle-hf compare --run runs/one",
         "tangle-hf precision language --checkpoints runs/search_gpt/subnet",
         "tangle-hf compare_fronts --front runs/front",

@@ -157,7 +157,7 @@ def test_an_error_of_the_user_is_one_line_through_accelerate_too(capfd, caplog):
     said = capfd.readouterr()
     itself = ending_of_script(RECIPES / "search_gpt.py", *wrong)
     assert tuple(said) == ("", f"{itself}\n") and itself.count("\n") == 0 and not caplog.records
-    assert itself.startswith("error: unknown arguments ['--max_stops', '3'] (did you mean --max_steps")
+    assert itself.startswith("error: there is no option --max_stops (did you mean --max_steps")
 
 
 @pytest.mark.parametrize(
@@ -176,6 +176,7 @@ def test_an_unknown_recipe_is_one_line_that_names_those_there_are(words, launche
     assert said.startswith("error: ") and "\n" not in said and not launched and not list(tmp_path.iterdir())
     there_are = recipes.RECIPES.get(words[0], [path.stem for path in RECIPES.glob("*.py")])
     assert all(f"'{name}'" in said for name in there_are)
+    assert ("did you mean gpt2?" in said) == ("gtp2" in words)
 
 
 @pytest.mark.parametrize("words", KINDS, ids=" ".join)

@@ -35,17 +35,26 @@ class CellsNetworkArguments:
 
     _argument_group_name = "network"
 
-    cell: str = field(default="darts", metadata={"help": "darts, nas_bench_201 or toy_cell"})
-    genotype: str | None = field(default=None, metadata={"help": "the cells in the notation of the space"})
-    architecture: str | None = field(
-        default=None, metadata={"help": "the architecture.json of a search, in place of a genotype"}
+    cell: str = field(default="darts", metadata={"main": True, "help": "darts, nas_bench_201 or toy_cell"})
+    genotype: str | None = field(
+        default=None, metadata={"main": True, "help": "the cells in the notation of the space"}
     )
-    network: str = field(default="cifar", metadata={"help": "for darts: cifar or imagenet; decides stem and sizes"})
+    architecture: str | None = field(
+        default=None, metadata={"main": True, "help": "the architecture.json of a search, in place of a genotype"}
+    )
+    network: str = field(
+        default="cifar", metadata={"main": True, "help": "for darts: cifar or imagenet; decides stem and sizes"}
+    )
     hidden_size: int | None = field(
         default=None,
-        metadata={"help": "channels of the first cell; default: 36 cifar, 48 imagenet, else the search's"},
+        metadata={
+            "main": True,
+            "help": "channels of the first cell; default: 36 cifar, 48 imagenet, else the search's",
+        },
     )
-    num_cells: int | None = field(default=None, metadata={"help": "number of cells; default: 20 cifar, 14 imagenet"})
+    num_cells: int | None = field(
+        default=None, metadata={"main": True, "help": "number of cells; default: 20 cifar, 14 imagenet"}
+    )
     num_channels: int | None = field(default=None, metadata={"help": "channels of the images; default: the space's"})
     image_size: int | None = field(default=None, metadata={"help": "height and width; default: the network's"})
     drop_path_rate: float | None = field(

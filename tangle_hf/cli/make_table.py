@@ -65,16 +65,21 @@ class TableArguments(TrainingSettings):
     _argument_group_name = "table"
 
     architectures: int | None = field(
-        default=None, metadata={"help": "how many architectures to draw at random; default: all of the space"}
+        default=None,
+        metadata={
+            "group": "table",
+            "main": True,
+            "help": "how many architectures to draw at random; default: all of the space",
+        },
     )
     order_seed: int = field(default=0, metadata={"help": "seed of the order in which they are trained"})
     seeds: list[int] = field(
-        default_factory=lambda: [0], metadata={"help": "seeds that each architecture is trained with"}
+        default_factory=lambda: [0], metadata={"main": True, "help": "seeds that each architecture is trained with"}
     )
-    num_train_epochs: float = field(default=1.0, metadata={"help": "passes over the training data"})
+    num_train_epochs: float = field(default=1.0, metadata={"main": True, "help": "passes over the training data"})
     max_steps: int | None = field(default=None, metadata={"help": "steps; overrides num_train_epochs"})
-    output_dir: str = field(default="runs/table", metadata={"help": "folder of the table"})
-    resume: bool = field(default=False, metadata={"help": "continue the table in output_dir"})
+    output_dir: str = field(default="runs/table", metadata={"main": True, "help": "folder of the table"})
+    resume: bool = field(default=False, metadata={"main": True, "help": "continue the table in output_dir"})
 
     def __post_init__(self):
         super().__post_init__()

@@ -31,8 +31,12 @@ class PrecisionArguments:
 
     _argument_group_name = "precision"
 
-    checkpoint: str = field(metadata={"help": "folder or Hub name of the model: stock, or compact with its own code"})
-    output_dir: str = field(default="runs/precision", metadata={"help": "folder for the ONNX files and the table"})
+    checkpoint: str = field(
+        metadata={"main": True, "help": "folder or Hub name of the model: stock, or compact with its own code"}
+    )
+    output_dir: str = field(
+        default="runs/precision", metadata={"main": True, "help": "folder for the ONNX files and the table"}
+    )
     trust_remote_code: bool = field(
         default=False, metadata={"help": "run the Python code that a checkpoint from elsewhere brings"}
     )

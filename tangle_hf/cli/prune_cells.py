@@ -35,14 +35,17 @@ class PruneArguments:
 
     _argument_group_name = "pruning"
 
-    run: str = field(metadata={"help": "folder of a finished search of cells"})
-    keep_operations: int = field(default=4, metadata={"help": "operations of each edge to keep"})
+    run: str = field(metadata={"main": True, "help": "folder of a finished search of cells"})
+    keep_operations: int = field(default=4, metadata={"main": True, "help": "operations of each edge to keep"})
     partial_channels: int | None = field(
         default=None,
-        metadata={"help": "1 / partial_channels of the channels take operations; default: that of the run"},
+        metadata={
+            "main": True,
+            "help": "1 / partial_channels of the channels take operations; default: that of the run",
+        },
     )
-    seed: int = field(default=0, metadata={"help": "seed of the choice of channels to copy"})
-    output_dir: str = field(default="runs/pruned", metadata={"help": "folder to write"})
+    seed: int = field(default=0, metadata={"main": True, "help": "seed of the choice of channels to copy"})
+    output_dir: str = field(default="runs/pruned", metadata={"main": True, "help": "folder to write"})
 
 
 def main(arguments: PruneArguments) -> None:

@@ -44,9 +44,13 @@ class RecalibrateArguments:
 
     _argument_group_name = "recalibration"
 
-    run: str = field(metadata={"help": "folder of the search, whose config.yaml names the images"})
-    checkpoint: str = field(metadata={"help": "folder of the net, as tangle-hf export or resolve wrote it"})
-    batches: int | None = field(default=None, metadata={"help": "training batches; default: as in the search"})
+    run: str = field(metadata={"main": True, "help": "folder of the search, whose config.yaml names the images"})
+    checkpoint: str = field(
+        metadata={"main": True, "help": "folder of the net, as tangle-hf export or resolve wrote it"}
+    )
+    batches: int | None = field(
+        default=None, metadata={"main": True, "help": "training batches; default: as in the search"}
+    )
 
     def __post_init__(self):
         if self.batches is not None and self.batches < 1:

@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from subprocess import CalledProcessError
 
@@ -71,8 +72,10 @@ def run_recipe(command: str, words: Sequence[str]) -> None:
     kinds = RECIPES[command]
     at = next((n for n, word in enumerate(words) if word in kinds), None)
     if at is None:
+        near = [match for word in words for match in get_close_matches(word, kinds, n=1)]
+        meant = f" (did you mean {near[0]}?)" if near else ""
         raise ValueError(
-            f"tangle-hf {command} needs one of {list(kinds)}, and then the recipe's options, such as --help"
+            f"tangle-hf {command} needs one of {list(kinds)}{meant}, and then the recipe's options, such as --help"
         )
     launcher, kind, options = list(words[:at]), words[at], list(words[at + 1 :])
     if kinds[kind] == command:  # finetune.py reads the word itself
@@ -81,7 +84,7 @@ def run_recipe(command: str, words: Sequence[str]) -> None:
         shown = [command, kind]
     os.environ[CALLED_AS] = shlex.join(["tangle-hf", *shown])
     path = recipe(kinds[kind])
-    if {"-h", "--help"} & set(options):
+    if {"-h", "--help", "--help_all"} & set(options):
         return _run_here(path, options)
     _launch(launcher, path, options)
 

@@ -22,43 +22,55 @@ class CompareArguments:
 
     runs: list[str] = field(
         metadata={
-            "help": "folders of finished searches, as folder or method=folder; runs of one method are its repetitions"
+            "group": "what is compared",
+            "main": True,
+            "help": "folders of finished searches, as folder or method=folder; runs of one method are its repetitions",
         }
     )
     architectures: list[str] = field(
         default_factory=list,
-        metadata={"help": "other nets of the space: name=architecture.json, trained from scratch only"},
+        metadata={"main": True, "help": "other nets of the space: name=architecture.json, trained from scratch only"},
     )
-    output_dir: str = field(default="runs/compare", metadata={"help": "folder of the comparison"})
+    output_dir: str = field(default="runs/compare", metadata={"main": True, "help": "folder of the comparison"})
     modes: list[str] = field(
         default_factory=lambda: list(MODES),
         metadata={
-            "help": "retrain (from scratch), finetune (from the weights of the run's supernet), inherit (evaluate these)"
+            "main": True,
+            "aliases": "--mode",  # as in fine-tuning
+            "help": "retrain (from scratch), finetune (from the weights of the run's supernet), inherit (evaluate these)",
         },
     )
     seeds: list[int] | None = field(
-        default=None, metadata={"help": "seeds of every training; default: 0, and 0 1 2 3 with --protocol paper"}
+        default=None,
+        metadata={"main": True, "help": "seeds of every training; default: 0, and 0 1 2 3 with --protocol paper"},
     )
     baseline_seeds: list[int] | None = field(default=None, metadata={"help": "seeds of the baselines; default: seeds"})
     horizons: list[float] = field(
         default_factory=lambda: [1.0],
-        metadata={"help": "lengths of the training, in multiples of max_steps, as in 1 3"},
+        metadata={"main": True, "help": "lengths of the training, in multiples of max_steps, as in 1 3"},
     )
     protocol: str = field(
         default="every_run",
-        metadata={"help": "every_run: train what each run found; paper: of four runs of a method train only the one whose net "
+        metadata={"main": True,
+                  "help": "every_run: train what each run found; paper: of four runs of a method train only the one whose net "
                           "inherits the best validation loss, with four seeds (arXiv:2312.10440, appendix E.4)"},
     )  # fmt: skip
     baselines: list[str] = field(
         default_factory=list,
-        metadata={"help": "nets to compare with: largest (the largest net), uniform (the hand cuts: nets with equal layers "
-                          "at the budget) and, of equal cost, random, most_parameters (of 200 random nets the one with the most)"},
+        metadata={"main": True,
+                  "help": "nets to compare with: largest (the largest net), uniform (the hand cuts: nets with equal layers "
+                          "at the budget) and, of equal cost, random, most_parameters (of 200 random nets the one with "
+                          "the most)"},
     )  # fmt: skip
     random_count: int = field(default=8, metadata={"help": "how many nets the baseline random has"})
     random_seed: int = field(default=0, metadata={"help": "seed of the random baselines"})
     max_params: str | None = field(
         default=None,
-        metadata={"help": "budget of the baselines, written as in a search; default: the budgets of the runs"},
+        metadata={
+            "group": "budget of the baselines",
+            "main": True,
+            "help": "budget of the baselines, written as in a search; default: the budgets of the runs",
+        },
     )
     max_params_without_embeddings: str | None = field(
         default=None, metadata={"help": "budget of parameters without the embedding tables"}
@@ -68,7 +80,8 @@ class CompareArguments:
         default=None, metadata={"help": "budget of milliseconds, by the latency table of the first run"}
     )
     max_steps: int | None = field(
-        default=None, metadata={"help": "steps of horizon 1; default: those of the first run"}
+        default=None,
+        metadata={"group": "training", "main": True, "help": "steps of horizon 1; default: those of the first run"},
     )
     per_device_batch_size: int | None = field(
         default=None, metadata={"help": "examples of a step; default: the first run's"}
@@ -87,7 +100,8 @@ class CompareArguments:
     save_steps: int = field(default=500, metadata={"help": "steps between checkpoints of a row under way"})
     table: str | None = field(
         default=None,
-        metadata={"help": "table of trained architectures (.jsonl, .json, .csv), for regret and percentile of every net; "
+        metadata={"group": "table of trained nets",
+                  "help": "table of trained architectures (.jsonl, .json, .csv), for regret and percentile of every net; "
                           "default: the table of the runs, if they have one"},
     )  # fmt: skip
     table_metric: str | None = field(
@@ -96,7 +110,8 @@ class CompareArguments:
     )
     rank_batches: int = field(
         default=50,
-        metadata={"help": "validation batches on which every net is scored in every supernet, for rank correlations, any-time "
+        metadata={"group": "measurements",
+                  "help": "validation batches on which every net is scored in every supernet, for rank correlations, any-time "
                           "curves and to choose among runs; 0: none of these"},
     )  # fmt: skip
     cka_batches: int = field(default=4, metadata={"help": "validation batches for the similarity of layers; 0: none"})

@@ -28,7 +28,8 @@ class DataArguments:
     dataset_config: str | None = field(default=None, metadata={"help": "configuration of that dataset"})
     train_file: list[str] | None = field(
         default=None,
-        metadata={"help": "training text: files, folders or patterns of .txt, .md, .json, .jsonl, .csv (or these with "
+        metadata={"main": True,
+                  "help": "training text: files, folders or patterns of .txt, .md, .json, .jsonl, .csv (or these with "
                           ".gz), .parquet, .arrow. A text file is one text, each row of the others is one"},
     )  # fmt: skip
     validation_file: list[str] | None = field(

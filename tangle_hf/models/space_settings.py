@@ -19,12 +19,17 @@ class SpaceArguments:
     _argument_group_name = "search space"
 
     n_embd: list[int] = field(
-        default_factory=lambda: [64, 96, 128], metadata={"help": "choices of the embedding width"}
+        default_factory=lambda: [64, 96, 128], metadata={"main": True, "help": "choices of the embedding width"}
     )
-    n_layer: list[int] = field(default_factory=lambda: [2, 3, 4], metadata={"help": "choices of the number of layers"})
-    n_head: list[int] = field(default_factory=lambda: [2, 4], metadata={"help": "choices of the number of heads"})
+    n_layer: list[int] = field(
+        default_factory=lambda: [2, 3, 4], metadata={"main": True, "help": "choices of the number of layers"}
+    )
+    n_head: list[int] = field(
+        default_factory=lambda: [2, 4], metadata={"main": True, "help": "choices of the number of heads"}
+    )
     mlp_ratio: list[float] = field(
-        default_factory=lambda: [1, 2, 4], metadata={"help": "choices of the MLP's hidden width / n_embd"}
+        default_factory=lambda: [1, 2, 4],
+        metadata={"main": True, "help": "choices of the MLP's hidden width / n_embd"},
     )
     shared: list[str] = field(
         default_factory=list,
@@ -57,16 +62,17 @@ class ViTSpaceArguments:
     _argument_group_name = "search space"
 
     hidden_size: list[int] = field(
-        default_factory=lambda: [48, 64, 96], metadata={"help": "choices of the embedding width"}
+        default_factory=lambda: [48, 64, 96], metadata={"main": True, "help": "choices of the embedding width"}
     )
     num_hidden_layers: list[int] = field(
-        default_factory=lambda: [2, 3, 4], metadata={"help": "choices of the number of layers"}
+        default_factory=lambda: [2, 3, 4], metadata={"main": True, "help": "choices of the number of layers"}
     )
     num_attention_heads: list[int] = field(
-        default_factory=lambda: [2, 4], metadata={"help": "choices of the number of heads"}
+        default_factory=lambda: [2, 4], metadata={"main": True, "help": "choices of the number of heads"}
     )
     mlp_ratio: list[float] = field(
-        default_factory=lambda: [1, 2, 4], metadata={"help": "choices of the MLP's hidden width / hidden_size"}
+        default_factory=lambda: [1, 2, 4],
+        metadata={"main": True, "help": "choices of the MLP's hidden width / hidden_size"},
     )
     shared: list[str] = field(
         default_factory=list,
@@ -115,7 +121,8 @@ class ConvSpaceArguments:
 
     space: str = field(
         default="conv_macro",
-        metadata={"help": "conv_macro (four convolutions), mobilenetv3 (once-for-all's space), or cells: toy_cell, "
+        metadata={"main": True,
+                  "help": "conv_macro (four convolutions), mobilenetv3 (once-for-all's space), or cells: toy_cell, "
                           "nas_bench_201, darts"},
     )  # fmt: skip
     kernel_size: list[int] = field(default_factory=list, metadata={"help": "choices of the kernel size, odd numbers"})

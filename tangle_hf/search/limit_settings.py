@@ -20,7 +20,11 @@ class LimitArguments:
 
     max_params: str | None = field(
         default=None,
-        metadata={"help": "most parameters of the net: a number, 20M, or 50%% of the largest"},
+        metadata={
+            "group": "budgets",
+            "main": True,
+            "help": "most parameters of the net: a number, 20M, or 50%% of the largest",
+        },
     )
     max_params_without_embeddings: str | None = field(
         default=None, metadata={"help": "most parameters without the embedding tables, written like max_params"}
@@ -69,7 +73,10 @@ class LimitArguments:
     )
     pareto: str | None = field(
         default=None,
-        metadata={"help": f"search the whole front of loss against a cost instead of one net: {', '.join(COSTS)}"},
+        metadata={
+            "group": "fronts",
+            "help": f"search the whole front of loss against a cost instead of one net: {', '.join(COSTS)}",
+        },
     )
     pareto_anchors: list[str] | None = field(
         default=None,

@@ -24,16 +24,25 @@ class SearchArguments(TwoStageArguments, FinalistArguments, LimitArguments):
 
     _argument_group_name = "search"
 
-    output_dir: str = field(default="runs/search_gpt", metadata={"help": "folder of the run"})
+    output_dir: str = field(
+        default="runs/search_gpt", metadata={"group": "run", "main": True, "help": "folder of the run"}
+    )
     seed: int = field(
         default=0, metadata={"help": "seed of weights, architecture parameters, data order and sampling"}
     )
     method: str = field(
         default="drnas",
-        metadata={"help": "how weights are trained and the architecture is chosen: " + ", ".join(METHODS)},
+        metadata={
+            "main": True,
+            "help": "how weights are trained and the architecture is chosen: " + ", ".join(METHODS),
+        },
     )
-    max_steps: int = field(default=400, metadata={"help": "weight steps; each has an architecture step before it"})
-    per_device_batch_size: int = field(default=16, metadata={"help": "examples per process and micro-batch"})
+    max_steps: int = field(
+        default=400, metadata={"main": True, "help": "weight steps; each has an architecture step before it"}
+    )
+    per_device_batch_size: int = field(
+        default=16, metadata={"group": "training of the weights", "help": "examples per process and micro-batch"}
+    )
     gradient_accumulation_steps: int = field(default=1, metadata={"help": "micro-batches per step, of both levels"})
     optimizer: str = field(
         default="adamw",
@@ -59,7 +68,10 @@ class SearchArguments(TwoStageArguments, FinalistArguments, LimitArguments):
     max_grad_norm: float = field(default=1.0, metadata={"help": "gradient clipping of the weights; 0 for none"})
     arch_learning_rate: float | None = field(
         default=None,
-        metadata={"help": "Adam learning rate of the logits; default: 10 / architecture steps, at most 0.05"},
+        metadata={
+            "group": "training of the architecture",
+            "help": "Adam learning rate of the logits; default: 10 / architecture steps, at most 0.05",
+        },
     )
     arch_adam_beta1: float = field(default=0.5, metadata={"help": "Adam beta1 of the logits"})
     arch_adam_beta2: float = field(default=0.999, metadata={"help": "Adam beta2 of the logits"})
@@ -89,22 +101,26 @@ class SearchArguments(TwoStageArguments, FinalistArguments, LimitArguments):
     early_stop_evals: int | None = field(
         default=None,
         metadata={
+            "group": "early stop",
             "help": "stop when this many evaluations in a row have found the same architecture and none of its rows is "
-            "undecided; go on with --resume and another value"
+            "undecided; go on with --resume and another value",
         },
     )
     undecided_entropy: float = field(
         default=0.95,
         metadata={"help": "entropy of a row, relative to uniform, above which it counts as undecided"},
     )
-    logging_steps: int = field(default=10, metadata={"help": "steps between lines of metrics.jsonl"})
+    logging_steps: int = field(
+        default=10, metadata={"group": "progress and checkpoints", "help": "steps between lines of metrics.jsonl"}
+    )
     eval_steps: int = field(
         default=100, metadata={"help": "steps between evaluations of the current best architecture"}
     )
     eval_batches: int = field(default=10, metadata={"help": "validation batches of such an evaluation"})
     save_steps: int = field(default=100, metadata={"help": "steps between checkpoints; the last two are kept"})
     mixed_precision: str | None = field(
-        default=None, metadata={"help": "no or bf16; default: what accelerate launch says"}
+        default=None,
+        metadata={"group": "speed and memory", "help": "no or bf16; default: what accelerate launch says"},
     )
     activation_checkpointing: bool = field(
         default=False, metadata={"help": "recompute activations in the backward pass: less memory, more time"}
@@ -119,7 +135,10 @@ class SearchArguments(TwoStageArguments, FinalistArguments, LimitArguments):
     dataloader_num_workers: int = field(
         default=0, metadata={"help": "worker processes that load and augment, for each level; 0 with streaming"}
     )
-    resume: bool = field(default=False, metadata={"help": "continue the run in output_dir from its last checkpoint"})
+    resume: bool = field(
+        default=False,
+        metadata={"group": "run", "main": True, "help": "continue the run in output_dir from its last checkpoint"},
+    )
     report_to: str = field(
         default="none", metadata={"help": f"one of {', '.join(TRACKERS)}; install its package yourself"}
     )

@@ -34,30 +34,41 @@ class FinetuneArguments(TrainingSettings):
     _argument_group_name = "fine-tuning"
 
     checkpoint: str = field(
-        kw_only=True, metadata={"help": "folder or Hub name of the model: stock, or compact with its own code"}
+        kw_only=True,
+        metadata={
+            "group": "run",
+            "main": True,
+            "help": "folder or Hub name of the model: stock, or compact with its own code",
+        },
     )
     mode: list[str] = field(
         default_factory=lambda: ["finetune"],
-        metadata={"help": "one or several of: inherit (evaluate as cut out; for images, only on the checkpoint's own "
+        metadata={"main": True, "aliases": "--modes",  # as in comparisons
+                  "help": "one or several of: inherit (evaluate as cut out; for images, only on the checkpoint's own "
                           "classes), finetune (go on from its weights; other classes get a new head), retrain (the same "
                           "architecture from scratch)"},
     )  # fmt: skip
     seeds: list[int] = field(
         default_factory=lambda: [0],
-        metadata={"help": "seeds of finetune and retrain: new weights, data order, augmentation"},
+        metadata={"main": True, "help": "seeds of finetune and retrain: new weights, data order, augmentation"},
     )
-    output_dir: str = field(default="runs/finetune", metadata={"help": "folder of the run"})
+    output_dir: str = field(default="runs/finetune", metadata={"main": True, "help": "folder of the run"})
     trust_remote_code: bool = field(
         default=False, metadata={"help": "run the Python code that a checkpoint from elsewhere brings"}
     )
-    num_train_epochs: float = field(default=3.0, metadata={"help": "passes over the training data"})
+    num_train_epochs: float = field(
+        default=3.0, metadata={"group": "training", "main": True, "help": "passes over the training data"}
+    )
     max_steps: int | None = field(default=None, metadata={"help": "steps; overrides num_train_epochs"})
     lora_rank: int | None = field(
         default=None,
-        metadata={"help": "finetune by low-rank adapters of this rank on all linear layers of the blocks, merged into the "
+        metadata={"main": True,
+                  "help": "finetune by low-rank adapters of this rank on all linear layers of the blocks, merged into the "
                           "model at the end and left in its folder adapter/ (needs the extra peft); default: all weights"},
     )  # fmt: skip
-    resume: bool = field(default=False, metadata={"help": "continue the run in output_dir"})
+    resume: bool = field(
+        default=False, metadata={"group": "run", "main": True, "help": "continue the run in output_dir"}
+    )
 
     def __post_init__(self):
         super().__post_init__()

@@ -112,7 +112,7 @@ def parse_for_kind(argv: list[str], script: str, description: str, *own: type) -
         ValueError: The first word is neither vision nor language, or an option is unknown or has a wrong value.
     """
     kinds = {"vision": (ImageArguments, AugmentationArguments), "language": (DataArguments,)}
-    if argv and argv[0] in ("-h", "--help"):
+    if argv and argv[0] in ("-h", "--help", "--help_all"):
         print(description)
         raise SystemExit(0)
     if not argv or argv[0] not in kinds:

@@ -32,11 +32,15 @@ class TrainingSettings:
 
     _argument_group_name = "training"
 
-    per_device_batch_size: int = field(default=32, metadata={"help": "examples per process and micro-batch"})
+    per_device_batch_size: int = field(
+        default=32, metadata={"group": "training", "main": True, "help": "examples per process and micro-batch"}
+    )
     gradient_accumulation_steps: int = field(default=1, metadata={"help": "micro-batches per step"})
     optimizer: str = field(default="adamw", metadata={"help": "adamw, or sgd with momentum 0.9"})
     nesterov: bool = field(default=False, metadata={"help": "Nesterov's form of the momentum of sgd"})
-    learning_rate: float = field(default=1e-3, metadata={"help": "peak learning rate, followed by a cosine"})
+    learning_rate: float = field(
+        default=1e-3, metadata={"main": True, "help": "peak learning rate, followed by a cosine"}
+    )
     retrain_learning_rate: float | None = field(
         default=None, metadata={"help": "peak learning rate of retrain; default: learning_rate"}
     )
@@ -56,10 +60,14 @@ class TrainingSettings:
         default=0.05, metadata={"help": "weight decay; biases, norms, positions and class tokens have none"}
     )
     max_grad_norm: float = field(default=1.0, metadata={"help": "gradient clipping; 0 for none"})
-    mixed_precision: str = field(default="no", metadata={"help": "no or bf16"})
-    logging_steps: int = field(default=50, metadata={"help": "steps between printed losses"})
+    mixed_precision: str = field(default="no", metadata={"group": "speed and memory", "help": "no or bf16"})
+    logging_steps: int = field(
+        default=50, metadata={"group": "progress and checkpoints", "help": "steps between printed losses"}
+    )
     save_steps: int = field(default=500, metadata={"help": "steps between checkpoints; the last two are kept"})
-    dataloader_num_workers: int = field(default=0, metadata={"help": "worker processes that load and augment"})
+    dataloader_num_workers: int = field(
+        default=0, metadata={"group": "speed and memory", "help": "worker processes that load and augment"}
+    )
 
     def __post_init__(self):
         check_values(self, infinite=("max_grad_norm",))

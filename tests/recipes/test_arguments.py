@@ -1,6 +1,7 @@
 """Arguments: the command line wins over the file, unknown keys are refused, every ready config is readable."""
 
 import re
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 
 import pytest
@@ -9,14 +10,18 @@ import search_gpt
 import search_vit
 import torch
 
+from tangle_hf.compare.settings import CompareArguments
+from tangle_hf.data.images.augmentation_settings import AugmentationArguments
 from tangle_hf.data.images.settings import ImageArguments
 from tangle_hf.data.text_settings import DataArguments
+from tangle_hf.hub.settings import HubArguments
 from tangle_hf.models.space_settings import ConvSpaceArguments, SpaceArguments, ViTSpaceArguments
 from tangle_hf.models.vit.spaces_vit import AUTOFORMER_B, AUTOFORMER_HEAD_DIM, AUTOFORMER_S, AUTOFORMER_T
 from tangle_hf.runs.image_search import SmallAugmentationArguments
 from tangle_hf.search import SearchArguments
 from tangle_hf.search.loop import weight_scheduler
 from tangle_hf.settings import parse, read_config
+from tangle_hf.training.finetuning import FinetuneArguments
 
 
 KINDS = (SpaceArguments, DataArguments, SearchArguments)
@@ -32,6 +37,15 @@ CONV_KINDS = (
     SmallAugmentationArguments,
     search_cnn.ConvSearchArguments,
 )
+FINETUNE_KINDS = (FinetuneArguments, HubArguments)
+ALL_KINDS = [
+    KINDS,
+    IMAGE_KINDS,
+    CONV_KINDS,
+    (*FINETUNE_KINDS, DataArguments),
+    (*FINETUNE_KINDS, ImageArguments, AugmentationArguments),
+    (CompareArguments,),
+]
 CONFIGS = sorted((Path(__file__).parents[2] / "recipes" / "configs").glob("*.yaml"))
 
 
@@ -64,7 +78,9 @@ def test_bad_files_are_refused(tmp_path, text, message):
 
 
 def test_unknown_flags_and_missing_files_are_refused():
-    with pytest.raises(ValueError, match="max_stepz"):
+    with pytest.raises(
+        ValueError, match="there is no option --max_stepz .did you mean --max_steps .*--help_all lists"
+    ):
         parse(*KINDS, argv=["--max_stepz", "3"])
     with pytest.raises(ValueError, match="no such file"):
         parse(*KINDS, argv=["--config", "missing.yaml"])
@@ -118,11 +134,52 @@ def test_the_ends_of_a_schedule_are_shares_of_it(peak, steps, least, warmup):
     assert rates[warmup:] == sorted(rates[warmup:], reverse=True)
 
 
-def test_help_lists_every_field(capsys):
+@pytest.mark.parametrize("kinds", ALL_KINDS, ids=lambda kinds: kinds[-1].__name__)
+def test_help_explains_ten_options_and_names_the_others(kinds, capsys):
+    text = helps(capsys, kinds, "--help")
+    explained = re.findall(r"^  --(\w+)", text, flags=re.M)
+    assert "The recipe." in text and explained[:2] == ["help_all", "config"] and 3 < len(explained[2:]) <= 10
+    of_fields = [item.name for kind in kinds for item in fields(kind)]
+    lines = text.split("more options", 1)[1].splitlines()[1:]
+    named = " ".join(re.split(r"\s{2,}", line)[-1] for line in lines).split()
+    for name in of_fields:
+        assert (name in explained) != (name in named), name
+    assert text.count("\n") < 80
+
+
+@pytest.mark.parametrize("kinds", ALL_KINDS, ids=lambda kinds: kinds[-1].__name__)
+def test_help_all_explains_every_option_with_its_default(kinds, capsys):
+    text = helps(capsys, kinds, "--help_all")
+    pieces = dict(re.findall(r"^  --(\w+)\b(.*?)(?=^  -|^\S|\Z)", text, flags=re.M | re.S))
+    for kind in kinds:
+        for item in fields(kind):
+            said = " ".join(pieces[item.name].split())
+            required = item.default is MISSING and item.default_factory is MISSING
+            assert required or "default: " in said.lower(), said
+    assert "default: None" not in text and not re.search(r"--\w+-\w+", text)
+
+
+def test_a_new_option_belongs_to_the_group_above_it(capsys):
+    @dataclass
+    class Mine:
+        _argument_group_name = "first"
+
+        one: int = field(default=1, metadata={"help": "one"})
+        two: bool = field(default=True, metadata={"group": "second", "help": "two"})
+        three: list[str] = field(default_factory=lambda: ["a", "b%"], metadata={"help": "three", "main": True})
+
+    text = helps(capsys, (Mine,), "--help_all")
+    groups = re.split(r"^(\w.*):\n", text, flags=re.M)
+    assert re.findall(r"--\w+", groups[groups.index("first") + 1]) == ["--one"]
+    assert re.findall(r"--\w+", groups[groups.index("second") + 1]) == ["--two", "--no_two", "--three"]
+    assert "three (default: a b%)" in helps(capsys, (Mine,), "--help")
+
+
+def helps(capsys, kinds: tuple[type, ...], option: str) -> str:
+    """What a recipe with these dataclasses prints."""
     with pytest.raises(SystemExit):
-        parse(*KINDS, argv=["--help"], description="The recipe.")
-    text = capsys.readouterr().out
-    assert "The recipe." in text and "--arch_learning_rate" in text and "--n_embd" in text
+        parse(*kinds, argv=[option], description="The recipe.")
+    return capsys.readouterr().out
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)

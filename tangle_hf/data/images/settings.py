@@ -22,6 +22,7 @@ class ImageArguments:
     dataset: str | None = field(
         default=None,
         metadata={
+            "main": True,
             "help": "Hub name, or a local folder: class folders of images (first folders called train, validation, val, test "
                     "or the like are splits), data files, or what save_to_disk left"
         },

@@ -18,9 +18,10 @@ class FinalistArguments:
     finalists: int | None = field(
         default=None,
         metadata={
+            "group": "finalists",
             "help": "nets within the budget that the search proposes for a short training at its end, beside all nets with "
             "equal layers; 0 for none, and what the search likes best is taken untried. Default: 4 with a budget, 0 for a "
-            "front"
+            "front",
         },
     )
     random_finalists: int = field(default=0, metadata={"help": "random nets within the budget beside them"})

@@ -19,8 +19,9 @@ class TwoStageArguments:
     path_sampling: str = field(
         default="uniform",
         metadata={
+            "group": "methods of two stages",
             "help": "two-stage methods: single paths of the training are drawn uniform over each dimension, stratified (all "
-            "sizes equally often), or within the budget only"
+            "sizes equally often), or within the budget only",
         },
     )
     sandwich_paths: int = field(
