@@ -23,7 +23,19 @@ from .models.gpt2 import (
     TangleGPT2ForCausalLM,
     TangleGPT2Model,
 )
-from .models.llama import TangleLlamaConfig, TangleLlamaForCausalLM, TangleLlamaModel
+from .models.llama import (
+    ElasticLlamaConfig,
+    ElasticLlamaForCausalLM,
+    ElasticMistralConfig,
+    ElasticMistralForCausalLM,
+    ElasticQwen2Config,
+    ElasticQwen2ForCausalLM,
+    ElasticQwen3Config,
+    ElasticQwen3ForCausalLM,
+    TangleLlamaConfig,
+    TangleLlamaForCausalLM,
+    TangleLlamaModel,
+)
 from .models.mobilenetv3 import (
     ElasticMobileNetV3Config,
     ElasticMobileNetV3ForImageClassification,
@@ -71,8 +83,16 @@ __all__ = [
     "ElasticConvMacroForImageClassification",
     "ElasticGPT2Config",
     "ElasticGPT2LMHeadModel",
+    "ElasticLlamaConfig",
+    "ElasticLlamaForCausalLM",
+    "ElasticMistralConfig",
+    "ElasticMistralForCausalLM",
     "ElasticMobileNetV3Config",
     "ElasticMobileNetV3ForImageClassification",
+    "ElasticQwen2Config",
+    "ElasticQwen2ForCausalLM",
+    "ElasticQwen3Config",
+    "ElasticQwen3ForCausalLM",
     "ElasticViTConfig",
     "ElasticViTForImageClassification",
     "Mixture",

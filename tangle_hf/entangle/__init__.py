@@ -10,6 +10,7 @@ from .conv import kernel_masks, superpose_conv2d
 from .layer_norm import NestedWidths, nested_widths, superpose_layer_norm
 from .linear import masked_linear, superpose_linear
 from .masks import share_mask, share_sum
+from .rms_norm import superpose_rms_norm
 
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "superpose_conv2d",
     "superpose_layer_norm",
     "superpose_linear",
+    "superpose_rms_norm",
 ]

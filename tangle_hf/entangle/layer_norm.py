@@ -83,7 +83,7 @@ class _SuperposedLayerNorm(torch.autograd.Function):
         gains = share_inside * weight
         table = torch.cat([-gains, (share_inside.sum(0) * bias)[None]])
         out, saved = torch.empty_like(tokens), []
-        for rows, target in zip(_blocks(tokens), _blocks(out), strict=True):
+        for rows, target in zip(token_blocks(tokens), token_blocks(out), strict=True):
             mean = averages @ rows.T
             # The variance is E[x^2] - E[x]^2, which loses digits where the mean is large. So the mean of the narrowest width
             # is subtracted first: that width is part of every other, and its mean is off theirs by a few of their standard
@@ -125,16 +125,16 @@ def _gradients(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
     need_tokens, need_weight, need_bias, need_shares, *_ = ctx.needs_input_grad
     of_gains = inside * weight
     grad_tokens = torch.empty_like(grad) if need_tokens else None
-    targets = _blocks(grad_tokens) if need_tokens else None
+    targets = token_blocks(grad_tokens) if need_tokens else None
     grad_gains = grad_shares = total = None
-    for number, g in enumerate(_blocks(grad)):
+    for number, g in enumerate(token_blocks(grad)):
         centred, mean, rstd, shifts = saved[4 * number : 4 * number + 4]
         by_centred = g * centred
         sum_g = of_gains @ g.T
         normed = (of_gains @ by_centred.T).addcmul_(mean, sum_g, value=-1).mul_(rstd)
         if need_weight:
             by_shift = shifts @ g
-            grad_gains, sums = _add(grad_gains, (rstd @ by_centred).sub_(by_shift[:-1])), by_shift[-1]
+            grad_gains, sums = add(grad_gains, (rstd @ by_centred).sub_(by_shift[:-1])), by_shift[-1]
         else:
             sums = g.sum(0)
         if need_tokens:
@@ -143,9 +143,9 @@ def _gradients(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
             part = torch.mm(offset.T, share_averages, out=targets[number])
             part.addcmul_(centred, slope.T @ share_averages).addcmul_(g, rstd.T @ gains)
         if need_bias or need_shares:
-            total = _add(total, sums)
+            total = add(total, sums)
         if need_shares:
-            grad_shares = _add(grad_shares, normed.sum(1))
+            grad_shares = add(grad_shares, normed.sum(1))
     return (
         grad_tokens,
         (share_inside * grad_gains).sum(0) if need_weight else None,
@@ -155,7 +155,7 @@ def _gradients(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
     )
 
 
-def _blocks(tokens: Tensor) -> tuple[Tensor, ...]:
+def token_blocks(tokens: Tensor) -> tuple[Tensor, ...]:
     """The tokens in blocks small enough for the cache of a CPU; one block on a GPU, which does not need this."""
     step = max(1, BLOCK_BYTES // (tokens.shape[1] * tokens.element_size()))
     if len(tokens) <= step or tokens.device.type != "cpu":
@@ -163,5 +163,5 @@ def _blocks(tokens: Tensor) -> tuple[Tensor, ...]:
     return tokens.split(step)
 
 
-def _add(total: Tensor | None, part: Tensor) -> Tensor:
+def add(total: Tensor | None, part: Tensor) -> Tensor:
     return part if total is None else total.add_(part)

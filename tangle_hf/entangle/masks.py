@@ -13,14 +13,20 @@ def share_mask(membership: Tensor, *shares: Tensor) -> Tensor:
     Args:
         membership: Which units every combination of choices uses, zeros and ones (K_1, ..., K_n, ..., size), as
             `tangle_hf.axes.membership` makes it.
-        shares: (K_1,), ..., (K_n,), for the leading dimensions. The last one may have rows (R, K_n) and gives R masks.
+        shares: (K_1,), ..., (K_n,), for the leading dimensions. Those with rows, (R, K_i), give R masks.
 
     Returns:
         Masks of the shape that `membership` has without its first n axes, with R in front of it where there are rows. Values
         are in [0, 1] and differentiable in the shares.
     """
-    for row in shares:
-        membership = (row @ membership.flatten(1)).view(*row.shape[:-1], *membership.shape[1:])
+    rows = False  # whether the masks so far are one for each row
+    for share in shares:
+        if rows:
+            mixed = share.unsqueeze(-2) @ membership.flatten(2)
+            membership = mixed.view(len(mixed), *membership.shape[2:])
+        else:
+            membership = (share @ membership.flatten(1)).view(*share.shape[:-1], *membership.shape[1:])
+            rows = share.ndim == 2
     return membership
 
 

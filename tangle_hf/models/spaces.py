@@ -14,7 +14,7 @@ SUPERPOSITIONS = ("inputs", "weights")
 
 
 class Names(NamedTuple):
-    """What a family calls its dimensions; the fourth, `mlp_ratio`, has one name everywhere."""
+    """What GPT-2 and ViT call their dimensions; the fourth is `mlp_ratio` in both."""
 
     width: str
     depth: str
@@ -72,14 +72,7 @@ def check_space(space: SearchSpace, names: Names, head_dim: int | None, superpos
     choices = space.choices
     if superposition not in SUPERPOSITIONS:
         raise ValueError(f"superposition={superposition!r} is unknown; choose one of {SUPERPOSITIONS}")
-    if space.per_layer & {names.width, names.depth}:
-        raise ValueError(
-            f"{names.width} and {names.depth} are one choice for the whole net; only {names.heads} and mlp_ratio can be "
-            "PerLayer"
-        )
-    for name in names:
-        if not all(isinstance(value, int) for value in choices[name]):
-            raise ValueError(f"{name} must be whole numbers, got {choices[name]}")
+    check_dimensions(space, names.width, names.depth, (names.heads,), (names.heads, "mlp_ratio"))
     if head_dim is not None and head_dim < 1:
         raise ValueError(f"head_dim={head_dim} must be at least 1, or None for {names.width} / {names.heads}")
     for width in choices[names.width]:
@@ -95,6 +88,37 @@ def check_space(space: SearchSpace, names: Names, head_dim: int | None, superpos
                     f"mlp_ratio={ratio} of {names.width}={width} is {width * ratio} hidden units; "
                     "choose ratios that give whole numbers for every width"
                 )
+
+
+def check_dimensions(
+    space: SearchSpace, width: str, depth: str, whole_numbers: tuple[str, ...], layered: tuple[str, ...]
+) -> None:
+    """Checks what the dimensions of a transformer are, whatever it calls them.
+
+    Args:
+        space: The space, with every dimension of the family.
+        width: Name of the width of the residual stream.
+        depth: Name of the number of layers.
+        whole_numbers: Dimensions of whole numbers, beside these two.
+        layered: Dimensions that may be chosen per layer.
+
+    Raises:
+        ValueError: Width or depth is chosen per layer, or a size is no whole number.
+    """
+    if space.per_layer & {width, depth}:
+        raise ValueError(
+            f"{width} and {depth} are one choice for the whole net; only {' and '.join(layered)} can be PerLayer"
+        )
+    for name in (width, depth, *whole_numbers):
+        if not all(isinstance(value, int) for value in space.choices[name]):
+            raise ValueError(f"{name} must be whole numbers, got {space.choices[name]}")
+
+
+def drop_foreign_tokens(config: PreTrainedConfig) -> None:
+    """Sets ids of special tokens that a config's vocabulary does not have to None, as defaults of other vocabularies are."""
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        if isinstance(getattr(config, name), int) and getattr(config, name) >= config.vocab_size:
+            setattr(config, name, None)
 
 
 def check_checkpoint(path: Any, wanted: Mapping[str, int], stored: Mapping[str, int]) -> None:
@@ -138,7 +162,7 @@ def hidden_axis(names: Names, size: int) -> Axis:
 def layer_sizes(arch: Architecture, names: Names, head_dim: int | None) -> LayerSizes:
     """The sizes of every layer of an architecture, with a fixed `head_dim` or width / heads."""
     width = getattr(arch, names.width)
-    heads, ratios = _per_layer(arch, names.heads), _per_layer(arch, "mlp_ratio")
+    heads, ratios = per_layer(arch, names.heads), per_layer(arch, "mlp_ratio")
     return LayerSizes(heads, [round(width * ratio) for ratio in ratios], [head_dim or width // h for h in heads])
 
 
@@ -161,6 +185,7 @@ def supernet_dict(data: dict[str, Any], plain: str) -> dict[str, Any]:
     return data | {"architectures": [plain]}  # the class that loads the checkpoint without this library
 
 
-def _per_layer(arch: Architecture, name: str) -> list[Number]:
+def per_layer(arch: Architecture, name: str) -> list[Number]:
+    """The values of a dimension in every layer, also where the whole net has one."""
     value = getattr(arch, name)
     return list(value) if isinstance(value, tuple) else [value] * arch.depth

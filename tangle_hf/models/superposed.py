@@ -1,4 +1,4 @@
-"""What the blocks of every transformer share under a mixture: masks of all layers, layer norms, mixed heads, the MLP.
+"""What the blocks of transformers share under a mixture: masks of all layers, norms, mixed heads, the MLP.
 
 `inputs`: residual stream and weights stay full; the mixture enters at each consumer's input. `weights`: every weight is
 the share-weighted sum of its zero-padded slices (arXiv:2312.10440, algorithm 2). Layer norms take the statistics of
@@ -24,6 +24,7 @@ from ..entangle import (
     share_sum,
     superpose_layer_norm,
     superpose_linear,
+    superpose_rms_norm,
 )
 from .spaces import Names
 
@@ -36,20 +37,20 @@ SMALLEST_DRAWN = 1e-4  # the gradient of a smaller share is not estimated from d
 class BlockMasks(NamedTuple):
     """A mixture as one block sees it.
 
-    widths: the widths with their shares, for layer norms.
-    width: share of each unit of the residual stream, (E,).
+    widths: the widths with their shares, for norms.
     attention: share of each unit of q, k and v: (Q,) for `inputs`, for each width (K_e, Q) for `weights`.
     hidden: share of each hidden unit of the MLP: (H,) for `inputs`, for each width (K_e, H) for `weights`.
-    counts: the head counts to attend with.
+    width: share of each unit of the residual stream, (E,), which `weights` reads.
+    counts: the head counts to attend with, where each has an attention of its own.
     heads: their shares; None where one attention serves all of them.
     """
 
     widths: NestedWidths
-    width: Tensor
     attention: Tensor
     hidden: Tensor
-    counts: tuple[int, ...]
-    heads: Tensor | None
+    width: Tensor | None = None
+    counts: tuple[int, ...] = ()
+    heads: Tensor | None = None
 
 
 def block_masks(
@@ -86,8 +87,13 @@ def block_masks(
     else:
         hidden = share_mask(tables["hidden"], embed, ratios)
     widths, width = nested_widths(config.space.choices[names.width], embed), share_mask(tables["width"], embed)
-    rows = [mask.expand(layers, *mask.shape[1:]).unbind(0) for mask in (attention, hidden)]
-    return [BlockMasks(widths, width, *row) for row in zip(*rows, counts, parts, strict=True)]
+    rows = [by_layer(mask, layers) for mask in (attention, hidden)]
+    return [BlockMasks(widths, a, h, width, *how) for a, h, *how in zip(*rows, counts, parts, strict=True)]
+
+
+def by_layer(masks: Tensor, layers: int) -> tuple[Tensor, ...]:
+    """The mask of every layer, from masks of all layers, (layers, ...), or one for all of them, (1, ...)."""
+    return masks.expand(layers, *masks.shape[1:]).unbind(0)
 
 
 def superposed_layers(
@@ -120,11 +126,13 @@ def superposed_layers(
     return share_sum(shares, ends) if len(ends) > 1 else hidden
 
 
-def superposed_norm(norm: nn.LayerNorm, x: Tensor, widths: NestedWidths) -> Tensor:
-    """A layer norm of every width at once; stock where there is one width."""
+def superposed_norm(norm: nn.Module, x: Tensor, widths: NestedWidths) -> Tensor:
+    """A layer norm, or an RMS norm of transformers, of every width at once; stock where there is one width."""
     if len(widths.shares) == 1:
         return norm(x)
-    return superpose_layer_norm(x, norm.weight, norm.bias, widths, norm.eps)
+    if isinstance(norm, nn.LayerNorm):
+        return superpose_layer_norm(x, norm.weight, norm.bias, widths, norm.eps)
+    return superpose_rms_norm(x, norm.weight, widths, norm.variance_epsilon)
 
 
 def superposed_mlp(

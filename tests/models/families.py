@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from transformers import GPT2LMHeadModel, ViTForImageClassification
+from transformers import GPT2LMHeadModel, LlamaForCausalLM, Qwen3ForCausalLM, ViTForImageClassification
 
+import tangle_hf
 from tangle_hf import (
     ElasticConvMacroConfig,
     ElasticConvMacroForImageClassification,
@@ -26,8 +28,9 @@ from tangle_hf import (
 class Family:
     """What the laws need: supernets by head semantics ("split", "fixed") and superposition, inputs with labels.
 
-    `tokens` is the length of the sequence that the inputs give. `heads` and `forms` are those that the family has;
-    convolutional nets have neither, and no attention.
+    `tokens` is the length of the sequence that the inputs give, None without attention. `heads` and `forms` are those that the
+    family has; convolutional nets have neither. `hidden` is the dimension of the MLP. `exact` is how far from the extracted
+    model a supernet in float64 may be: RMS norms of transformers compute in float32 whatever they are given.
     """
 
     name: str
@@ -38,10 +41,12 @@ class Family:
     stock: type
     heads: tuple[str, ...] = ("split", "fixed")
     forms: tuple[str, ...] = ("inputs", "weights")
+    hidden: str = "mlp_ratio"
+    exact: float = 1e-10
 
     @property
     def has_attention(self) -> bool:
-        return len(self.heads) > 1
+        return self.tokens is not None
 
 
 def randomised(model):
@@ -79,6 +84,21 @@ def vit(heads="split", superposition="inputs", space=None, **options):
         options = {"head_dim": 12, **options}
     options = {"image_size": 8, "patch_size": 4, "num_labels": 10, "superposition": superposition, **options}
     return randomised(ElasticViTForImageClassification(ElasticViTConfig(space=space, **options)))
+
+
+def llama(heads="fixed", superposition="inputs", space=None, kind="Llama", **options):
+    """One of the four classes. Heads times their width are no width of the net, and 4 heads do not divide the smaller one."""
+    if space is None:
+        space = SearchSpace(
+            hidden_size=[18, 32],
+            num_hidden_layers=[1, 2],
+            intermediate_size=PerLayer([8, 20]),
+            num_key_value_heads=PerLayer([1, 2]),
+            num_key_value_groups=[1, 2],
+        )
+    options = {"head_dim": 6, "vocab_size": 50, "max_position_embeddings": 16, **options}
+    config = getattr(tangle_hf, f"Elastic{kind}Config")(space=space, superposition=superposition, **options)
+    return randomised(getattr(tangle_hf, f"Elastic{kind}ForCausalLM")(config))
 
 
 def conv_macro(heads="split", superposition="inputs", space=None, **options):
@@ -144,5 +164,23 @@ FAMILIES = [
         None,
         TangleMobileNetV3ForImageClassification,
         *NO_ATTENTION,
+    ),
+    *(
+        Family(
+            kind.lower(),
+            partial(llama, kind=kind, **options),
+            lambda: {"input_ids": TOKENS},
+            lambda: TOKENS,
+            12,
+            stock,
+            heads=("fixed",),
+            forms=("inputs",),
+            hidden="intermediate_size",
+            exact=1e-5,
+        )
+        for kind, stock, options in (
+            ("Llama", LlamaForCausalLM, {"tie_word_embeddings": True}),
+            ("Qwen3", Qwen3ForCausalLM, {"attention_bias": True}),
+        )
     ),
 ]

@@ -6,8 +6,9 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from transformers import GPT2Config
 
-from ...axes import AxisTable, ParameterAxes, num_elements
-from ..spaces import check_space, complete_space, mlp_ratio, supernet_dict
+from ...axes import AxisTable, ParameterAxes
+from ..spaces import check_space, complete_space, drop_foreign_tokens, mlp_ratio, supernet_dict
+from ..transformer_products import transformer_products
 from .axes_gpt2 import NAMES, gpt2_axes
 
 
@@ -57,9 +58,7 @@ class ElasticGPT2Config(GPT2Config):
         self.n_inner = round(max(self.space.choices["mlp_ratio"]) * self.n_embd)
         if self.initializer_range is None:
             self.initializer_range = default_range(self.n_embd)
-        for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
-            if isinstance(getattr(self, name), int) and getattr(self, name) >= self.vocab_size:
-                setattr(self, name, None)
+        drop_foreign_tokens(self)
         self._check()
         super().__post_init__(**kwargs)
 
@@ -81,22 +80,14 @@ class ElasticGPT2Config(GPT2Config):
     def matrix_products(self, sequence_length: int | None) -> list[tuple[ParameterAxes, Callable[[dict], int]]]:
         """Every matrix product of a forward pass over one sequence: what it depends on, and its FLOPs for given values.
 
-        A linear layer is 2 * tokens * weight elements; attention is two products of tokens^2 * (n_head * head_dim).
-
         Raises:
             ValueError: No length is given; text has none of its own.
         """
         if sequence_length is None:
             raise ValueError(f"the FLOPs of GPT-2 need a sequence_length; it takes up to {self.n_positions} tokens")
-        products = []
-        for name, entry in self.axes.items():
-            if len(entry.axes) == 2 and name.startswith("transformer.h."):
-                products.append((entry, lambda v, entry=entry: 2 * sequence_length * num_elements(entry, v)))
-            if name.endswith("attn.c_proj.weight"):
-                heads = ParameterAxes(entry.axes[:1], entry.layer)
-                products.append((heads, lambda v, heads=heads: 4 * sequence_length**2 * num_elements(heads, v)))
-        table = self.axes["transformer.wte.weight"]
-        return [*products, (table, lambda v: 2 * sequence_length * num_elements(table, v))]
+        table = {"transformer.wte.weight": sequence_length}
+        output = ("attn.c_proj.weight", 0)
+        return transformer_products(self.axes, sequence_length, "transformer.h.", output, table)
 
     def to_dict(self) -> dict[str, Any]:
         return supernet_dict(super().to_dict(), "GPT2LMHeadModel")

@@ -1,7 +1,19 @@
 """Llama, Mistral, Qwen2 and Qwen3: their supernets (`*elastic*`), the compact exported model (`*tangle*`), and what an
 architecture owns (axes)."""
 
+from .configuration_elastic_llama import (
+    ElasticLlamaConfig,
+    ElasticMistralConfig,
+    ElasticQwen2Config,
+    ElasticQwen3Config,
+)
 from .configuration_tangle_llama import TangleLlamaConfig
+from .modeling_elastic_llama import (
+    ElasticLlamaForCausalLM,
+    ElasticMistralForCausalLM,
+    ElasticQwen2ForCausalLM,
+    ElasticQwen3ForCausalLM,
+)
 from .modeling_tangle_llama import TangleLlamaForCausalLM, TangleLlamaModel
 
 
@@ -11,6 +23,14 @@ TangleLlamaModel.register_for_auto_class("AutoModel")
 TangleLlamaForCausalLM.register_for_auto_class("AutoModelForCausalLM")
 
 __all__ = [
+    "ElasticLlamaConfig",
+    "ElasticLlamaForCausalLM",
+    "ElasticMistralConfig",
+    "ElasticMistralForCausalLM",
+    "ElasticQwen2Config",
+    "ElasticQwen2ForCausalLM",
+    "ElasticQwen3Config",
+    "ElasticQwen3ForCausalLM",
     "TangleLlamaConfig",
     "TangleLlamaForCausalLM",
     "TangleLlamaModel",

@@ -70,7 +70,8 @@ class TangleLlamaModel(TangleLlamaPreTrainedModel, LlamaModel):
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, self.padding_idx)
         self.layers = nn.ModuleList([TangleLlamaDecoderLayer(config, i) for i in range(config.num_hidden_layers)])
         self.norm = LlamaRMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-        self.rotary_emb = LlamaRotaryEmbedding(config=config)
+        # YaRN reads the number of heads before `head_dim`, which makes it unneeded: any layer's will do.
+        self.rotary_emb = LlamaRotaryEmbedding(config=config.per_layer_config[0])
         self.gradient_checkpointing = False
         self.post_init()
 

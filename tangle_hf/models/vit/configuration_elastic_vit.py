@@ -6,8 +6,9 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from transformers import ViTConfig
 
-from ...axes import AxisTable, ParameterAxes, num_elements
+from ...axes import AxisTable, ParameterAxes
 from ..spaces import check_space, complete_space, mlp_ratio, supernet_dict
+from ..transformer_products import transformer_products
 from .axes_vit import NAMES, vit_axes
 
 
@@ -84,24 +85,14 @@ class ElasticViTConfig(ViTConfig):
     def matrix_products(self, sequence_length: int | None = None) -> list[tuple[ParameterAxes, Callable[[dict], int]]]:
         """Every matrix product of a forward pass over one image: what it depends on, and its FLOPs for given values.
 
-        A linear layer is 2 * tokens * weight elements, and so is the convolution that cuts the patches, over the patches
-        only; attention is two products of tokens^2 * (heads * head_dim); the classifier sees one token.
+        The convolution that cuts the patches is a linear layer over the patches only; the classifier sees one token.
 
         Args:
             sequence_length: Patches and class token; those of `image_size` if None.
         """
         tokens = sequence_length or self.num_patches + 1
-        products = []
-        for name, entry in self.axes.items():
-            rows = {"vit.embeddings.patch_embeddings.projection.weight": tokens - 1, "classifier.weight": 1}.get(name)
-            if name.startswith("vit.layers.") and len(entry.axes) == 2:
-                rows = tokens
-            if rows is not None:
-                products.append((entry, lambda v, entry=entry, rows=rows: 2 * rows * num_elements(entry, v)))
-            if name.endswith("attention.o_proj.weight"):
-                heads = ParameterAxes(entry.axes[1:], entry.layer)
-                products.append((heads, lambda v, heads=heads: 4 * tokens**2 * num_elements(heads, v)))
-        return products
+        others = {"vit.embeddings.patch_embeddings.projection.weight": tokens - 1, "classifier.weight": 1}
+        return transformer_products(self.axes, tokens, "vit.layers.", ("attention.o_proj.weight", 1), others)
 
     def to_dict(self) -> dict[str, Any]:
         data = supernet_dict(super().to_dict(), "ViTForImageClassification")
