@@ -4,6 +4,7 @@
     accelerate launch recipes/finetune.py vision --config recipes/configs/finetune/cifar10.yaml --checkpoint runs/vit/subnet
     accelerate launch recipes/finetune.py language --checkpoint runs/search_gpt/subnet --mode inherit finetune
     accelerate launch recipes/finetune.py language --checkpoint runs/search_gpt/subnet --lora_rank 8
+    accelerate launch recipes/finetune.py language --checkpoint runs/small/subnet --teacher runs/large/finetune-0
 
 `vision` and `language` have options of their own; put --help after them. Continue a stopped run, or add modes and seeds to
 a finished one, with the same command and --resume: what is finished is not repeated.
@@ -25,6 +26,7 @@ from tangle_hf.hub.cards import write_card
 from tangle_hf.hub.publishing import check_target, folder_files, publish
 from tangle_hf.hub.settings import HubArguments, hub_options
 from tangle_hf.runs.folder import begun, check_run_folder, defaults_of, settings_of
+from tangle_hf.search.distillation import Teacher
 from tangle_hf.training import lora
 from tangle_hf.training.finetuning import FREE_ON_RESUME, MODES, FinetuneArguments, finish, report
 from tangle_hf.training.tasks import language_task, parse_for_kind
@@ -66,6 +68,7 @@ def main(
             task = vision_task(settings.checkpoint, settings.trust_remote_code, settings.mode, data, *augmentation)
         else:
             task = language_task(settings.checkpoint, settings.trust_remote_code, data)
+        teacher = None if settings.teacher is None else task.teacher(settings.teacher).to(state.device)
     with writing(run_dir), begun(run_dir, resolved, state.is_main_process):
         state.wait_for_everyone()
         for (mode, seed), name in names.items():
@@ -78,16 +81,24 @@ def main(
             if mode == "finetune" and settings.lora_rank is not None:
                 model = lora.with_adapters(model, settings.lora_rank)
                 state.print("{:,} of {:,} parameters are trained".format(*model.get_nb_trainable_parameters()))
+            taught = None
+            if teacher is not None and mode != "inherit":
+                taught = Teacher(teacher, settings.teacher_share, settings.teacher_temperature)
             if mode != "inherit":
                 length = (settings.max_steps, settings.num_train_epochs)
                 folder = run_dir / "checkpoints" / name
                 model = train(
-                    model, task.examples.training(seed), training_arguments(settings, mode, seed, folder, *length)
+                    model,
+                    task.examples.training(seed),
+                    training_arguments(settings, mode, seed, folder, *length),
+                    taught,
                 )
             if state.is_main_process:
-                finish(
-                    model, task, settings, run_dir, name, {"mode": mode, "seed": None if mode == "inherit" else seed}
-                )
+                row = {"mode": mode, "seed": None if mode == "inherit" else seed}
+                if taught is not None:
+                    row["teacher"] = taught.facts()
+                    print(taught)
+                finish(model, task, settings, run_dir, name, row)
             state.wait_for_everyone()
     if state.is_main_process:
         print("\n" + report(task, settings.checkpoint, run_dir))

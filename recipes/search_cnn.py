@@ -13,6 +13,7 @@ Continue a stopped run with the same command and --resume.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from transformers import PreTrainedModel
@@ -22,7 +23,7 @@ from tangle_hf.data.images.settings import ImageArguments
 from tangle_hf.data.images.soft_targets import use_soft_targets
 from tangle_hf.errors import readable_errors
 from tangle_hf.hub.settings import SearchHubArguments
-from tangle_hf.models.image_classifiers import set_classes
+from tangle_hf.models.image_classifiers import check_teaches, set_classes
 from tangle_hf.models.space_settings import ConvSpaceArguments
 from tangle_hf.runs.conv_examples import conv_examples
 from tangle_hf.runs.conv_spaces import build_supernet, check_settings, notation, trained
@@ -47,7 +48,7 @@ class ConvSearchArguments(SearchArguments):
     output_dir: str = with_default(SearchArguments, "output_dir", "runs/search_cnn")
     max_steps: int = with_default(SearchArguments, "max_steps", 400)
     per_device_batch_size: int = with_default(SearchArguments, "per_device_batch_size", 64)
-    learning_rate: float = with_default(SearchArguments, "learning_rate", 1e-3)
+    usual_learning_rate: ClassVar[float] = 1e-3
     weight_decay: float = with_default(SearchArguments, "weight_decay", 5e-4)
 
 
@@ -60,19 +61,20 @@ def main(
 ) -> None:
     """The whole run: data, supernet, search, report."""
     table = trained(space)
-    if space.start_from is None:  # what is wrong with the space is said before any image is read
+    if settings.start_from is None:  # what is wrong with the space is said before any image is read
         with torch.device("meta"):
             plain = supernet_for(space, data.num_channels, data.image_size or 224, ["first", "second"])
         check_settings(plain, settings)
     with Run(space, data, augmentation, settings, hub) as run:
         if settings.dry_run:
             names, size = classes_and_size(data, run.accelerator)
-            supernet = supernet_for(space, data.num_channels, size, names)
+            supernet = supernet_for(space, data.num_channels, size, names, settings.start_from)
             check_settings(supernet, settings)
             example = made_up_image(data.num_channels, size, len(names))
             return dry_run(supernet, settings, run.accelerator, example, "images")
-        images = load_for_search(data, augmentation, run.accelerator, space.start_from)
-        supernet = supernet_for(space, data.num_channels, images.image_size, images.names)
+        images = load_for_search(data, augmentation, run.accelerator, settings.start_from)
+        start, teaches = settings.start_from, settings.teacher_share > 0
+        supernet = supernet_for(space, data.num_channels, images.image_size, images.names, start, teaches)
         check_settings(supernet, settings)
         portion, seed = settings.train_portion, settings.seed
         batch = settings.per_device_batch_size * run.accelerator.num_processes
@@ -85,7 +87,12 @@ def main(
 
 
 def supernet_for(
-    arguments: ConvSpaceArguments, num_channels: int, image_size: int, names: list[str]
+    arguments: ConvSpaceArguments,
+    num_channels: int,
+    image_size: int,
+    names: list[str],
+    start_from: str | None = None,
+    teaches: bool = False,
 ) -> PreTrainedModel:
     """A new supernet, or one that starts from a checkpoint, with a new head if its classes are others.
 
@@ -93,8 +100,12 @@ def supernet_for(
         ValueError: The space is unknown, or cannot be built with these arguments or from this checkpoint.
     """
     labels = {"id2label": dict(enumerate(names)), "label2id": {name: number for number, name in enumerate(names)}}
-    supernet = build_supernet(arguments, {"num_channels": num_channels, "image_size": image_size, **labels})
-    if arguments.start_from is not None:
+    supernet = build_supernet(
+        arguments, {"num_channels": num_channels, "image_size": image_size, **labels}, start_from
+    )
+    if start_from is not None:
+        if teaches:
+            check_teaches(start_from, supernet, names)
         set_classes(supernet, names)
         again = type(supernet)(supernet.config)  # whose tables of what an architecture owns are those of these classes
         again.load_state_dict(supernet.state_dict())

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from tangle_hf import ElasticGPT2Config, ElasticGPT2LMHeadModel
 from tangle_hf.data.text_examples import load_text
 from tangle_hf.data.text_settings import DataArguments
-from tangle_hf.data.tokens import size_of
+from tangle_hf.data.tokens import size_of, with_tokenizer
 from tangle_hf.errors import readable_errors
 from tangle_hf.hub.settings import SearchHubArguments
 from tangle_hf.models.checkpoint_errors import reading_checkpoint
@@ -41,9 +41,9 @@ def main(space: SpaceArguments, data: DataArguments, settings: SearchArguments, 
             return dry_run(
                 ElasticGPT2LMHeadModel(config), settings, run.accelerator, example, "tokens", data.block_size
             )
-        started = from_checkpoint(space, data)
+        started = from_checkpoint(space, data, settings.start_from)
         with run.accelerator.main_process_first():
-            text = load_text(data)
+            text = load_text(with_tokenizer(data, settings.start_from))
         supernet = build_supernet(space, data, text.processor, started)
         weights, architecture = text.split(settings.train_portion, settings.seed)
         found = find(run, supernet, text, weights, architecture)
@@ -61,21 +61,23 @@ def supernet_config(
     return ElasticGPT2Config(space=space, vocab_size=vocab_size, **options, **dropouts, **special_tokens)
 
 
-def from_checkpoint(arguments: SpaceArguments, data: DataArguments) -> ElasticGPT2LMHeadModel | None:
+def from_checkpoint(
+    arguments: SpaceArguments, data: DataArguments, start_from: str | None
+) -> ElasticGPT2LMHeadModel | None:
     """The supernet of the GPT-2 checkpoint that a search starts from; None where it starts from none.
 
     Raises:
         ValueError: The checkpoint cannot be read, is not the largest choice, or has too few positions.
     """
-    if arguments.start_from is None:
+    if start_from is None:
         return None
     config = supernet_config(arguments, data.block_size, data.vocab_size or 50257)
     own = {"space": config.space, "head_dim": config.head_dim, "superposition": config.superposition}
-    with reading_checkpoint("start_from", arguments.start_from):
-        supernet = ElasticGPT2LMHeadModel.from_pretrained(arguments.start_from, **own)
+    with reading_checkpoint("start_from", start_from):
+        supernet = ElasticGPT2LMHeadModel.from_pretrained(start_from, **own)
     if supernet.config.n_positions < data.block_size:
         raise ValueError(
-            f"{arguments.start_from} has {supernet.config.n_positions} positions, block_size={data.block_size} is more; use "
+            f"{start_from} has {supernet.config.n_positions} positions, block_size={data.block_size} is more; use "
             "a smaller --block_size"
         )
     return supernet
@@ -98,7 +100,7 @@ def build_supernet(
         supernet = ElasticGPT2LMHeadModel(supernet_config(arguments, data.block_size, vocab_size, **special))
     elif started.config.vocab_size < size_of(tokenizer):
         raise ValueError(
-            f"{arguments.start_from} has {started.config.vocab_size} tokens, the data {size_of(tokenizer)}; use its own "
+            f"the checkpoint has {started.config.vocab_size} tokens, the data {size_of(tokenizer)}; use its own "
             "--tokenizer"
         )
     else:

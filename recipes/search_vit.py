@@ -21,7 +21,7 @@ from tangle_hf.data.images.soft_targets import use_soft_targets
 from tangle_hf.errors import readable_errors
 from tangle_hf.hub.settings import SearchHubArguments
 from tangle_hf.models.checkpoint_errors import reading_checkpoint
-from tangle_hf.models.image_classifiers import check_patches, set_classes, set_image_size
+from tangle_hf.models.image_classifiers import check_patches, check_teaches, set_classes, set_image_size
 from tangle_hf.models.space_settings import ViTSpaceArguments, search_space
 from tangle_hf.runs.dry_runs import dry_run, made_up_image
 from tangle_hf.runs.image_search import SmallAugmentationArguments, classes_and_size, load_for_search
@@ -60,11 +60,14 @@ def main(
     with Run(space, data, augmentation, settings, hub) as run:
         if settings.dry_run:
             names, size = classes_and_size(data, run.accelerator)
-            supernet = build_supernet(space, data.num_channels, size, names)
+            supernet = build_supernet(space, data.num_channels, size, names, settings.start_from)
             example = made_up_image(data.num_channels, size, len(names))
             return dry_run(supernet, settings, run.accelerator, example, "images")
-        images = load_for_search(data, augmentation, run.accelerator, space.start_from)
-        supernet = build_supernet(space, data.num_channels, images.image_size, images.names)
+        images = load_for_search(data, augmentation, run.accelerator, settings.start_from)
+        teaches = settings.teacher_share > 0
+        supernet = build_supernet(
+            space, data.num_channels, images.image_size, images.names, settings.start_from, teaches
+        )
         batch = settings.per_device_batch_size * run.accelerator.num_processes
         weights, architecture = images.split(settings.train_portion, settings.seed, batch)
         found = find(run, supernet, images, weights, architecture)
@@ -94,7 +97,12 @@ def supernet_config(
 
 
 def build_supernet(
-    arguments: ViTSpaceArguments, num_channels: int, image_size: int, names: list[str]
+    arguments: ViTSpaceArguments,
+    num_channels: int,
+    image_size: int,
+    names: list[str],
+    start_from: str | None = None,
+    teaches: bool = False,
 ) -> ElasticViTForImageClassification:
     """A new supernet, or one that starts from a ViT checkpoint, with a new head if its classes are others.
 
@@ -103,17 +111,19 @@ def build_supernet(
             space cannot be.
     """
     config = supernet_config(arguments, num_channels, image_size, names)
-    if arguments.start_from is None:
+    if start_from is None:
         supernet = ElasticViTForImageClassification(config)
     else:
         own = ("space", "head_dim", "superposition", "drop_path_rate")
         dropouts = ("hidden_dropout_prob", "attention_probs_dropout_prob")
         options = {name: getattr(config, name) for name in (*own, *dropouts)}
-        with reading_checkpoint("start_from", arguments.start_from):
-            loaded = ElasticViTForImageClassification.from_pretrained(arguments.start_from, **options)
+        with reading_checkpoint("start_from", start_from):
+            loaded = ElasticViTForImageClassification.from_pretrained(start_from, **options)
         for name, given in (("num_channels", num_channels), ("patch_size", arguments.patch_size)):
             if (found := getattr(loaded.config, name)) != given:
-                raise ValueError(f"{arguments.start_from} has {name}={found}, not {given}; use --{name} {found}")
+                raise ValueError(f"{start_from} has {name}={found}, not {given}; use --{name} {found}")
+        if teaches:
+            check_teaches(start_from, loaded, names)
         set_image_size(loaded, image_size)
         set_classes(loaded, names)
         # A new one, whose tables of what an architecture owns are those of this size and these classes.

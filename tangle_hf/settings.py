@@ -19,10 +19,17 @@ from .help_texts import Parser
 from .values import check_values
 
 
-def with_default(kind: type, name: str, value: Any):
-    """A copy of a field of a dataclass of arguments with another default and the same help, for a subclass to declare."""
+def with_default(kind: type, name: str, value: Any, help: str | None = None):
+    """A copy of a field of a dataclass of arguments with another default, for a subclass to declare.
+
+    Args:
+        kind: The dataclass.
+        name: The field.
+        value: The default.
+        help: Its help text; None: the same.
+    """
     (own,) = (item for item in fields(kind) if item.name == name)
-    return field(default=value, metadata=own.metadata)
+    return field(default=value, metadata=own.metadata if help is None else {**own.metadata, "help": help})
 
 
 def parse(*dataclass_types: type, argv: list[str] | None = None, description: str | None = None) -> tuple:

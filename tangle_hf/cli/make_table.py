@@ -100,8 +100,8 @@ def main(
     parts = (space, data, augmentation, settings)
     resolved = settings_of(*parts)
     check_run_folder(run_dir, resolved, settings.resume, FREE_ON_RESUME, defaults_of(*parts))
-    if space.start_from or space.table:
-        raise ValueError("start_from and table have no effect on nets that are trained from scratch; leave them out")
+    if space.table:
+        raise ValueError("table has no effect on nets that are trained from scratch; leave it out")
     disable_progress_bar()
     # The settings of Trainer: without `cpu`, processes without a GPU would not see each other and all be the main one.
     state = PartialState(cpu=not torch.accelerator.is_available())

@@ -12,6 +12,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from ..analysis import format_cell
 from ..cost.counts import num_params
 from ..run_files import read_results
+from ..search.finalists.settings import STARTS
 from ..search.methods import METHODS
 from ..search.settings import settings_not_read
 from ..space import Architecture, SearchSpace
@@ -178,7 +179,7 @@ def _finalist_facts(finalists: Mapping[str, Any]) -> dict[str, Any]:
     noise = finalists["noise"]
     return {
         "rows": [{name: "" if value == "-" else value for name, value in row.items()} for row in finalists["rows"]],
-        "start": "new weights" if finalists["start"] == "new" else "the supernet's weights",
+        "start": STARTS[finalists["start"]],
         "noise": None if noise is None else f"{noise:.3f}",
         "cost": format_cell(finalists["cost"]),
         "changed": finalists["changed"],

@@ -50,6 +50,19 @@ def set_classes(model: PreTrainedModel, names: list[str]) -> None:
     model._init_weights(model.classifier)
 
 
+def check_teaches(checkpoint: str, model: PreTrainedModel, names: list[str]) -> None:
+    """Refuses a teacher of other classes than those of the data.
+
+    Raises:
+        ValueError: It has others, or has them in another order.
+    """
+    if (own := names_of(model.config)) != names:
+        raise ValueError(
+            f"{checkpoint} has classes {own[:10]}, the data {names[:10]} ({len(own)} and {len(names)} in all), so that it "
+            "cannot teach them; leave out --teacher_share, or --teacher of a fine-tuning"
+        )
+
+
 def image_size_of(config: PreTrainedConfig) -> int | None:
     """Height and width of the images that a model takes, in pixels; None of a model that takes any.
 

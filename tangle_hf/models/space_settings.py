@@ -40,12 +40,6 @@ class SpaceArguments:
         default="inputs", metadata={"help": "where the shares enter: inputs (of each layer) or weights (Algorithm 2)"}
     )
     dropout: float = field(default=0.0, metadata={"help": "dropout of embeddings, attention and residuals, in [0, 1)"})
-    start_from: str | None = field(
-        default=None,
-        metadata={
-            "help": "a GPT-2 checkpoint folder or Hub name to start from; the largest choices must be its sizes"
-        },
-    )
 
     def __post_init__(self):
         _check(self, ("n_embd", "n_layer"), ("n_head", "mlp_ratio"))
@@ -95,10 +89,6 @@ class ViTSpaceArguments:
     initializer_range: float = field(
         default=0.05,
         metadata={"help": "standard deviation of new weights; narrow nets learn faster with more than the usual 0.02"},
-    )
-    start_from: str | None = field(
-        default=None,
-        metadata={"help": "a ViT checkpoint folder or Hub name to start from; the largest choices must be its sizes"},
     )
 
     def __post_init__(self):
@@ -181,11 +171,6 @@ class ConvSpaceArguments:
         default=200,
         metadata={"help": "training batches from which a found net with batch norms gets statistics of its own"},
     )
-    start_from: str | None = field(
-        default=None,
-        metadata={"help": "a net of the same space to start from, exported or a supernet; the largest choices must be "
-                          "its sizes"},
-    )  # fmt: skip
 
     def __post_init__(self):
         self.expand_ratio = [int(ratio) if float(ratio).is_integer() else ratio for ratio in self.expand_ratio]

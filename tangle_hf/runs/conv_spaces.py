@@ -23,15 +23,19 @@ CELLS_ONLY = ("entangled", "operations", "hidden_size", "num_cells", "partial_ch
 MOBILENETV3_ONLY = ("expand_ratio", "depths", "width_multiplier", "strides", "kernel_transform")
 
 
-def conv_macro(arguments: ConvSpaceArguments, common: Mapping[str, Any]) -> PreTrainedModel:
+def conv_macro(
+    arguments: ConvSpaceArguments, common: Mapping[str, Any], start_from: str | None = None
+) -> PreTrainedModel:
     """Four convolutions, 6,561 architectures."""
     _refuse(arguments, (*MOBILENETV3_ONLY, *CELLS_ONLY))
     options = {} if arguments.dropout is None else {"dropout": arguments.dropout}
     space = _with_choices(CONV_MACRO, arguments, ("kernel_size",))
-    return _build(ElasticConvMacroForImageClassification, ElasticConvMacroConfig, arguments, space, common, options)
+    return _build(ElasticConvMacroForImageClassification, ElasticConvMacroConfig, start_from, space, common, options)
 
 
-def mobilenetv3(arguments: ConvSpaceArguments, common: Mapping[str, Any]) -> PreTrainedModel:
+def mobilenetv3(
+    arguments: ConvSpaceArguments, common: Mapping[str, Any], start_from: str | None = None
+) -> PreTrainedModel:
     """MobileNetV3 as once-for-all lays it out."""
     _refuse(arguments, CELLS_ONLY)
     options = {"width_multiplier": arguments.width_multiplier, "kernel_transform": arguments.kernel_transform}
@@ -39,16 +43,16 @@ def mobilenetv3(arguments: ConvSpaceArguments, common: Mapping[str, Any]) -> Pre
     options |= {} if arguments.dropout is None else {"classifier_dropout_prob": arguments.dropout}
     space = _with_choices(OFA_MOBILENETV3, arguments, ("kernel_size", "expand_ratio", "depths"))
     return _build(
-        ElasticMobileNetV3ForImageClassification, ElasticMobileNetV3Config, arguments, space, common, options
+        ElasticMobileNetV3ForImageClassification, ElasticMobileNetV3Config, start_from, space, common, options
     )
 
 
-def cells(arguments: ConvSpaceArguments, common: Mapping[str, Any]) -> PreTrainedModel:
+def cells(arguments: ConvSpaceArguments, common: Mapping[str, Any], start_from: str | None = None) -> PreTrainedModel:
     """Networks of cells, one operation per edge."""
     _refuse(arguments, ("kernel_size", *MOBILENETV3_ONLY))
     cell, names = CELLS[arguments.space], ("hidden_size", "num_cells", "kept_inputs", "dropout")
     options = {"cell": arguments.space} | {n: v for n in names if (v := getattr(arguments, n)) is not None}
-    if arguments.start_from is None:
+    if start_from is None:
         options |= {"entangled": arguments.entangled, "partial_channels": arguments.partial_channels}
     elif not arguments.entangled or arguments.partial_channels > 1:
         raise ValueError("entangled and partial_channels are those of --start_from; leave them out")
@@ -56,40 +60,43 @@ def cells(arguments: ConvSpaceArguments, common: Mapping[str, Any]) -> PreTraine
     if arguments.operations:
         row = PerLayer(arguments.operations, rows=len(cell.edges))
         space = SearchSpace(**dict.fromkeys(cell.kinds, row))
-    return _build(ElasticCellsForImageClassification, ElasticCellsConfig, arguments, space, common, options)
+    return _build(ElasticCellsForImageClassification, ElasticCellsConfig, start_from, space, common, options)
 
 
 # Name -> arguments, fields that every config has (classes, image size, channels) -> supernet.
-SPACES: dict[str, Callable[[ConvSpaceArguments, Mapping[str, Any]], PreTrainedModel]] = {
+SPACES: dict[str, Callable[[ConvSpaceArguments, Mapping[str, Any], str | None], PreTrainedModel]] = {
     "conv_macro": conv_macro,
     "mobilenetv3": mobilenetv3,
     **dict.fromkeys(CELLS, cells),
 }
 
 
-def build_supernet(arguments: ConvSpaceArguments, common: Mapping[str, Any]) -> PreTrainedModel:
+def build_supernet(
+    arguments: ConvSpaceArguments, common: Mapping[str, Any], start_from: str | None = None
+) -> PreTrainedModel:
     """The supernet of the chosen space.
 
     Args:
         arguments: Arguments of the command line.
         common: Fields of the config: `num_channels`, `image_size`, `id2label`, `label2id`.
+        start_from: A net of the same space to start from, exported or a supernet; None: new weights.
 
     Raises:
         ValueError: The space is unknown, or cannot be built with these arguments.
     """
     if arguments.space not in SPACES:
         raise ValueError(f"space={arguments.space!r} is unknown; choose one of {sorted(SPACES)}")
-    return SPACES[arguments.space](arguments, common)
+    return SPACES[arguments.space](arguments, common, start_from)
 
 
-def _build(model: type, config: type, arguments: ConvSpaceArguments, space: SearchSpace, common, options) -> Any:
-    if arguments.start_from is None:
+def _build(model: type, config: type, start_from: str | None, space: SearchSpace, common, options) -> Any:
+    if start_from is None:
         return model(config(space=space, **common, **options))
-    with reading_checkpoint("start_from", arguments.start_from):
-        loaded = model.from_pretrained(arguments.start_from, space=space, **options)
+    with reading_checkpoint("start_from", start_from):
+        loaded = model.from_pretrained(start_from, space=space, **options)
     for name in ("num_channels", "image_size"):
         if (found := getattr(loaded.config, name)) != common[name]:
-            raise ValueError(f"{arguments.start_from} has {name}={found}, not {common[name]}; use --{name} {found}")
+            raise ValueError(f"{start_from} has {name}={found}, not {common[name]}; use --{name} {found}")
     return loaded
 
 

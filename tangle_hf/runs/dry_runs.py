@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 from ..analysis import format_table
 from ..cost.counts import num_params
 from ..search import SearchArguments, search, train_single_paths
+from ..search.distillation import teacher_of
 from ..search.limits import Limits
 from .latency import without_latency
 
@@ -200,6 +201,7 @@ def two_steps(supernet, settings: SearchArguments, accelerator, example, sequenc
             accelerator,
             evaluate=lambda arch: marks.append(time.perf_counter()) or 0.0,
             limits=Limits.of(short, supernet, sequence_length),
+            teacher=teacher_of(supernet, short, accelerator.device),
         )
     accelerator.free_memory()
     supernet.zero_grad(set_to_none=True)

@@ -11,8 +11,10 @@ from ..cost.counts import num_params
 from ..data.examples import Examples
 from ..search import SearchArguments
 from ..search.choice import budget_use
+from ..search.distillation import Teacher
 from ..search.finalists.candidates import HAND_CUT, RANDOM, SEARCH, Finalist, choose_finalists
 from ..search.finalists.halving import Decision, halve
+from ..search.finalists.settings import STARTS
 from ..search.limits import Limits
 from ..search.loop import step_size
 from ..search.search_cost import SearchCost
@@ -21,11 +23,14 @@ from .found import Found
 from .run import Run
 
 
-START_WORDS = {"new": "new weights", "supernet": "the supernet's weights"}
-
-
 def decide(
-    run: Run, supernet: PreTrainedModel, examples: Examples, found: Found | None, limits: Limits
+    run: Run,
+    supernet: PreTrainedModel,
+    examples: Examples,
+    found: Found | None,
+    limits: Limits,
+    teacher: Teacher | None = None,
+    start: PreTrainedModel | None = None,
 ) -> Found | None:
     """Takes the best of the finalists, and prints a row for each.
 
@@ -35,6 +40,8 @@ def decide(
         examples: To train the finalists on, and validation data, by which nothing was chosen so far.
         found: What the search has found; None on the other processes, and on the main one if the search was stopped.
         limits: What all finalists keep to.
+        teacher: From whose outputs they learn beside the labels.
+        start: The supernet as it was before the search, where they are trained from its slices.
 
     Returns:
         What was found, with the winner as its architecture; None if the finalists were interrupted or the search was, and on
@@ -58,11 +65,11 @@ def decide(
         count = min(count, len(examples.validation))
     cost = SearchCost(supernet, step_size(settings, run.accelerator), examples.sequence_length)
     data = examples.training(settings.seed)
-    decision = halve(supernet, finalists, data, score, count, settings, run.accelerator, cost)
+    decision = halve(supernet, finalists, data, score, count, settings, run.accelerator, cost, teacher, start)
     if decision is None or not run.main_process:
         return None
     rows, winner = _rows(decision, supernet, found.arch), decision.ranked[0]
-    print(f"\nvalidation loss of the finalists, trained from {START_WORDS[settings.finalist_start]}:")
+    print(f"\nvalidation loss of the finalists, trained from {STARTS[settings.finalist_start]}:")
     print(format_table(rows))
     if decision.noise is not None:
         print(

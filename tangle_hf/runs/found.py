@@ -17,12 +17,14 @@ class Found:
         cost: What the search cost, in plain-model steps.
         results: More for `results.json`.
         proposed: What the search proposes as finalists, its choice first.
+        teacher: What the teacher took, if there was one.
     """
 
     arch: Architecture
     cost: float
     results: dict
     proposed: Sequence[Architecture] = ()
+    teacher: dict | None = None
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,11 @@ class FoundFront:
         points: Its points.
         worst: The loss that the smallest net inherits.
         cost: What the search cost, in plain-model steps.
+        teacher: What the teacher took, if there was one.
     """
 
     front: ArchFront
     points: list[FrontPoint]
     worst: float
     cost: float
+    teacher: dict | None = None

@@ -63,7 +63,7 @@ def report_front(
         writer.writerows(shown)
     plot_front(points, cost, run_dir / "pareto.png")
     print("\n" + format_table(shown))
-    results = common_results(supernet, found.cost, examples, used) | {"table": rows}
+    results = common_results(supernet, found, examples, used) | {"table": rows}
     if settings.latency_table is not None:
         timed = {f"point {n}": (space.architecture(**point["arch"]), None) for n, point in enumerate(points)}
         results["latency"] = compare_latency(supernet, timed, settings, examples.sequence_length, None)

@@ -74,7 +74,7 @@ def _report_net(
         print(
             "in the supernet: with the weights that all nets share; trained by itself, the largest net would be better"
         )
-    results = common_results(supernet, found.cost, examples, used)
+    results = common_results(supernet, found, examples, used)
     results |= {"found": arch.to_dict(), "form": written.form}
     results |= {"logit_difference": written.difference, "logit_scale": written.scale, **found.results, "table": rows}
     notation = examples.notation(arch)

@@ -8,16 +8,17 @@ from ..cost.counts import flops, num_params
 from ..data.examples import Examples
 from ..hub.settings import command_line
 from ..space import Architecture
+from .found import Found, FoundFront
 
 
 def common_results(
-    supernet: PreTrainedModel, cost: float, examples: Examples, used: Mapping[str, float | str]
+    supernet: PreTrainedModel, found: Found | FoundFront, examples: Examples, used: Mapping[str, float | str]
 ) -> dict:
     """What `results.json` says of every search.
 
     Args:
         supernet: What was searched.
-        cost: What the search cost, in plain-model steps.
+        found: What was found, and what it cost.
         examples: Its data.
         used: Device, and if known seconds.
     """
@@ -26,7 +27,8 @@ def common_results(
         "pipeline": examples.pipeline,
         "data": examples.description,
         "search": dict(used),
-        "search_cost": cost,
+        "search_cost": found.cost,
+        **({} if found.teacher is None else {"teacher": found.teacher}),
         **({"largest": supernet.space.largest.to_dict()} if supernet.space.ordered else {}),
     }
 

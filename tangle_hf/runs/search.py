@@ -1,6 +1,8 @@
 """The search of a run, methods of one stage and of two, from examples to the architecture that they find."""
 
+import copy
 from collections.abc import Callable
+from dataclasses import replace
 
 from transformers import PreTrainedModel
 
@@ -10,6 +12,7 @@ from ..data.examples import Examples
 from ..samplers import sampler
 from ..search import SearchArguments, choose, search, search_candidates, trace_front, train_single_paths
 from ..search.choice import budget_use, costs, most_likely
+from ..search.distillation import Teacher, teacher_of
 from ..search.finalists.candidates import likely_nets
 from ..search.gradient.arch_front import ArchFront
 from ..search.limits import Limits
@@ -26,7 +29,7 @@ def find(run: Run, supernet: PreTrainedModel, examples: Examples, weights, archi
 
     Args:
         run: The run.
-        supernet: An `Elastic*` model; trained in place.
+        supernet: An `Elastic*` model, with the weights of `start_from` if it is given; trained in place.
         examples: To follow the search by, and how models are scored on them.
         weights: Examples for the weights.
         architecture: Examples for the architecture: steps of its parameters, losses of candidates.
@@ -38,18 +41,32 @@ def find(run: Run, supernet: PreTrainedModel, examples: Examples, weights, archi
         ValueError: The limits cannot be kept, a latency table is not for this search, or there is no checkpoint to resume.
         FloatingPointError: The weights diverged.
     """
+    device = run.accelerator.device
+    teacher = teacher_of(supernet, run.settings, device)
     limits = run.begin(supernet, examples.sequence_length)
-    stages = _two_stages if run.settings.resolved_method.two_stage else _one_stage
-    found = stages(run, supernet, examples, weights, architecture, limits)
-    if run.settings.proposed_finalists:
-        found = decide(run, supernet, examples, found, limits)
+    settings, start = run.settings, None if teacher is None else teacher.model
+    if start is None and settings.proposed_finalists and settings.finalist_start == "checkpoint":
+        start = copy.deepcopy(supernet).to(device)
+    stages = _two_stages if settings.resolved_method.two_stage else _one_stage
+    found = stages(run, supernet, examples, weights, architecture, limits, teacher)
+    if settings.proposed_finalists:
+        found = decide(run, supernet, examples, found, limits, teacher, start)
+    if found is not None and run.main_process and teacher is not None:
+        print(teacher)
+        found = replace(found, teacher=teacher.facts())
     if found is None and run.main_process:
         print(f"stopped; continue with the same command and --resume (checkpoint in {run.folder / 'checkpoints'})")
     return found if run.main_process else None
 
 
 def _one_stage(
-    run: Run, supernet: PreTrainedModel, examples: Examples, weights, architecture, limits: Limits
+    run: Run,
+    supernet: PreTrainedModel,
+    examples: Examples,
+    weights,
+    architecture,
+    limits: Limits,
+    teacher: Teacher | None,
 ) -> Found | FoundFront | None:
     """Architecture parameters trained along with the weights."""
     settings = run.settings
@@ -63,6 +80,7 @@ def _one_stage(
         lambda arch: validation(arch=arch),
         lambda mixture: validation(mixture=mixture)["loss"],
         limits,
+        teacher,
     )
     if arch_parameters is None or not run.main_process:
         return None
@@ -99,12 +117,20 @@ def _one_stage(
 
 
 def _two_stages(
-    run: Run, supernet: PreTrainedModel, examples: Examples, weights, architecture, limits: Limits
+    run: Run,
+    supernet: PreTrainedModel,
+    examples: Examples,
+    weights,
+    architecture,
+    limits: Limits,
+    teacher: Teacher | None,
 ) -> Found | None:
     """Weights trained on single paths, then a search over candidates."""
     settings = run.settings
     validation = _scores(supernet, examples, examples.validation, settings, settings.eval_batches)
-    cost = train_single_paths(supernet, weights, settings, run.accelerator, lambda arch: validation(arch=arch), limits)
+    cost = train_single_paths(
+        supernet, weights, settings, run.accelerator, lambda arch: validation(arch=arch), limits, teacher
+    )
     if cost is None:
         return None
     training, count = cost.spent, _candidate_examples(architecture, settings)

@@ -9,6 +9,7 @@ with F(arch) FLOPs of a forward pass per example::
                                   M = F(all operations) / F(largest) of operations
     architecture step             2/3 M, without weight gradients; unrolled 10/3 M
     forward pass over n examples  n F(arch) / (3 batch F(largest))
+    forward pass of a teacher     1/3, once for every batch: it is the checkpoint that the search starts from
 
 What only reports, such as losses on validation data, does not count.
 """
@@ -67,6 +68,10 @@ class SearchCost:
     def add_evaluation(self, arch: Architecture, examples: int) -> None:
         """A forward pass of a subnet over so many examples."""
         self.spent += examples * self._relative(arch) / (FORWARD_PASSES * self.batch_size)
+
+    def add_teacher(self, count: int = 1) -> None:
+        """Forward passes of the teacher, of the sizes of the largest net, over the batch of a step."""
+        self.spent += count / FORWARD_PASSES
 
     def _relative(self, arch: Architecture) -> float:
         return exact(self._table, arch) / self._largest

@@ -7,6 +7,7 @@ from ..values import check_learning_rates, check_values, share_of_peak
 from .finalists.settings import USUAL, FinalistArguments
 from .limit_settings import LimitArguments
 from .methods import METHODS, Method
+from .start_settings import StartArguments
 from .two_stage.settings import TwoStageArguments
 
 
@@ -15,7 +16,7 @@ TRACKERS = ("none", "trackio", "tensorboard", "wandb", "aim", "comet_ml", "mlflo
 
 
 @dataclass
-class SearchArguments(TwoStageArguments, FinalistArguments, LimitArguments):
+class SearchArguments(TwoStageArguments, FinalistArguments, LimitArguments, StartArguments):
     """First-order bi-level search (arXiv:1806.09055, section 2.3; TangleNAS, arXiv:2312.10440, algorithm 1), or two stages.
 
     Raises:
@@ -50,7 +51,6 @@ class SearchArguments(TwoStageArguments, FinalistArguments, LimitArguments):
     )
     nesterov: bool = field(default=True, metadata={"help": "Nesterov's form of the momentum of sgd"})
     sgd_momentum: float = field(default=0.9, metadata={"help": "momentum of sgd, in [0, 1)"})
-    learning_rate: float = field(default=3e-3, metadata={"help": "peak learning rate of the weights (cosine)"})
     min_learning_rate: float | None = field(
         default=None, metadata={"help": "learning rate at the end, at most the peak; default: a tenth of it"}
     )
@@ -159,7 +159,7 @@ class SearchArguments(TwoStageArguments, FinalistArguments, LimitArguments):
             )
         if METHODS[self.method].choice == "nsga2" and find_spec("pymoo") is None:
             raise ValueError(f"method={self.method} needs pymoo; install it with: pip install 'tangle_hf[search]'")
-        for kind in (TwoStageArguments, FinalistArguments, LimitArguments):
+        for kind in (TwoStageArguments, FinalistArguments, LimitArguments, StartArguments):
             kind.__post_init__(self)
         check_values(self, infinite=("max_grad_norm", "arch_max_grad_norm"))
         counts = ("max_steps", "per_device_batch_size", "gradient_accumulation_steps")
@@ -213,10 +213,17 @@ class SearchArguments(TwoStageArguments, FinalistArguments, LimitArguments):
             raise ValueError(
                 f"undecided_entropy={self.undecided_entropy} must be above 0 and at most 1, which is uniform"
             )
+        if self.finalist_start is None:
+            self.finalist_start = "new" if self.start_from is None else "checkpoint"
         self._check_method()
         self._check_finalists()
 
     def _check_method(self) -> None:
+        if self.distillation and self.teacher_share:
+            raise ValueError(
+                f"distillation={self.distillation} and teacher_share={self.teacher_share}: the largest net and the checkpoint "
+                "would both teach; leave one out"
+            )
         if self.nsga2_cost == "latency_ms" and not self.asks_for_latency:
             raise ValueError("nsga2_cost=latency_ms needs times of this device; give max_latency_ms or latency_table")
         if self.path_sampling == "budget" and not self.given_limits():
@@ -231,6 +238,10 @@ class SearchArguments(TwoStageArguments, FinalistArguments, LimitArguments):
             )
 
     def _check_finalists(self) -> None:
+        if self.finalist_start == "checkpoint" and self.start_from is None:
+            raise ValueError(
+                "finalist_start=checkpoint needs a checkpoint; give start_from, or choose new or supernet"
+            )
         if not self.finalists and not self.random_finalists:
             return
         if self.pareto is not None:

@@ -13,6 +13,8 @@ from ..hub.settings import HubArguments, command_line
 from ..models.generation import with_pad_token
 from ..run_files import read_results
 from ..runs.folder import write_json
+from ..search.distillation import TeacherArguments
+from ..settings import with_default
 from . import lora
 from .tasks import Task
 from .trainer import TrainingSettings
@@ -24,7 +26,7 @@ FREE_ON_RESUME |= {item.name for item in fields(HubArguments)}
 
 
 @dataclass
-class FinetuneArguments(TrainingSettings):
+class FinetuneArguments(TrainingSettings, TeacherArguments):
     """Which checkpoint, what to do with it, and how to train.
 
     Raises:
@@ -66,12 +68,20 @@ class FinetuneArguments(TrainingSettings):
                   "help": "finetune by low-rank adapters of this rank on all linear layers of the blocks, merged into the "
                           "model at the end and left in its folder adapter/ (needs the extra peft); default: all weights"},
     )  # fmt: skip
+    teacher: str | None = field(
+        default=None,
+        metadata={"group": "teacher", "main": True,
+                  "help": "folder or Hub name of a model whose outputs are learned, with the same vocabulary or classes "
+                          "(distillation); default: none, the labels are learned"},
+    )  # fmt: skip
+    teacher_share: float = with_default(TeacherArguments, "teacher_share", 1.0)
     resume: bool = field(
         default=False, metadata={"group": "run", "main": True, "help": "continue the run in output_dir"}
     )
 
     def __post_init__(self):
         super().__post_init__()
+        TeacherArguments.__post_init__(self)
         for mode in self.mode:
             if mode not in MODES:
                 raise ValueError(f"mode={mode!r} is unknown; choose from {MODES}")
@@ -85,6 +95,14 @@ class FinetuneArguments(TrainingSettings):
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
         if self.num_train_epochs <= 0:
             raise ValueError(f"num_train_epochs={self.num_train_epochs} must be above 0")
+        if self.teacher is not None and not self.teacher_share:
+            raise ValueError(
+                f"teacher={self.teacher} has no effect with teacher_share=0; leave it out, or give a share"
+            )
+        if self.teacher is not None and self.mode == ["inherit"]:
+            raise ValueError(
+                f"teacher={self.teacher} has no effect on mode={self.mode}; add finetune or retrain, or leave it out"
+            )
         if self.lora_rank is not None and "finetune" not in self.mode:
             raise ValueError(
                 f"lora_rank={self.lora_rank} has no effect on mode={self.mode}; add finetune or leave it out"

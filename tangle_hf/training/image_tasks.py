@@ -12,6 +12,7 @@ from ..data.images.soft_targets import use_soft_targets
 from ..models.checkpoint_errors import load_whole, reading_checkpoint
 from ..models.image_classifiers import (
     check_patches,
+    check_teaches,
     checkpoint_processor,
     from_scratch,
     image_size_of,
@@ -69,4 +70,16 @@ def vision_task(
         use_soft_targets(model)
         return model
 
-    return Task(image_examples(splits, processor, size, data, augmentation), build)
+    def teacher(name: str) -> PreTrainedModel:
+        config_of(name, remote_code, AUTO_CLASSES["vision"], "teacher")
+        with reading_checkpoint("teacher", name):
+            model = load_whole(AutoModelForImageClassification.from_pretrained, name, **how)
+        check_teaches(name, model, names)
+        if image_size_of(model.config) not in (None, size):
+            raise ValueError(
+                f"teacher {name} takes images of {image_size_of(model.config)} pixels, these have {size}; use --image_size or "
+                "another teacher"
+            )
+        return model
+
+    return Task(image_examples(splits, processor, size, data, augmentation), build, teacher)

@@ -10,8 +10,10 @@ from transformers import (
     MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
+    AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
+    PreTrainedTokenizerBase,
 )
 
 from ..data.examples import Examples
@@ -34,10 +36,12 @@ class Task:
     Args:
         examples: The data.
         build: Mode, "inherit", "finetune" or "retrain" -> model.
+        teacher: Folder or Hub name -> a model that can teach these, in float32.
     """
 
     examples: Examples
     build: Callable[[str], PreTrainedModel]
+    teacher: Callable[[str], PreTrainedModel]
 
 
 def language_task(checkpoint: str, remote_code: bool, data: DataArguments) -> Task:
@@ -47,11 +51,7 @@ def language_task(checkpoint: str, remote_code: bool, data: DataArguments) -> Ta
         ValueError: The text cannot be read; the checkpoint is no language model, or has too few positions for a block.
     """
     config = config_of(checkpoint, remote_code, AUTO_CLASSES["language"])
-    positions = getattr(config, "max_position_embeddings", None)  # recurrent nets, and those with ALiBi, have none
-    if positions is not None and positions < data.block_size:
-        raise ValueError(
-            f"{checkpoint} has {positions} positions, block_size={data.block_size} is more; use --block_size {positions}"
-        )
+    _check_positions(checkpoint, config, data)
     examples = load_text(replace(data, tokenizer=data.tokenizer or checkpoint, vocab_size=config.vocab_size))
 
     # Precision is a matter of the training, not of the type that a checkpoint was saved in.
@@ -63,11 +63,46 @@ def language_task(checkpoint: str, remote_code: bool, data: DataArguments) -> Ta
         with reading_checkpoint("checkpoint", checkpoint):
             return load_whole(AutoModelForCausalLM.from_pretrained, checkpoint, new_head=mode == "finetune", **how)
 
-    return Task(examples, build)
+    def teacher(name: str) -> PreTrainedModel:
+        taught = config_of(name, remote_code, AUTO_CLASSES["language"], "teacher")
+        _check_positions(name, taught, data)
+        with reading_checkpoint("teacher", name):
+            model = load_whole(AutoModelForCausalLM.from_pretrained, name, **how)
+        _check_vocabulary(name, model.config.vocab_size, config.vocab_size, examples.processor)
+        return model
+
+    return Task(examples, build, teacher)
 
 
-def config_of(checkpoint: str, remote_code: bool, auto_class: str) -> PreTrainedConfig:
+def _check_positions(checkpoint: str, config: PreTrainedConfig, data: DataArguments) -> None:
+    positions = getattr(config, "max_position_embeddings", None)  # recurrent nets, and those with ALiBi, have none
+    if positions is not None and positions < data.block_size:
+        raise ValueError(
+            f"{checkpoint} has {positions} positions, block_size={data.block_size} is more; use --block_size {positions}"
+        )
+
+
+def _check_vocabulary(teacher: str, size: int, wanted: int, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuses a teacher of another number of tokens, or whose own tokenizer, if it has one, gives them other numbers."""
+    try:
+        own = AutoTokenizer.from_pretrained(teacher).get_vocab() or None
+    except Exception:  # there is none beside it, which is an error of many types; sizes can be compared still
+        own = None
+    if size != wanted or (own is not None and own != tokenizer.get_vocab()):
+        raise ValueError(
+            f"teacher {teacher} has another vocabulary ({size:,} tokens) than the net that is to learn from it ({wanted:,}); "
+            "give a teacher with the same tokenizer"
+        )
+
+
+def config_of(checkpoint: str, remote_code: bool, auto_class: str, option: str = "checkpoint") -> PreTrainedConfig:
     """The config of a checkpoint that an Auto class loads.
+
+    Args:
+        checkpoint: Folder or Hub name.
+        remote_code: Whether code that it brings may run.
+        auto_class: Name of the Auto class.
+        option: The setting that names the checkpoint.
 
     Raises:
         ValueError: It cannot be read, or is of another kind of model.
@@ -76,7 +111,7 @@ def config_of(checkpoint: str, remote_code: bool, auto_class: str) -> PreTrained
         config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=remote_code)
     except (OSError, ValueError, StrictDataclassError) as error:
         raise ValueError(
-            f"checkpoint {checkpoint!r} could not be loaded ({' '.join(str(error).split())}); give a folder that "
+            f"{option} {checkpoint!r} could not be loaded ({' '.join(str(error).split())}); give a folder that "
             "save_pretrained wrote or a Hub name, and --trust_remote_code true if it brings its own code that you have read"
         ) from error
     if not _loads(config, auto_class):

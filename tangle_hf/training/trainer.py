@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArgu
 
 from ..errors import WriteError, writing
 from ..search.checkpoints import same_groups, unreadable
+from ..search.distillation import Teacher
 from ..search.weight_decay import decays
 from ..values import check_learning_rates, check_values, share_of_peak
 
@@ -142,11 +143,26 @@ class RaiseDropPath(TrainerCallback):
 
 
 class ResumingTrainer(Trainer):
-    """Trainer with the weight decay of searches, and with checkpoints whose weights are found on resume.
+    """Trainer with the weight decay of searches, a teacher, and with checkpoints whose weights are found on resume.
 
     On disk a ViT has the parameter names of transformers 4. `Trainer` would not find these, only warn, and go on from the
     weights that it was given (transformers issue 43701); here `from_pretrained` reads them, which knows both kinds of names.
     """
+
+    teacher: Teacher | None = None
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """The loss of `Trainer`, or with a teacher what `Teacher.loss` says, summed and divided as that of the labels is."""
+        if self.teacher is None:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        loss, output = super().compute_loss(model, inputs, True, num_items_in_batch)
+        count = num_items_in_batch if self.model_accepts_loss_kwargs else None
+        averaged = count is not None and self.args.average_tokens_across_devices
+        output["loss"] = loss
+        with self.accelerator.autocast():
+            scale = self.accelerator.num_processes if averaged else 1
+            loss = self.teacher.loss(output, inputs, count=count, scale=scale)
+        return (loss, output) if return_outputs else loss
 
     def training_step(self, *args, **kwargs) -> torch.Tensor:
         """One step of `Trainer`, whose loss must be finite.
@@ -183,14 +199,26 @@ class ResumingTrainer(Trainer):
         model.load_state_dict(type(model).from_pretrained(resume_from_checkpoint).state_dict())
 
 
-def train(model: PreTrainedModel, examples: torch.utils.data.Dataset, arguments: TrainingArguments) -> PreTrainedModel:
+def train(
+    model: PreTrainedModel,
+    examples: torch.utils.data.Dataset,
+    arguments: TrainingArguments,
+    teacher: Teacher | None = None,
+) -> PreTrainedModel:
     """Trains with `transformers.Trainer`, from the last whole checkpoint in the output folder if there is one.
+
+    Args:
+        model: The model; trained in place.
+        examples: Training examples.
+        arguments: How to train, and where checkpoints go.
+        teacher: From whose outputs the model learns beside the labels, or None.
 
     Raises:
         FloatingPointError: A loss, a gradient or a weight is not finite; the last checkpoint before is kept.
         ValueError: The checkpoint is of a version with another rule of weight decay.
     """
     trainer = ResumingTrainer(model, arguments, train_dataset=examples)
+    trainer.teacher = teacher
     trainer.add_callback(TellEpoch(trainer.train_dataset))
     trainer.add_callback(StopUnlessFinite())
     if hasattr(model, "drop_path_rate"):

@@ -193,7 +193,7 @@ def test_ready_configs_are_complete_settings_of_a_space_that_can_be(path):
     elif recipe == "search_vit":
         config = search_vit.supernet_config(space, data.num_channels, data.image_size or 8, ["a", "b"])
     else:
-        space.start_from = None  # what another run has to write first
+        settings.start_from = None  # what another run has to write first
         with torch.device("meta"):
             config = search_cnn.supernet_for(space, data.num_channels, data.image_size, ["a", "b"]).config
     assert config.space.size > 1 and settings.max_steps > 0

@@ -322,6 +322,44 @@ def test_checkpoints_that_do_not_fit_are_named(vit, gpt2, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_net_learns_from_its_teacher_what_the_labels_do_not_say(vit, gpt2, tmp_path, capsys):
+    plain = ["--weight_decay", 0, "--optimizer", "sgd", "--learning_rate", 0.3]
+    for name, options in {"labels": [], "teacher": ["--teacher", vit]}.items():
+        run("vision", "--checkpoint", vit, *SHORT, *plain, "--output_dir", tmp_path / name, *options)
+    # It is its own teacher, and has nothing to learn.
+    losses = [rows(tmp_path / name)["finetune", 0]["test"]["loss"] for name in ("labels", "teacher")]
+    run("vision", "--checkpoint", vit, *SHORT, "--mode", "inherit", "--output_dir", tmp_path / "inherit")
+    inherited = rows(tmp_path / "inherit")["inherit", None]["test"]["loss"]
+    assert losses[1] == pytest.approx(inherited, abs=1e-4) != pytest.approx(losses[0], abs=1e-3)
+    assert rows(tmp_path / "teacher")["finetune", 0]["teacher"]["forward_passes"] == 6
+    assert "teacher: " in capsys.readouterr().out
+    run("language", "--checkpoint", gpt2 / "compact", "--teacher", gpt2 / "stock", *TEXT, "--output_dir", tmp_path / "text",
+        "--mode", "inherit", "finetune", "--teacher_share", 0.5, "--lora_rank", 2)  # fmt: skip
+    inherited, learned = (rows(tmp_path / "text")[key] for key in (("inherit", None), ("finetune", 0)))
+    assert "teacher" not in inherited and learned["teacher"]["mib"] > 0
+
+
+def test_a_teacher_of_other_outputs_is_refused(vit, gpt2, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(gpt2 / "stock", other)
+    data = DataArguments(vocab_size=300, block_size=16)
+    load_tokenizer(data, load_texts(data)).save_pretrained(other)
+    few = ViTForImageClassification.from_pretrained(vit, num_labels=4, ignore_mismatched_sizes=True)
+    few.save_pretrained(tmp_path / "few")
+    text, images = ["language", "--checkpoint", gpt2 / "stock", *TEXT], ["vision", "--checkpoint", vit, *SHORT]
+    for argv, message in [
+        ([*text, "--teacher", other], "teacher .*other has another vocabulary"),
+        ([*text, "--teacher", vit], "is a vit"),
+        ([*text, "--teacher", tmp_path / "nothing"], "teacher .*nothing.*could not be loaded"),
+        ([*images, "--teacher", tmp_path / "few"], "few has classes .*4 and 10 in all.*cannot teach"),
+        ([*images, "--teacher", vit, "--teacher_share", 0], "no effect with teacher_share=0"),
+        ([*images, "--teacher", vit, "--mode", "inherit"], "no effect on mode="),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            run(*argv, "--output_dir", tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+
 def test_the_users_errors_are_one_line(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["finetune.py", "sound"])
     with pytest.raises(SystemExit, match="^error: the first argument must be vision or language"):

@@ -190,13 +190,13 @@ def test_numbers_out_of_range_are_refused(options):
 def test_a_search_starts_from_what_another_found(finished):
     arguments = {"space": "mobilenetv3", "strides": [1, 1, 1, 2, 1, 1, 2], "width_multiplier": 0.25, "depths": [1, 2],
                  "kernel_size": [3, 5], "expand_ratio": [2, 3]}  # fmt: skip
-    start_from = ConvSpaceArguments(**arguments, start_from=str(finished / "supernet"))
-    supernet = supernet_for(start_from, 3, 8, ["cat", "dog"])
+    start_from = str(finished / "supernet")
+    supernet = supernet_for(ConvSpaceArguments(**arguments), 3, 8, ["cat", "dog"], start_from)
     before = load_supernet(finished / "supernet")
     assert torch.equal(supernet.head.conv.weight, before.head.conv.weight) and supernet.classifier.out_features == 2
     assert supernet(torch.randn(2, 3, 8, 8), arch=supernet.space.smallest).logits.shape == (2, 2)
     with pytest.raises(ValueError, match="use --image_size 8"):
-        supernet_for(start_from, 3, 16, ["cat", "dog"])
+        supernet_for(ConvSpaceArguments(**arguments), 3, 16, ["cat", "dog"], start_from)
 
 
 def test_the_default_data_is_large_enough_for_the_default_space():

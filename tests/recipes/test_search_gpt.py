@@ -163,6 +163,23 @@ def test_the_best_finalist_is_exported_and_all_are_shown(tmp_path, text, capsys,
         run(tmp_path / "run", text, *options, *few, "--finalists", "5", "--resume")
 
 
+def test_a_search_from_a_checkpoint_knows_its_tokens_and_learns_from_it(tmp_path, text, capsys):
+    run(tmp_path / "first", text, "--n_embd", "32", "--n_layer", "2", "--n_head", "4", "--mlp_ratio", "4")
+    start = tmp_path / "first" / "subnet"
+    options = ("--start_from", str(start), "--teacher_share", "1", "--max_params", "70%", "--finalist_ratio", "0.5")
+    run(tmp_path / "run", text, *options)
+    assert "slices of the checkpoint that the search started from" in capsys.readouterr().out
+    tokenizers = [(folder / "tokenizer.json").read_bytes() for folder in (start, tmp_path / "run" / "subnet")]
+    assert tokenizers[0] == tokenizers[1]
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["teacher"]["forward_passes"] > 2 * 6 and results["finalists"]["start"] == "checkpoint"
+    (start / "tokenizer.json").unlink()
+    (start / "tokenizer_config.json").unlink()
+    with pytest.raises(ValueError, match="tokenizer .*"):
+        run(tmp_path / "none", text, *options)
+    assert not (tmp_path / "none").exists()
+
+
 def test_finalists_that_are_missing_are_said(tmp_path, text, capsys):
     one = ["--n_embd", "32", "--n_layer", "1", "--n_head", "4", "--mlp_ratio", "3", "4", "--max_params", "98%"]
     many = ["--finalists", "9", "--random_finalists", "2"]

@@ -200,8 +200,8 @@ def test_a_search_starts_from_a_checkpoint_with_other_classes_and_another_size(t
     stock = ViTForImageClassification(ViTConfig(**sizes, image_size=16, patch_size=4, num_labels=3))
     stock.save_pretrained(tmp_path / "stock")
     space = {"hidden_size": [16, 32], "num_hidden_layers": [1, 2], "patch_size": 4, "drop_path_rate": 0.2}
-    arguments = ViTSpaceArguments(**space, start_from=str(tmp_path / "stock"), dropout=0.3)
-    supernet = build_supernet(arguments, 3, 8, ["a", "b"])
+    start_from = str(tmp_path / "stock")
+    supernet = build_supernet(ViTSpaceArguments(**space, dropout=0.3), 3, 8, ["a", "b"], start_from)
     torch.testing.assert_close(supernet.vit.layers[1].mlp.fc1.weight, stock.vit.layers[1].mlp.fc1.weight)
     config = supernet.config
     assert (config.drop_path_rate, config.hidden_dropout_prob, config.attention_probs_dropout_prob) == (0.2, 0.3, 0.3)
@@ -209,10 +209,8 @@ def test_a_search_starts_from_a_checkpoint_with_other_classes_and_another_size(t
     smallest = extract(supernet, supernet.space.smallest)
     assert num_params(supernet.space, supernet.space.smallest, config) == smallest.num_parameters()
     with pytest.raises(ValueError, match="patch_size=4, not 2; use --patch_size 4"):
-        build_supernet(
-            ViTSpaceArguments(**space | {"patch_size": 2}, start_from=arguments.start_from), 3, 8, ["a", "b"]
-        )
-    run(tmp_path / "run", "--start_from", arguments.start_from, "--max_steps", "2")
+        build_supernet(ViTSpaceArguments(**space | {"patch_size": 2}), 3, 8, ["a", "b"], start_from)
+    run(tmp_path / "run", "--start_from", start_from, "--max_steps", "2")
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from accelerate.utils import DistributedType, broadcast_object_list, gather_obje
 from transformers import PreTrainedModel
 
 from ...space import Architecture
+from ..distillation import Teacher
 from ..loop import append_record, keep_records, progress_bar, stop_on_signal
 from ..search_cost import SearchCost
 from ..settings import SearchArguments
@@ -92,6 +93,8 @@ def halve(
     settings: SearchArguments,
     accelerator: Accelerator,
     cost: SearchCost,
+    teacher: Teacher | None = None,
+    start: PreTrainedModel | None = None,
 ) -> Decision | None:
     """Trains finalists and drops the worse half, again and again, and leaves every loss in `finalists.jsonl`.
 
@@ -107,6 +110,8 @@ def halve(
         settings: Those of the search, with the finalists' own.
         accelerator: Processes, device and precision.
         cost: Says what a step costs; nothing is added to it.
+        teacher: From whose outputs they learn beside the labels.
+        start: The supernet as it was before the search, for `finalist_start="checkpoint"`.
 
     Returns:
         The decision; None if it was interrupted.
@@ -120,7 +125,7 @@ def halve(
             "finalists are trained by single processes, which needs whole weights; use DDP or one process, or --finalists 0"
         )
     run_dir, horizon = Path(settings.output_dir), max(1, round(settings.finalist_ratio * settings.max_steps))
-    training = ShortTraining(supernet, data, settings, accelerator, horizon, run_dir / "finalists")
+    training = ShortTraining(supernet, data, settings, accelerator, horizon, run_dir / "finalists", teacher, start)
     known, steps = _Known(run_dir / "finalists.jsonl", accelerator), round_steps(len(finalists), horizon)
     known.read(settings.resume)
     before = dict(zip(steps, [0, *steps], strict=False))  # steps at the end of a round -> at its start
@@ -143,6 +148,8 @@ def halve(
         except FloatingPointError:
             loss = math.inf
         spent.add_weight_step(finalist.arch, steps_of(job))
+        if teacher is not None:
+            spent.add_teacher(steps_of(job))
         spent.add_evaluation(finalist.arch, examples)
         record = {"arch": finalist.arch.to_dict(), "origin": finalist.origin, "seed": seed, "steps": until}
         return record | {"loss": loss if math.isfinite(loss) else None, "cost": spent.spent}

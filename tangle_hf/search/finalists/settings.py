@@ -3,7 +3,11 @@
 from dataclasses import dataclass, field
 
 
-STARTS = ("new", "supernet")
+STARTS = {  # what finalists are trained from, in words
+    "new": "new weights",
+    "supernet": "the supernet's weights",
+    "checkpoint": "slices of the checkpoint that the search started from",
+}
 USUAL = 4  # nets that a search with a budget proposes unless told otherwise
 
 
@@ -29,8 +33,12 @@ class FinalistArguments:
         default=0.2,
         metadata={"help": "steps of the longest of these trainings, as a share of max_steps; worse nets end earlier"},
     )
-    finalist_start: str = field(
-        default="new", metadata={"help": "what they are trained from: new weights, or those of the supernet"}
+    finalist_start: str | None = field(
+        default=None,
+        metadata={
+            "help": "what they are trained from: new weights, those of the supernet, or of the checkpoint that the search "
+            "started from. Default: checkpoint with start_from, else new"
+        },
     )
     finalist_seeds: int = field(
         default=2,
@@ -47,7 +55,7 @@ class FinalistArguments:
                 f"finalist_ratio={self.finalist_ratio} must be above 0 and at most 1: a short training is not longer than "
                 "the search"
             )
-        if self.finalist_start not in STARTS:
-            raise ValueError(f"finalist_start={self.finalist_start!r} is unknown; choose one of {STARTS}")
+        if self.finalist_start not in {None, *STARTS}:
+            raise ValueError(f"finalist_start={self.finalist_start!r} is unknown; choose one of {list(STARTS)}")
         if self.finalists == 0 and self.random_finalists:
             raise ValueError(f"random_finalists={self.random_finalists} would have no effect: finalists is 0")

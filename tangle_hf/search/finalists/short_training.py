@@ -14,6 +14,7 @@ from ...errors import writing
 from ...space import Architecture
 from ...subnets.extraction import extract, new_subnet
 from ..batches import Batches
+from ..distillation import Teacher, training_loss
 from ..loop import finite, weight_optimizer, weight_scheduler
 from ..settings import SearchArguments
 
@@ -40,6 +41,8 @@ class ShortTraining:
         accelerator: Device and precision.
         horizon: Steps of the whole training; its schedule of learning rates has this length.
         folder: Where legs leave what the next one goes on from.
+        teacher: From whose outputs they learn beside the labels; None: from the labels alone.
+        start: The supernet as it was before the search, for `finalist_start="checkpoint"`.
     """
 
     def __init__(
@@ -50,8 +53,11 @@ class ShortTraining:
         accelerator: Accelerator,
         horizon: int,
         folder: Path,
+        teacher: Teacher | None = None,
+        start: PreTrainedModel | None = None,
     ):
-        self.supernet, self.data, self.accelerator, self.folder = supernet, data, accelerator, folder
+        self.source = start if settings.finalist_start == "checkpoint" else supernet
+        self.data, self.accelerator, self.folder, self.teacher = data, accelerator, folder, teacher
         warmup = min(settings.warmup_steps, horizon // 10)
         self.settings = replace(settings, max_steps=horizon, warmup_steps=warmup)
 
@@ -73,7 +79,7 @@ class ShortTraining:
         settings, path = self.settings, self.folder / f"{arch.id}-{seed}.pt"
         with self._random_numbers(seed):
             build = new_subnet if settings.finalist_start == "new" else extract
-            model = build(self.supernet, arch)
+            model = build(self.source, arch)
         optimizer = weight_optimizer(model, settings)
         scheduler = weight_scheduler(optimizer, settings)
         alone = _Alone(self.accelerator.device)
@@ -90,8 +96,9 @@ class ShortTraining:
         for step in range(done, steps):
             with self._random_numbers(hash((seed, step))):
                 for _ in range(micro):
+                    batch = next(examples)
                     with self.accelerator.autocast():
-                        loss = model(**next(examples)).loss / micro
+                        loss = training_loss(model(**batch), batch, self.teacher, self.accelerator) / micro
                     finite(loss.detach(), "training loss", step)
                     loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm or math.inf)

@@ -17,6 +17,7 @@ from ...arch_parameters import ArchParameters, Mixture
 from ...samplers import sampler
 from ...space import Architecture
 from ..batches import Batches
+from ..distillation import Teacher
 from ..limits import Limits
 from ..loop import (
     Metrics,
@@ -80,6 +81,7 @@ def search(
     evaluate: Callable[[Architecture], float | Mapping[str, float]] | None = None,
     evaluate_mixture: Callable[[Mixture], float] | None = None,
     limits: Limits | None = None,
+    teacher: Teacher | None = None,
 ) -> ArchParameters | ArchFront | None:
     """Searches, and leaves checkpoints and `metrics.jsonl` in `settings.output_dir`.
 
@@ -95,6 +97,7 @@ def search(
             disturbs the search: random numbers that they draw are put back.
         limits: What the search keeps to; None makes them from the settings. `max_flops` of a language model needs
             `Limits.of(settings, supernet, sequence_length)`.
+        teacher: A frozen net of the largest sizes, from which both levels learn beside the labels.
 
     Returns:
         The trained architecture parameters, with `pareto` those of the whole front; None if the run was interrupted (a
@@ -150,6 +153,7 @@ def search(
         state.cost,
         settings,
         accelerator,
+        teacher,
     )
 
     def step() -> dict[str, float]:

@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 
 from ...arch_parameters import argmax
 from ...samplers import sampler
+from ..distillation import Teacher, training_loss
 from ..loop import clip_gradients, finite
 from ..search_cost import SearchCost
 from ..settings import SearchArguments
@@ -43,6 +44,7 @@ class BilevelStep:
         cost: Where steps are added up.
         settings: Settings.
         accelerator: Device and processes.
+        teacher: Whose outputs both levels learn beside the labels; None: from the labels alone.
     """
 
     supernet: PreTrainedModel
@@ -55,6 +57,7 @@ class BilevelStep:
     cost: SearchCost
     settings: SearchArguments
     accelerator: Accelerator
+    teacher: Teacher | None = None
 
     def __post_init__(self):
         self.sampler = sampler(self.settings.sampler)
@@ -83,16 +86,19 @@ class BilevelStep:
         shares = {name: rows.detach().requires_grad_() for name, rows in mixture.items()}
         if settings.unrolled:
             rate = self.scheduler.get_last_lr()[0]
-            loss = unrolled_backward(self.model, self.supernet, shares, arch_micro, train_micro, rate, accelerator)
+            data = arch_micro, train_micro
+            loss = unrolled_backward(self.model, self.supernet, shares, *data, rate, accelerator, self.teacher)
         else:
             # There is nothing to synchronise: no parameter has a gradient.
             with frozen(self.supernet), accelerator.no_sync(self.model):
-                loss = backward(self.model, shares, arch_micro, accelerator)
+                loss = backward(self.model, shares, arch_micro, accelerator, self.teacher)
         loss = finite(accelerator.reduce(loss, "mean"), "architecture loss", step)
         torch.autograd.backward(list(mixture.values()), [self._gradient(rows) for rows in shares.values()])
         if settings.arch_kl_scale:
             (settings.arch_kl_scale * sum(map(self.sampler.divergence, logits.logits.values()))).backward()
         self.cost.add_arch_step(settings.unrolled)
+        if self.teacher is not None:
+            self.cost.add_teacher(4 if settings.unrolled else 1)
         self.front.collect(limit, logits)
         norm = torch.nn.utils.clip_grad_norm_(self.front.parameters(), settings.arch_max_grad_norm or math.inf)
         finite(norm, "norm of the architecture gradient", step)
@@ -121,6 +127,8 @@ class BilevelStep:
         # as a single path, at its own cost.
         chosen = {"arch": argmax(self.supernet.space, mixture)} if self.sampler.hard else {"mixture": mixture}
         self.cost.add_weight_step(chosen.get("arch"))
+        if self.teacher is not None:
+            self.cost.add_teacher()
         *others, last = train_micro
         loss = 0.0
         for batch in others:
@@ -135,7 +143,7 @@ class BilevelStep:
         return loss
 
     def _weight_gradient(self, batch: dict, chosen: dict, count: int) -> Tensor:
-        loss = self.model(**batch, **chosen).loss / count
+        loss = training_loss(self.model(**batch, **chosen), batch, self.teacher, self.accelerator) / count
         self.accelerator.backward(loss)
         return loss.detach()
 

@@ -14,12 +14,20 @@ from accelerate import Accelerator
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from ..distillation import Teacher, training_loss
 
-def backward(model, shares: Mapping[str, Tensor], micro: Sequence[dict], accelerator: Accelerator) -> Tensor:
+
+def backward(
+    model,
+    shares: Mapping[str, Tensor],
+    micro: Sequence[dict],
+    accelerator: Accelerator,
+    teacher: Teacher | None = None,
+) -> Tensor:
     """The mean loss of micro-batches under given shares; leaves its gradients in the weights and in the shares."""
     total = torch.zeros((), device=accelerator.device)
     for batch in micro:
-        loss = model(**batch, mixture=shares).loss / len(micro)
+        loss = training_loss(model(**batch, mixture=shares), batch, teacher, accelerator) / len(micro)
         accelerator.backward(loss)
         total += loss.detach()
     return total
@@ -46,6 +54,7 @@ def unrolled_backward(
     train_micro: Sequence[dict],
     rate: float,
     accelerator: Accelerator,
+    teacher: Teacher | None = None,
 ) -> Tensor:
     """Leaves the second-order gradient of an architecture step in the shares (arXiv:1806.09055, equations 6 to 8)::
 
@@ -65,6 +74,7 @@ def unrolled_backward(
         train_micro: Micro-batches of the weight step that follows.
         rate: Learning rate xi of the weights.
         accelerator: Device and processes.
+        teacher: From whose outputs is learned beside the labels.
 
     Returns:
         The loss on the architecture's batches after the step, averaged over them.
@@ -73,10 +83,10 @@ def unrolled_backward(
     state = [tensor.detach().clone() for tensor in (*weights, *supernet.buffers())]
     fixed = {name: rows.detach() for name, rows in shares.items()}
     numbers = _random_numbers(accelerator.device)
-    backward(model, fixed, train_micro, accelerator)
+    backward(model, fixed, train_micro, accelerator, teacher)
     steps = _take_gradients(weights)  # dL_train(w, a)/dw
     _move(weights, steps, -rate)  # w'
-    loss = backward(model, shares, arch_micro, accelerator)  # leaves dL_arch(w', a)/da in the shares
+    loss = backward(model, shares, arch_micro, accelerator, teacher)  # leaves dL_arch(w', a)/da in the shares
     slope = _take_gradients(weights)  # dL_arch(w', a)/dw'
     eps = 0.01 / max(torch.sqrt(sum(g.square().sum() for g in slope)).item(), 1e-12)
     sides = []
@@ -85,7 +95,7 @@ def unrolled_backward(
         _move(weights, slope, sign * eps)  # w+, then w-
         leaves = {name: rows.detach().clone().requires_grad_() for name, rows in shares.items()}
         with frozen(supernet), accelerator.no_sync(model), _repeating(numbers, accelerator.device):
-            backward(model, leaves, train_micro, accelerator)
+            backward(model, leaves, train_micro, accelerator, teacher)
         sides.append(leaves)
     _restore(supernet, state)
     for name, rows in shares.items():

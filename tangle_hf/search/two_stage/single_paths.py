@@ -13,11 +13,11 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from ...space import Architecture
 from ..batches import Batches
+from ..distillation import Teacher, distillation_loss, training_loss
 from ..limits import Limits
 from ..loop import (
     Metrics,
@@ -62,6 +62,7 @@ def train_single_paths(
     accelerator: Accelerator,
     evaluate: Callable[[Architecture], float | Mapping[str, float]] | None = None,
     limits: Limits | None = None,
+    teacher: Teacher | None = None,
 ) -> SearchCost | None:
     """Trains the weights, and leaves checkpoints and `metrics.jsonl` in `settings.output_dir`.
 
@@ -73,6 +74,7 @@ def train_single_paths(
         evaluate: Scores of one architecture with the current weights, the loss among them; called with the largest every
             `eval_steps` on every process.
         limits: Those of the search; None makes them from the settings.
+        teacher: A frozen net of the largest sizes, from which every path learns beside the labels.
 
     Returns:
         What the training cost; None if it was interrupted (a checkpoint was left).
@@ -103,7 +105,9 @@ def train_single_paths(
         micro = [next(batches) for _ in range(settings.gradient_accumulation_steps)]
         for arch in archs:
             state.cost.add_weight_step(arch)
-        return _weight_step(model, optimizer, state, archs, micro, accelerator, settings)
+        if teacher is not None:
+            state.cost.add_teacher()
+        return _weight_step(model, optimizer, state, archs, micro, accelerator, settings, teacher)
 
     def log(record: dict[str, float], due: bool) -> str:
         if due and evaluate is not None:
@@ -128,39 +132,31 @@ def train_single_paths(
     return state.cost
 
 
-def distillation_loss(logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """Cross-entropy against the teacher's probabilities, BigNAS (arXiv:2003.11142, section 3.1)::
-
-        mean over positions of  -sum_c softmax(teacher)_c log softmax(student)_c
-
-    Args:
-        logits: The subnet's outputs, (..., classes).
-        teacher_logits: The largest net's outputs on the same inputs; no gradient reaches it.
-    """
-    classes = logits.shape[-1]
-    targets = teacher_logits.detach().float().softmax(-1)
-    return F.cross_entropy(logits.float().reshape(-1, classes), targets.reshape(-1, classes))
-
-
-def _weight_step(model, optimizer, state, archs, micro, accelerator, settings) -> dict[str, float]:
+def _weight_step(model, optimizer, state, archs, micro, accelerator, settings, teacher) -> dict[str, float]:
     """One step on the mean of the subnets' losses, so that clipping means the same for any number; returns the losses."""
     total = torch.zeros(len(archs), device=accelerator.device)
     for number, batch in enumerate(micro):
-        teacher = None
+        largest, told = None, None if teacher is None else _told(teacher, batch, accelerator)
         for path, arch in enumerate(archs):
             last = number == len(micro) - 1 and path == len(archs) - 1
             with nullcontext() if last else accelerator.no_sync(model):
                 output = model(**batch, arch=arch)
-                loss = output.loss
-                if teacher is not None and settings.distillation:
-                    loss = torch.lerp(loss, distillation_loss(output.logits, teacher), settings.distillation)
+                loss = training_loss(output, batch, teacher, accelerator, told)
+                if largest is not None and settings.distillation:
+                    loss = torch.lerp(loss, distillation_loss(output.logits, largest, batch), settings.distillation)
                 loss = loss / len(micro)
                 accelerator.backward(loss / len(archs))
             total[path] += loss.detach()
-            teacher = output.logits.detach() if teacher is None else teacher
-    largest, *others = (finite(loss, "training loss", state.step) for loss in accelerator.reduce(total, "mean"))
+            largest = output.logits.detach() if largest is None else largest
+    first, *others = (finite(loss, "training loss", state.step) for loss in accelerator.reduce(total, "mean"))
     clip_gradients(model, settings, accelerator, state.step)
     optimizer.step()
     state.scheduler.step()
     optimizer.zero_grad()
-    return {"train_loss": largest} | ({"subnets_loss": sum(others) / len(others)} if others else {})
+    return {"train_loss": first} | ({"subnets_loss": sum(others) / len(others)} if others else {})
+
+
+def _told(teacher: Teacher, batch: dict, accelerator: Accelerator) -> Tensor:
+    """What the teacher says of a batch, once for all paths."""
+    with accelerator.autocast():
+        return teacher.logits(batch)
