@@ -26,7 +26,6 @@ class StartArguments(TeacherArguments):
     start_from: str | None = field(
         default=None,
         metadata={
-            "main": True,
             "help": "folder or Hub name of a checkpoint to start from; the largest choices must be its sizes. Default: new "
             "weights",
         },
