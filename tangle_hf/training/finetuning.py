@@ -70,7 +70,7 @@ class FinetuneArguments(TrainingSettings, TeacherArguments):
     )  # fmt: skip
     teacher: str | None = field(
         default=None,
-        metadata={"group": "teacher", "main": True,
+        metadata={"group": "teacher",
                   "help": "folder or Hub name of a model whose outputs are learned, with the same vocabulary or classes "
                           "(distillation); default: none, the labels are learned"},
     )  # fmt: skip
