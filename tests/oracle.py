@@ -95,3 +95,57 @@ def block_weights_form(block, x, embed, heads, ratio, widths, counts, ratios):
     hidden = block.mlp.act(linear(normed, block.mlp.c_fc.weight, block.mlp.c_fc.bias, mlp))
     reverse = [(s, columns, rows) for s, rows, columns in mlp]
     return x + linear(hidden, block.mlp.c_proj.weight, block.mlp.c_proj.bias, reverse)
+
+
+def rms_norm(x, weight, shares, widths, eps):
+    total = 0
+    for share, e in zip(shares, widths, strict=True):
+        total = total + share * pad_last(F.rms_norm(x[..., :e], (e,), weight[:e], eps), x.shape[-1])
+    return total
+
+
+def turned(heads, theta):
+    """Rotary positions: the pair (i, i + d/2) of a head of d units at position p is turned by p * theta^(-2i/d)."""
+    length, d = heads.shape[-2:]
+    angle = torch.arange(length)[:, None] * theta ** (-torch.arange(0, d, 2) / d).double()
+    first, second = heads[..., : d // 2], heads[..., d // 2 :]
+    return torch.cat([first * angle.cos() - second * angle.sin(), second * angle.cos() + first * angle.sin()], dim=-1)
+
+
+def llama_block(block, x, embed, groups, per_group, hidden, choices, theta):
+    """A Llama, Mistral, Qwen2 or Qwen3 block, one query head after the other.
+
+    Args:
+        embed, groups, per_group, hidden: shares of hidden_size, num_key_value_heads, num_key_value_groups, intermediate_size.
+        choices: the choices of these, in this order.
+    """
+    widths, group_choices, per_group_choices, hidden_choices = choices
+    attn, mlp, d = block.self_attn, block.mlp, block.self_attn.head_dim
+    normed = rms_norm(x, block.input_layernorm.weight, embed, widths, block.input_layernorm.variance_epsilon)
+    query, key, value = attn.q_proj(normed), attn.k_proj(normed), attn.v_proj(normed)
+    future = ~torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).tril()
+    mixed = torch.zeros_like(query)
+    for group in range(group_choices[-1]):
+        k, v = (t[..., group * d : (group + 1) * d] for t in (key, value))
+        if hasattr(attn, "k_norm"):
+            k = F.rms_norm(k, (d,), attn.k_norm.weight, attn.k_norm.variance_epsilon)
+        for member in range(per_group_choices[-1]):
+            head = group * per_group_choices[-1] + member
+            units = slice(head * d, (head + 1) * d)
+            q = query[..., units]
+            if hasattr(attn, "q_norm"):
+                q = F.rms_norm(q, (d,), attn.q_norm.weight, attn.q_norm.variance_epsilon)
+            scores = turned(q, theta) @ turned(k, theta).transpose(-1, -2) * d**-0.5
+            out = scores.masked_fill(future, float("-inf")).softmax(-1) @ v
+            for a, g in zip(groups, group_choices, strict=True):
+                for b, r in zip(per_group, per_group_choices, strict=True):
+                    if group < g and member < r:  # else this net has no such head
+                        mixed[..., units] += a * b * out
+    x = x + attn.o_proj(mixed)
+    eps = block.post_attention_layernorm.variance_epsilon
+    normed = rms_norm(x, block.post_attention_layernorm.weight, embed, widths, eps)
+    gated = mlp.act_fn(mlp.gate_proj(normed)) * mlp.up_proj(normed)
+    masked = sum(
+        share * pad_last(gated[..., :h], gated.shape[-1]) for share, h in zip(hidden, hidden_choices, strict=True)
+    )
+    return x + mlp.down_proj(masked)

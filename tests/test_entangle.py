@@ -13,6 +13,7 @@ from tangle_hf.entangle import (
     share_sum,
     superpose_layer_norm,
     superpose_linear,
+    superpose_rms_norm,
 )
 
 
@@ -54,6 +55,27 @@ def test_layer_norm_gradients(widths, frozen):
     for number in frozen:
         inputs[number].requires_grad_(False)
     assert torch.autograd.gradcheck(lambda *t: layer_norm_of(*t, widths), inputs)
+
+
+def rms_norm_of(x, weight, shares, widths):
+    return superpose_rms_norm(x, weight, nested_widths(widths, shares), 1e-5)
+
+
+@pytest.mark.parametrize("widths", [WIDTHS, (8,)], ids=str)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
+def test_rms_norm_is_the_sum_over_widths(dtype, tolerance, widths):
+    x, weight, _, shares = norm_inputs(dtype)
+    shares = shares[: len(widths)]
+    expected = oracle.rms_norm(x, weight, shares, widths, 1e-5)
+    torch.testing.assert_close(rms_norm_of(x, weight, shares, widths), expected, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("frozen", [(), (1,), (0,), (2,), (0, 2)], ids=str)
+def test_rms_norm_gradients(frozen):
+    x, weight, _, shares = norm_inputs()
+    for number in frozen:
+        (x, weight, shares)[number].requires_grad_(False)
+    assert torch.autograd.gradcheck(lambda *t: rms_norm_of(*t, WIDTHS), (x, weight, shares))
 
 
 def linear_inputs(prefix_of, dtype=torch.float64):
@@ -131,6 +153,9 @@ def test_share_mask_contracts_every_dimension():
     torch.testing.assert_close(share_mask(table, a, b), torch.einsum("i,j,ijk->k", a, b, table))
     rows = torch.rand(4, 3).double()  # one mask per layer
     torch.testing.assert_close(share_mask(table, a, rows), torch.einsum("i,lj,ijk->lk", a, rows, table))
+    both = torch.rand(4, 2).double()
+    torch.testing.assert_close(share_mask(table, both, rows), torch.einsum("li,lj,ijk->lk", both, rows, table))
+    torch.testing.assert_close(share_mask(table, both, b), torch.einsum("li,j,ijk->lk", both, b, table))
 
 
 def test_autocast_gives_the_types_of_stock_layers():
@@ -138,4 +163,6 @@ def test_autocast_gives_the_types_of_stock_layers():
     inputs, widths = linear_inputs("inputs", torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
         assert layer_norm_of(x.bfloat16(), weight, bias, shares, WIDTHS).dtype == torch.float32
+        assert rms_norm_of(x.bfloat16(), weight, shares, WIDTHS).dtype == torch.float32
         assert superpose_linear(*inputs[:4], widths, inputs[4], "inputs").dtype == torch.bfloat16
+    assert rms_norm_of(x.bfloat16(), weight.bfloat16(), shares, WIDTHS).dtype == torch.bfloat16

@@ -113,6 +113,11 @@ class ElasticLlamaConfigMixin:
 
     def _check_heads(self) -> None:
         heads, width = self.num_attention_heads, self.hidden_size
+        if self.heads_divide_width and width % heads:
+            raise ValueError(
+                f"hidden_size={width} is not divisible by {heads} query heads, which a Llama's config refuses; take "
+                "ElasticMistralForCausalLM, which is the same net"
+            )
         if self.head_dim is None and width % heads:
             raise ValueError(
                 f"hidden_size={width} is not divisible by {heads} query heads (num_key_value_heads * num_key_value_groups); "
@@ -121,11 +126,6 @@ class ElasticLlamaConfigMixin:
         self.head_dim = self.head_dim or width // heads
         if self.head_dim < 2 or self.head_dim % 2:
             raise ValueError(f"head_dim={self.head_dim} must be even: rotary positions turn its units in pairs")
-        if self.heads_divide_width and width % heads:
-            raise ValueError(
-                f"hidden_size={width} is not divisible by {heads} query heads, which a Llama's config refuses; take "
-                "ElasticMistralForCausalLM, which is the same net"
-            )
 
     def _check_attention(self) -> None:
         window, kinds = getattr(self, "sliding_window", None), set(getattr(self, "layer_types", None) or ())

@@ -4,6 +4,7 @@ Without a mixture each is the stock model in every respect. `mixture=` runs the 
 subnet of one. No module remembers either: both are arguments.
 """
 
+import os
 from collections.abc import Mapping
 from functools import partial
 
@@ -21,9 +22,10 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from ...space import SearchSpace
 from ..causal_lm import CausalLMSupernetMixin, attention_pattern
 from ..superposed import superposed_layers, superposed_norm
-from .axes_llama import DEPTH, HIDDEN, WIDTH
+from .axes_llama import DEPTH, HEADS, HIDDEN, WIDTH
 from .configuration_elastic_llama import (
     ElasticLlamaConfig,
     ElasticMistralConfig,
@@ -36,9 +38,10 @@ from .superposed_llama import llama_masks, superposed_block
 
 def sizes(config: PreTrainedConfig) -> dict[str, int]:
     """What a checkpoint and the largest choices must agree on; other heads would regroup a checkpoint's units."""
-    names = (WIDTH, DEPTH, HIDDEN, "num_attention_heads", "num_key_value_heads")
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return {name: getattr(config, name) for name in names} | {"head_dim": head_dim}
+    heads, groups = config.num_attention_heads, config.num_key_value_heads
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+    named = {name: getattr(config, name) for name in (WIDTH, DEPTH, HIDDEN)}
+    return named | dict(zip(HEADS, (groups, heads // groups), strict=True)) | {"head_dim": head_dim}
 
 
 class ElasticLlamaMixin(CausalLMSupernetMixin):
@@ -57,6 +60,23 @@ class ElasticLlamaMixin(CausalLMSupernetMixin):
     def __init__(self, config: PreTrainedConfig):
         super().__init__(config)
         self._read_axes()
+
+    @classmethod
+    def from_pretrained(cls, path: str | os.PathLike, *args, space: SearchSpace | None = None, **kwargs):
+        """As `SupernetMixin.from_pretrained`, which says what it takes.
+
+        Raises:
+            ValueError: As there; or layers have weights that the class of the config has no place for, as a Qwen's under the
+                config of a Llama has.
+        """
+        told = kwargs.pop("output_loading_info", False)
+        model, info = super().from_pretrained(path, *args, space=space, output_loading_info=True, **kwargs)
+        if foreign := sorted(name for name in info["unexpected_keys"] if name.startswith("model.layers.")):
+            raise ValueError(
+                f"{path} holds {len(foreign)} weights of layers that a {cls.config_class.plain} has no place for "
+                f"({foreign[0]}); config.json is that of another class or of fewer layers: copy or write both again"
+            )
+        return (model, info) if told else model
 
     def superposed(
         self,
