@@ -17,7 +17,16 @@ VALUES = {
     "gpt2": {"n_embd": 24, "n_layer": 2, "n_head": [2, 4], "mlp_ratio": [1, 2]},
     "vit": {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": [2, 4], "mlp_ratio": [1, 2]},
 }
-AUTO = {"gpt2": AutoModelForCausalLM, "vit": AutoModelForImageClassification}
+VALUES["llama"] = VALUES["qwen3"] = {
+    "hidden_size": 18,
+    "num_hidden_layers": 2,
+    "intermediate_size": [8, 20],
+    "num_key_value_heads": [2, 1],
+    "num_key_value_groups": 2,
+}
+# How docs/export.md calls a family, and how many layers for adapters it names.
+DOCUMENTED = {"gpt2": ("GPT-2", 4), "vit": ("ViT", 6), "llama": ("Llama", 7), "qwen3": ("Llama", 7)}
+AUTO = dict.fromkeys(("gpt2", "llama", "qwen3"), AutoModelForCausalLM) | {"vit": AutoModelForImageClassification}
 
 
 # The families whose layers docs/export.md names for adapters.
@@ -39,7 +48,7 @@ def logits(model, family):
 
 def documented_targets(family) -> list[str]:
     """The layers of a family that the table of docs/export.md names."""
-    row = re.search(rf"^\| {'GPT-2' if family.name == 'gpt2' else 'ViT'}, [^|]*\|([^|]*)\|", DOCS, flags=re.MULTILINE)
+    row = re.search(rf"^\| {DOCUMENTED[family.name][0]}, [^|]*\|([^|]*)\|", DOCS, flags=re.MULTILINE)
     return re.findall(r"`(\w+)`", row[1])
 
 
@@ -51,7 +60,7 @@ def test_adapters_on_the_documented_layers(compact, tmp_path):
         AUTO[family.name].from_pretrained(folder), LoraConfig(r=2, lora_alpha=4, target_modules=targets, **transposed)
     )
     adapted = {name for name, module in model.base_model.model.named_modules() if hasattr(module, "lora_A")}
-    layers = 2 * {"gpt2": 4, "vit": 6}[family.name]
+    layers = 2 * DOCUMENTED[family.name][1]
     assert len(adapted) == layers and {name.split(".")[-1] for name in adapted} == set(targets)
     everything = get_peft_model(
         AUTO[family.name].from_pretrained(folder), LoraConfig(target_modules="all-linear", **transposed)

@@ -4,10 +4,11 @@ import logging
 import subprocess
 import sys
 import warnings
+from functools import partial
 
 import pytest
 import torch
-from models.families import FAMILIES, conv_macro, gpt2, mobilenetv3
+from models.families import FAMILIES, conv_macro, gpt2, llama, mobilenetv3
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -54,6 +55,11 @@ CASES = [
     ("fixed", {"n_embd": 16, "n_layer": 1, "n_head": 1, "mlp_ratio": 2}, ["stock", "compact", "padded"]),
     ("fixed", {"n_embd": 16, "n_layer": 1, "n_head": 2, "mlp_ratio": 2}, ["compact"]),
 ]
+SIZES = {"hidden_size": 18, "num_hidden_layers": 2, "intermediate_size": [20, 8]}
+LLAMAS = [  # kind, architecture, forms
+    ("Llama", SIZES | {"intermediate_size": 8, "num_key_value_heads": 2, "num_key_value_groups": 2}, ("stock",)),
+    ("Qwen3", SIZES | {"num_key_value_heads": [1, 2], "num_key_value_groups": 2}, ("compact", "padded")),
+]
 TOKENS = torch.arange(8)[None]
 
 
@@ -83,6 +89,14 @@ def test_every_form_is_exact_and_the_others_are_refused(heads, values, forms, tm
 
 
 ALONE = [(0, "stock"), (1, "compact"), (1, "padded"), (2, "compact")]
+ALONE += [(kind, form) for kind, _, forms in LLAMAS for form in forms]
+CLASSES = {  # of the model and of its body
+    **{("gpt2", form): ("GPT2LMHeadModel", "GPT2Model") for form in ("stock", "padded")},
+    ("gpt2", "compact"): ("TangleGPT2ForCausalLM", "TangleGPT2Model"),
+    ("Llama", "stock"): ("MistralForCausalLM", "MistralModel"),  # 4 heads do not divide 18
+    ("Qwen3", "padded"): ("Qwen3ForCausalLM", "Qwen3Model"),
+    ("Qwen3", "compact"): ("TangleLlamaForCausalLM", "TangleLlamaModel"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -90,9 +104,13 @@ def loaded(tmp_path_factory):
     """(case, form) -> the net as it was exported, and what one process for all of them has loaded, or how it failed."""
     torch.manual_seed(0)
     folder, subnets = tmp_path_factory.mktemp("alone"), {}
+    of_kind = {kind: values for kind, values, _ in LLAMAS}
     for case, form in ALONE:
-        heads, values, _ = CASES[case]
-        supernet = gpt2(heads)
+        if case in of_kind:
+            supernet, values = llama(kind=case), of_kind[case]
+        else:
+            heads, values, _ = CASES[case]
+            supernet = gpt2(heads)
         arch = supernet.space.architecture(**values)
         export(supernet, arch, folder / f"{case}-{form}", {"input_ids": TOKENS}, form, letters())
         subnets[case, form] = extract(supernet, arch, form)
@@ -108,11 +126,10 @@ def loaded(tmp_path_factory):
 def test_files_load_and_generate_where_the_library_cannot_be_imported(case, form, loaded):
     subnet, found = loaded[case, form]
     assert not isinstance(found, str), found
-    name, base, hidden, logits, generated = found
-    assert name == ("TangleGPT2ForCausalLM" if form == "compact" else "GPT2LMHeadModel")
-    assert base == ("TangleGPT2Model" if form == "compact" else "GPT2Model")
+    *names, hidden, logits, generated = found
+    assert tuple(names) == CLASSES[case if isinstance(case, str) else "gpt2", form]
     with torch.no_grad():
-        torch.testing.assert_close(hidden, subnet.transformer(TOKENS).last_hidden_state, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(hidden, subnet.base_model(TOKENS).last_hidden_state, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(logits, subnet(TOKENS).logits, rtol=1e-4, atol=1e-4)
     expected = subnet.generate(TOKENS, max_new_tokens=3, do_sample=False, pad_token_id=0)
     assert torch.equal(generated, expected)
@@ -168,11 +185,15 @@ def test_a_checkpoint_in_half_precision_is_loaded_in_float32(family, dtype, tmp_
     assert type(supernet).from_pretrained(tmp_path, dtype=dtype).dtype == dtype  # who asks for it gets it
 
 
+@pytest.mark.parametrize("make", [gpt2, partial(llama, head_dim=8)])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_a_supernet_in_half_precision_is_exported_as_it_is_and_compared_in_float32(dtype, tmp_path):
-    supernet = gpt2().to(dtype)
+def test_a_supernet_in_half_precision_is_exported_as_it_is_and_compared_in_float32(dtype, make, tmp_path):
+    supernet = make().to(dtype)
     written = export(supernet, supernet.space.smallest, tmp_path / "subnet", {"input_ids": torch.arange(10)[None]})
     assert written.difference < 1e-5 * written.scale and supernet.dtype == dtype
+    subnet = extract(supernet, supernet.space.smallest)
+    with torch.no_grad():
+        assert torch.equal(subnet(TOKENS).logits, supernet(TOKENS, arch=supernet.space.smallest).logits)
     stored = load_file(tmp_path / "subnet" / "model.safetensors")
     assert {value.dtype for value in stored.values()} == {dtype}
     assert load_model(tmp_path / "subnet").dtype == torch.float32  # as ONNX and `recalibrate` need it

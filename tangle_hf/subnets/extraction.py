@@ -37,6 +37,10 @@ def extract(supernet: PreTrainedModel, arch: Architecture, form: str = "auto") -
         else:
             for name, tensor in target.items():
                 tensor.copy_(cut[name])
+    for name, tensor in target.items():
+        if tensor.dtype != cut[name].dtype:  # a buffer that a supernet in half precision does not round
+            module, _, buffer = name.rpartition(".")
+            setattr(subnet.get_submodule(module), buffer, cut[name].clone())
     return subnet
 
 

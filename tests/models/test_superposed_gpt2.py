@@ -1,10 +1,11 @@
-"""GPT-2 under a mixture: padding masks, bad mixtures, precision and checkpointing."""
+"""Language models under a mixture: padding masks, bad mixtures, precision and checkpointing."""
 
+from functools import partial
 from unittest.mock import patch
 
 import pytest
 import torch
-from families import gpt2
+from families import gpt2, llama
 from torch.nn import functional as F
 
 from tangle_hf import ArchParameters, ElasticGPT2Config, PerLayer, SearchSpace, extract, one_hot, sampler
@@ -23,11 +24,12 @@ PATTERNS = {
 }
 
 
+@pytest.mark.parametrize("make", [gpt2, llama, partial(llama, kind="Qwen3")], ids=["gpt2", "llama", "qwen3"])
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_padding_and_positions_are_those_of_the_extracted_model(pattern, attention):
+def test_padding_and_positions_are_those_of_the_extracted_model(pattern, attention, make):
     """Everywhere, at padding, too: its last position has the loss of the first token."""
-    supernet = gpt2()
+    supernet = make()
     supernet.set_attn_implementation(attention)
     arch, tokens = supernet.space.smallest, torch.arange(20).view(2, 10) % 50
     tokens = tokens[: max(len(tensor) for tensor in PATTERNS[pattern].values())]
@@ -42,9 +44,13 @@ def test_padding_and_positions_are_those_of_the_extracted_model(pattern, attenti
     assert all(tensor.grad.isfinite().all() for tensor in supernet.parameters() if tensor.grad is not None)
 
 
-@pytest.mark.parametrize("superposition", ["inputs", "weights"])
-def test_activation_checkpointing_and_bf16_give_the_same_gradients(superposition):
-    supernet = gpt2("split", superposition).train()
+@pytest.mark.parametrize(
+    "make",
+    [gpt2, partial(gpt2, superposition="weights"), partial(llama, kind="Qwen3")],
+    ids=["inputs", "weights", "qwen3"],
+)
+def test_activation_checkpointing_and_bf16_give_the_same_gradients(make):
+    supernet = make().train()
     for module in supernet.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0

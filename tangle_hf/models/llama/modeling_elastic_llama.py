@@ -78,6 +78,16 @@ class ElasticLlamaMixin(CausalLMSupernetMixin):
             )
         return (model, info) if told else model
 
+    def _apply(self, *args, **kwargs):
+        # Frequencies of rotary positions are float32 in a model that is loaded in half precision. `.to(torch.bfloat16)` would
+        # round them, and an export, which computes them anew, would differ.
+        rotary = self.model.rotary_emb
+        frequencies = {name: buffer for name, buffer in rotary.named_buffers() if not buffer.is_meta}
+        super()._apply(*args, **kwargs)
+        for name, buffer in frequencies.items():
+            setattr(rotary, name, buffer.to(getattr(rotary, name).device))
+        return self
+
     def superposed(
         self,
         input_ids: Tensor,
