@@ -42,6 +42,7 @@ class SpaceArguments:
     dropout: float = field(default=0.0, metadata={"help": "dropout of embeddings, attention and residuals, in [0, 1)"})
 
     def __post_init__(self):
+        self.mlp_ratio = _ratios(self.mlp_ratio)
         _check(self, ("n_embd", "n_layer"), ("n_head", "mlp_ratio"))
 
 
@@ -92,6 +93,7 @@ class ViTSpaceArguments:
     )
 
     def __post_init__(self):
+        self.mlp_ratio = _ratios(self.mlp_ratio)
         _check(self, ("hidden_size", "num_hidden_layers"), ("num_attention_heads", "mlp_ratio"))
         if not 0 <= self.drop_path_rate < 1:
             raise ValueError(f"drop_path_rate={self.drop_path_rate} must be at least 0 and below 1")
@@ -173,7 +175,7 @@ class ConvSpaceArguments:
     )
 
     def __post_init__(self):
-        self.expand_ratio = [int(ratio) if float(ratio).is_integer() else ratio for ratio in self.expand_ratio]
+        self.expand_ratio = _ratios(self.expand_ratio)
         if self.dropout is not None and not 0 <= self.dropout < 1:
             raise ValueError(f"dropout={self.dropout} must be at least 0 and below 1")
         if self.width_multiplier <= 0:
@@ -195,9 +197,12 @@ def search_space(arguments: SpaceArguments | ViTSpaceArguments, whole: list[str]
     return SearchSpace(**{name: PerLayer(values) if name in own else values for name, values in choices.items()})
 
 
+def _ratios(values: list[float]) -> list[float]:
+    """The ratios, whole ones as whole numbers: the command line reads `4` as 4.0, and the space's JSON should have 4."""
+    return [int(value) if float(value).is_integer() else float(value) for value in values]
+
+
 def _check(arguments: SpaceArguments | ViTSpaceArguments, whole: tuple[str, ...], per_layer: tuple[str, ...]) -> None:
-    # The command line reads `4` as 4.0; a whole ratio stays a whole number in the space's JSON.
-    arguments.mlp_ratio = [int(ratio) if float(ratio).is_integer() else float(ratio) for ratio in arguments.mlp_ratio]
     for name in (*whole, *per_layer):
         if not getattr(arguments, name):
             raise ValueError(f"{name}=[] has no choice; give at least one number, as in --{name} 2 4")
