@@ -58,6 +58,7 @@ def supernet_config(
     space = search_space(arguments, ["n_embd", "n_layer"], ["n_head", "mlp_ratio"])
     dropouts = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), arguments.dropout)
     options = {"head_dim": arguments.head_dim, "superposition": arguments.superposition, "n_positions": block_size}
+    options["layer_ranks"] = arguments.layer_ranks or None
     return ElasticGPT2Config(space=space, vocab_size=vocab_size, **options, **dropouts, **special_tokens)
 
 
@@ -72,7 +73,7 @@ def from_checkpoint(
     if start_from is None:
         return None
     config = supernet_config(arguments, data.block_size, data.vocab_size or 50257)
-    own = {"space": config.space, "head_dim": config.head_dim, "superposition": config.superposition}
+    own = {name: getattr(config, name) for name in ("space", "head_dim", "superposition", "layer_ranks")}
     with reading_checkpoint("start_from", start_from):
         supernet = ElasticGPT2LMHeadModel.from_pretrained(start_from, **own)
     if supernet.config.n_positions < data.block_size:

@@ -84,6 +84,7 @@ def supernet_config(
         space=search_space(arguments, ["hidden_size", "num_hidden_layers"], ["num_attention_heads", "mlp_ratio"]),
         head_dim=arguments.head_dim,
         superposition=arguments.superposition,
+        layer_ranks=arguments.layer_ranks or None,
         initializer_range=arguments.initializer_range,
         drop_path_rate=arguments.drop_path_rate,
         hidden_dropout_prob=arguments.dropout,
@@ -114,7 +115,7 @@ def build_supernet(
     if start_from is None:
         supernet = ElasticViTForImageClassification(config)
     else:
-        own = ("space", "head_dim", "superposition", "drop_path_rate")
+        own = ("space", "head_dim", "superposition", "layer_ranks", "drop_path_rate")
         dropouts = ("hidden_dropout_prob", "attention_probs_dropout_prob")
         options = {name: getattr(config, name) for name in (*own, *dropouts)}
         with reading_checkpoint("start_from", start_from):

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from ..axes import Axis, moved_factor, named_tensors
 from ..space import SearchSpace
-from .scores import PARTS, Projection, Scores, check_scores, projections
+from .scores import PARTS, Projection, Scores, check_scores, projections, residual_axis
 
 
 logger = logging.getLogger(__name__)
@@ -28,8 +28,7 @@ def ordered_dimensions(supernet: PreTrainedModel) -> tuple[str, ...]:
     (`docs/results.md`). Without a fixed `head_dim` heads are none, as other head counts cut the same units into other heads.
     """
     space, found = supernet.space, projections(supernet)
-    parameter, axis = supernet.tables["width"]
-    residual = supernet.axes[parameter].axes[axis].dimensions
+    residual = residual_axis(supernet).dimensions
     return tuple(
         name
         for name in space.choices

@@ -119,13 +119,9 @@ def projections(supernet: PreTrainedModel) -> list[Projection]:
     """Every projection to the residual stream, read off the axis table.
 
     Raises:
-        ValueError: The family has no residual stream of one width, so it is no transformer.
+        ValueError: The family is no transformer.
     """
-    if "width" not in supernet.tables:
-        raise ValueError(f"{type(supernet).__name__} is no transformer; only their units and layers can be ordered")
-    parameter, axis = supernet.tables["width"]
-    residual = supernet.axes[parameter].axes[axis]
-    found = []
+    residual, found = residual_axis(supernet), []
     for name, entry in supernet.axes.items():
         if entry.layer is None or len(entry.axes) != 2:
             continue
@@ -134,6 +130,18 @@ def projections(supernet: PreTrainedModel) -> list[Projection]:
         if outputs is residual and inputs is not residual:
             found.append(Projection(name, entry.layer, module, inputs))
     return found
+
+
+def residual_axis(supernet: PreTrainedModel) -> Axis:
+    """The axis of the residual stream: the one that all matrices of a layer have.
+
+    Raises:
+        ValueError: The family is no transformer.
+    """
+    if supernet.layer_list is None:
+        raise ValueError(f"{type(supernet).__name__} is no transformer; only their units and layers can be ordered")
+    matrices = [entry.axes for entry in supernet.axes.values() if entry.layer == 0 and len(entry.axes) == 2]
+    return next(axis for axis in matrices[0] if all(any(axis is other for other in axes) for axes in matrices))
 
 
 def calibration_batches(examples, most: int = 64, batch_size: int = 8) -> list[dict[str, Tensor]]:

@@ -36,6 +36,11 @@ class SpaceArguments:
         metadata={"help": "dimensions (n_head, mlp_ratio) with one value for all layers instead of one per layer"},
     )
     head_dim: int | None = field(default=None, metadata={"help": "fixed width of a head; default: n_embd / n_head"})
+    layer_ranks: list[int] = field(
+        default_factory=list,
+        metadata={"help": "rank of every layer in order of position: n layers are those of the lowest ranks, in their order; "
+                          "default: 0 1 2 ..., so that they are the first n"},
+    )  # fmt: skip
     superposition: str = field(
         default="inputs", metadata={"help": "where the shares enter: inputs (of each layer) or weights (Algorithm 2)"}
     )
@@ -78,6 +83,11 @@ class ViTSpaceArguments:
         default=None, metadata={"help": "fixed width of a head; default: hidden_size / num_attention_heads"}
     )
     patch_size: int = field(default=2, metadata={"help": "height and width of a patch, in pixels"})
+    layer_ranks: list[int] = field(
+        default_factory=list,
+        metadata={"help": "rank of every layer in order of position: n layers are those of the lowest ranks, in their order; "
+                          "default: 0 1 2 ..., so that they are the first n"},
+    )  # fmt: skip
     superposition: str = field(
         default="inputs", metadata={"help": "where the shares enter: inputs (of each layer) or weights (Algorithm 2)"}
     )

@@ -1,6 +1,6 @@
 """What the configs of all supernets do with their space: complete it, and refuse what cannot be built."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import lcm
 from typing import Any, NamedTuple
 
@@ -8,6 +8,7 @@ from transformers import PreTrainedConfig
 
 from ..axes import Axis
 from ..space import Architecture, Choice, Number, SearchSpace
+from .layer_ranks import kept_ranks
 
 
 SUPERPOSITIONS = ("inputs", "weights")
@@ -159,16 +160,18 @@ def hidden_axis(names: Names, size: int) -> Axis:
     return Axis((names.width, "mlp_ratio"), lambda e, r: ((size, slice(round(e * r))),))
 
 
-def layer_sizes(arch: Architecture, names: Names, head_dim: int | None) -> LayerSizes:
-    """The sizes of every layer of an architecture, with a fixed `head_dim` or width / heads."""
+def layer_sizes(
+    arch: Architecture, names: Names, head_dim: int | None, layer_ranks: Sequence[int] | None = None
+) -> LayerSizes:
+    """The sizes of an architecture's layers in order of position, with a fixed `head_dim` or width / heads."""
     width = getattr(arch, names.width)
-    heads, ratios = per_layer(arch, names.heads), per_layer(arch, "mlp_ratio")
+    heads, ratios = (per_layer(arch, name, layer_ranks) for name in (names.heads, "mlp_ratio"))
     return LayerSizes(heads, [round(width * ratio) for ratio in ratios], [head_dim or width // h for h in heads])
 
 
 def config_of_subnet(config: PreTrainedConfig, *without: str) -> dict[str, Any]:
     """The fields of the supernet's config that a subnet's config keeps, without those named in `without`."""
-    supernet = {"space", "superposition", "sampled_heads", "drop_path_rate", "head_dim"}
+    supernet = {"space", "superposition", "sampled_heads", "drop_path_rate", "head_dim", "layer_ranks"}
     never = {*supernet, "architectures", "model_type", "dtype", *without}
     return {name: value for name, value in config.to_dict().items() if name not in never}
 
@@ -185,7 +188,9 @@ def supernet_dict(data: dict[str, Any], plain: str) -> dict[str, Any]:
     return data | {"architectures": [plain]}  # the class that loads the checkpoint without this library
 
 
-def per_layer(arch: Architecture, name: str) -> list[Number]:
-    """The values of a dimension in every layer, also where the whole net has one."""
+def per_layer(arch: Architecture, name: str, layer_ranks: Sequence[int] | None = None) -> list[Number]:
+    """The values of a dimension in every layer, in order of position, also where the whole net has one."""
     value = getattr(arch, name)
-    return list(value) if isinstance(value, tuple) else [value] * arch.depth
+    if not isinstance(value, tuple):
+        return [value] * arch.depth
+    return [value[rank] for rank in kept_ranks(layer_ranks, arch.depth)]

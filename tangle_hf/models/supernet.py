@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import Any
@@ -17,6 +17,7 @@ from ..arch_parameters import argmax
 from ..axes import AxisTable, membership, named_tensors, slice_parameters
 from ..space import Architecture, SearchSpace
 from .checkpoint_errors import load_whole
+from .layer_ranks import kept_positions, renumbered
 from .spaces import check_checkpoint
 
 
@@ -34,6 +35,7 @@ class SupernetMixin:
     stock_config: type[PreTrainedConfig]  # reads the checkpoints to start from
     auto_model: type  # Auto class that loads an exported subnet
     tables: dict[str, tuple[str, int]]  # name for `block_masks` -> parameter of the first layer, and its axis
+    layer_list: str | None = None  # name of the list of layers, of which a net has the ranks below its depth
     sizes: Callable[[PreTrainedConfig], dict[str, int]]  # what a checkpoint and the largest choices must agree on
     subnet_forms: Callable[[PreTrainedConfig, Architecture], dict[str, str | None]]
     subnet_skeleton: Callable[[PreTrainedConfig, Architecture, str], tuple[type[PreTrainedModel], PreTrainedConfig]]
@@ -162,7 +164,33 @@ class SupernetMixin:
 
     def slices(self, arch: Architecture) -> dict[str, Tensor]:
         """The parameters and buffers of an architecture by name, differentiable."""
-        return slice_parameters(named_tensors(self, self.axes), self.axes, arch)
+        cut = slice_parameters(named_tensors(self, self.axes), self.axes, arch)
+        ranks = getattr(self.config, "layer_ranks", None)
+        return cut if ranks is None else renumbered(cut, self.layer_list, ranks, arch.depth)
+
+    def kept_layers(self, arch: Architecture) -> list[int]:
+        """The positions of the layers that an architecture has, ascending.
+
+        Raises:
+            ValueError: The family has no list of layers.
+        """
+        if self.layer_list is None:
+            raise ValueError(f"{type(self).__name__} has no list of layers of which a net could keep some")
+        return kept_positions(self.config.layer_ranks, arch.depth)
+
+    def set_layer_ranks(self, ranks: Sequence[int] | None) -> None:
+        """Says which layers a shallower net has: depth d has the d layers of the lowest ranks. The weights stay.
+
+        Args:
+            ranks: The rank of every layer in order of position; None: the positions.
+
+        Raises:
+            ValueError: They are no order of the layers, or the family has no list of layers.
+        """
+        if self.layer_list is None:
+            raise ValueError(f"the layers of {type(self).__name__} cannot be ranked")
+        self.config.layer_ranks = type(self.config)(**{**self.config.to_dict(), "layer_ranks": ranks}).layer_ranks
+        self._read_axes()
 
     def _shares(self, mixture: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The mixture, checked, on this model's device and in its type."""

@@ -5,7 +5,8 @@ the share-weighted sum of its zero-padded slices (arXiv:2312.10440, algorithm 2)
 every width in both, unlike the paper's code, whose full-width statistics are not those of any subnet.
 """
 
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -104,23 +105,36 @@ def superposed_layers(
     depths: tuple[int, ...],
     shares: Tensor,
     checkpointing: bool,
+    ranks: Sequence[int] | None = None,
 ) -> Tensor:
     """All blocks, mixed over depths: `sum_d shares[d] x_d`, x_d the residual stream after d blocks.
+
+    With ranks depth d has the blocks of the d lowest ranks, not the first ones, and no x_d occurs in a pass over all of them.
+    So each block k is mixed by itself: `x + g_k (block_k(x) - x)`, `g_k = sum_{d > rank_k} shares[d]`.
 
     Args:
         layers: Stock blocks.
         run: The family's block under a mixture.
         hidden: The residual stream in front of the first block.
-        masks: Masks of every block.
+        masks: Masks of every block, by rank.
         depths: Choices of the depth, ascending.
         shares: (K_d,).
         checkpointing: Compute each block again in the backward pass.
+        ranks: Rank of every block; None: their order.
     """
+    if checkpointing:
+        run = partial(checkpoint, run, use_reentrant=False)
+    if ranks is not None:
+        for layer, rank in zip(layers, ranks, strict=True):
+            out, first = (
+                run(layer, hidden, masks[rank]),
+                bisect_right(depths, rank),
+            )  # the first depth that has the block
+            hidden = hidden + shares[first:].sum() * (out - hidden) if first else out
+        return hidden
     ends = []
     for number, (layer, mask) in enumerate(zip(layers, masks, strict=True), 1):
-        hidden = (
-            checkpoint(run, layer, hidden, mask, use_reentrant=False) if checkpointing else run(layer, hidden, mask)
-        )
+        hidden = run(layer, hidden, mask)
         if number in depths:
             ends.append(hidden)
     return share_sum(shares, ends) if len(ends) > 1 else hidden

@@ -10,6 +10,7 @@ import search_gpt
 import search_vit
 import torch
 
+from tangle_hf import ElasticGPT2LMHeadModel
 from tangle_hf.compare.settings import CompareArguments
 from tangle_hf.data.images.augmentation_settings import AugmentationArguments
 from tangle_hf.data.images.settings import ImageArguments
@@ -249,3 +250,16 @@ def test_the_home_folder_may_be_behind_an_equals_sign_and_in_a_config(tmp_path, 
     data, search = parse(DataArguments, SearchArguments, argv=["--config=~/c.yaml", "--tokenizer=~/tokenizer"])
     assert search.output_dir == f"{tmp_path}/runs" and data.tokenizer == f"{tmp_path}/tokenizer"
     assert data.train_file == [f"{tmp_path}/a.txt", "~b.txt"] and data.text_column == "a~/b"
+
+
+def test_ranks_of_layers_reach_the_supernet(tmp_path):
+    space, data = SpaceArguments(n_layer=[2, 3], layer_ranks=[0, 2, 1]), DataArguments()
+    assert search_gpt.supernet_config(space, 32, 100).layer_ranks == [0, 2, 1]
+    assert search_gpt.supernet_config(SpaceArguments(), 32, 100).layer_ranks is None
+    ElasticGPT2LMHeadModel(search_gpt.supernet_config(SpaceArguments(n_layer=[3]), 128, 50)).save_pretrained(tmp_path)
+    space.n_embd, space.n_head, space.mlp_ratio = [128], [4], [4]
+    assert search_gpt.from_checkpoint(space, data, str(tmp_path)).config.layer_ranks == [0, 2, 1]
+    images = ViTSpaceArguments(num_hidden_layers=[2, 3], layer_ranks=[2, 0, 1])
+    assert search_vit.supernet_config(images, 3, 8, ["a", "b"]).layer_ranks == [2, 0, 1]
+    with pytest.raises(ValueError, match=r"layer_ranks=\[2, 0, 1\] must have every number from 0 to 3 once"):
+        search_vit.supernet_config(ViTSpaceArguments(layer_ranks=[2, 0, 1]), 3, 8, ["a", "b"])

@@ -1,6 +1,9 @@
 """The axis table of GPT-2: what every search dimension owns of every parameter. Everything that slices reads it."""
 
+from collections.abc import Sequence
+
 from ...axes import Axis, AxisTable, ParameterAxes, prefix, whole
+from ..layer_ranks import layer_rank
 from ..spaces import Names, attention_axis, hidden_axis
 
 
@@ -16,6 +19,7 @@ def gpt2_axes(
     qkv_width: int,
     head_dim: int | None,
     head_counts: tuple[int, ...] = (),
+    layer_ranks: Sequence[int] | None = None,
     tied: bool = True,
 ) -> AxisTable:
     """Parameter names of `GPT2LMHeadModel` -> their axes, for full sizes.
@@ -31,6 +35,7 @@ def gpt2_axes(
         qkv_width: Full width of each of q, k and v.
         head_dim: Fixed width of a head, or None.
         head_counts: Choices of n_head; needed without `head_dim`.
+        layer_ranks: Rank of every layer in order of position; the positions if None.
         tied: Whether the head shares the embedding's weight and is no parameter of its own.
     """
     embed = prefix("n_embd", n_embd)
@@ -55,7 +60,8 @@ def gpt2_axes(
         "transformer.wte.weight": ParameterAxes((whole(vocab_size), embed)),
         "transformer.wpe.weight": ParameterAxes((whole(n_positions), embed)),
     }
-    for layer in range(n_layer):
-        table |= {f"transformer.h.{layer}.{name}": ParameterAxes(axes, layer) for name, axes in block.items()}
+    for position in range(n_layer):
+        layer = layer_rank(layer_ranks, position)
+        table |= {f"transformer.h.{position}.{name}": ParameterAxes(axes, layer) for name, axes in block.items()}
     table |= {name: ParameterAxes((embed,)) for name in ("transformer.ln_f.weight", "transformer.ln_f.bias")}
     return table if tied else table | {"lm_head.weight": ParameterAxes((whole(vocab_size), embed))}

@@ -7,6 +7,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import GPT2Config
 
 from ...axes import AxisTable, ParameterAxes
+from ..layer_ranks import check_layer_ranks
 from ..spaces import check_space, complete_space, drop_foreign_tokens, mlp_ratio, supernet_dict
 from ..transformer_products import transformer_products
 from .axes_gpt2 import NAMES, gpt2_axes
@@ -30,12 +31,15 @@ class ElasticGPT2Config(GPT2Config):
             algorithm 2). Both have the same weights and the same one-hot subnets.
         sampled_heads: In training, attend with one head count per layer, drawn from the shares, instead of all of them:
             an estimator, see `tangle_hf.models.superposed.block_masks`.
+        layer_ranks: Rank of every layer in order of position: depth d has the d layers of the lowest ranks, and layer l of an
+            architecture is the one of rank l. Default: the positions, so that shallower nets are a prefix.
         initializer_range: Standard deviation of new weights. Default `0.02 * sqrt(768 / n_embd)`: GPT-2's 0.02 keeps
             narrow nets near the unigram for hundreds of steps. A subnet has that of its own width, or the value given.
 
     Raises:
-        ValueError: A width is not divisible by a head count (without `head_dim`), `max(n_head) * head_dim` differs from
-            `max(n_embd)` (with it), a ratio gives a fraction of a unit, or a setting of GPT-2 is not supported.
+        ValueError: The ranks are no order of the layers, a width is not divisible by a head count (without `head_dim`),
+            `max(n_head) * head_dim` differs from `max(n_embd)` (with it), a ratio gives a fraction of a unit, or a setting
+            of GPT-2 is not supported.
     """
 
     model_type = "gpt2"
@@ -46,6 +50,7 @@ class ElasticGPT2Config(GPT2Config):
     head_dim: int | None = None
     superposition: str = "inputs"
     sampled_heads: bool = False
+    layer_ranks: list[int] | None = None
     initializer_range: float | None = None
 
     def __post_init__(self, **kwargs):
@@ -56,6 +61,7 @@ class ElasticGPT2Config(GPT2Config):
         self.n_embd, self.n_layer = largest.n_embd, largest.n_layer
         self.n_head = max(self.space.choices["n_head"])
         self.n_inner = round(max(self.space.choices["mlp_ratio"]) * self.n_embd)
+        self.layer_ranks = check_layer_ranks(self.layer_ranks, self.n_layer)
         if self.initializer_range is None:
             self.initializer_range = default_range(self.n_embd)
         drop_foreign_tokens(self)
@@ -74,6 +80,7 @@ class ElasticGPT2Config(GPT2Config):
             qkv_width=self.n_embd,
             head_dim=self.head_dim,
             head_counts=self.space.choices["n_head"],
+            layer_ranks=self.layer_ranks,
             tied=self.tie_word_embeddings,
         )
 
@@ -102,6 +109,11 @@ class ElasticGPT2Config(GPT2Config):
         for name in ("add_cross_attention", "reorder_and_upcast_attn"):
             if getattr(self, name):
                 raise ValueError(f"{name}=True is not supported by the GPT-2 supernet; set it to False")
+        if self.layer_ranks is not None and self.scale_attn_by_inverse_layer_idx:
+            raise ValueError(
+                "scale_attn_by_inverse_layer_idx=True scales a layer by its position, which layer_ranks change; leave one of "
+                "them out"
+            )
 
 
 __all__ = ["ElasticGPT2Config"]

@@ -35,6 +35,7 @@ class ElasticGPT2LMHeadModel(CausalLMSupernetMixin, GPT2LMHeadModel):
     config_class = ElasticGPT2Config
 
     stock_config = GPT2Config
+    layer_list = "transformer.h"
     tables = {
         "width": ("transformer.h.0.ln_1.weight", 0),
         "attention": ("transformer.h.0.attn.c_proj.weight", 0),
@@ -71,7 +72,7 @@ class ElasticGPT2LMHeadModel(CausalLMSupernetMixin, GPT2LMHeadModel):
         run = partial(self.superposed_block, attend=attend, config=config)
         depths = config.space.choices[NAMES.depth], shares[NAMES.depth][0]
         checkpointing = self.is_activation_checkpointing and self.training
-        mixed = superposed_layers(stem.h, run, stem.drop(hidden), masks, *depths, checkpointing)
+        mixed = superposed_layers(stem.h, run, stem.drop(hidden), masks, *depths, checkpointing, config.layer_ranks)
         mixed = superposed_norm(stem.ln_f, mixed, masks[0].widths)
         return self.lm_head(mixed * masks[0].width if config.superposition == "weights" else mixed)
 

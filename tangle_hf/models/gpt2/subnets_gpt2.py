@@ -4,6 +4,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
 from ...axes import AxisTable
 from ...space import Architecture
+from ..layer_ranks import kept_ranks
 from ..spaces import config_of_subnet, layer_sizes
 from .axes_gpt2 import NAMES, gpt2_axes
 from .configuration_elastic_gpt2 import ElasticGPT2Config, default_range
@@ -16,7 +17,7 @@ FORMS = ("stock", "padded", "compact")
 
 def subnet_forms(config: ElasticGPT2Config, arch: Architecture) -> dict[str, str | None]:
     """Form -> None where an architecture has it, else the reason why not. The first possible one is the natural one."""
-    heads, hidden, head_dims = layer_sizes(arch, NAMES, config.head_dim)
+    heads, hidden, head_dims = layer_sizes(arch, NAMES, config.head_dim, config.layer_ranks)
     width = arch.n_embd
     widest = max(h * d for h, d in zip(heads, head_dims, strict=True))
     reasons = dict.fromkeys(("stock", "compact", "padded"))
@@ -41,7 +42,7 @@ def subnet_skeleton(
     config: ElasticGPT2Config, arch: Architecture, form: str
 ) -> tuple[type[PreTrainedModel], GPT2Config]:
     """Class and config of an architecture in one of `FORMS`; ask `subnet_forms` first."""
-    heads, hidden, head_dims = layer_sizes(arch, NAMES, config.head_dim)
+    heads, hidden, head_dims = layer_sizes(arch, NAMES, config.head_dim, config.layer_ranks)
     common = config_of_subnet(config, "n_inner", "n_head") | {"n_embd": arch.n_embd, "n_layer": arch.n_layer}
     if common["initializer_range"] == default_range(config.n_embd):  # nobody gave another
         common["initializer_range"] = default_range(arch.n_embd)
@@ -59,7 +60,7 @@ def subnet_skeleton(
 
 def padded_axes(config: ElasticGPT2Config, arch: Architecture) -> AxisTable:
     """Where the parameters of an architecture sit inside its padded stock form."""
-    _, hidden, head_dims = layer_sizes(arch, NAMES, config.head_dim)
+    _, hidden, head_dims = layer_sizes(arch, NAMES, config.head_dim, config.layer_ranks)
     return gpt2_axes(
         vocab_size=config.vocab_size,
         n_positions=config.n_positions,
@@ -68,5 +69,6 @@ def padded_axes(config: ElasticGPT2Config, arch: Architecture) -> AxisTable:
         n_inner=max(hidden),
         qkv_width=arch.n_embd,
         head_dim=head_dims[0],
+        layer_ranks=kept_ranks(config.layer_ranks, arch.n_layer),
         tied=config.tie_word_embeddings,
     )

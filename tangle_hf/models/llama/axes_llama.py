@@ -1,7 +1,10 @@
 """The axis table of Llama, Mistral, Qwen2 and Qwen3: what every search dimension owns of every parameter. Everything that
 slices reads it."""
 
+from collections.abc import Sequence
+
 from ...axes import Axis, AxisTable, ParameterAxes, prefix, whole
+from ..layer_ranks import layer_rank
 
 
 WIDTH, DEPTH, HIDDEN = "hidden_size", "num_hidden_layers", "intermediate_size"
@@ -22,6 +25,7 @@ def llama_axes(
     mlp_bias: bool = False,
     query_key_norm: bool = False,
     tied: bool = False,
+    layer_ranks: Sequence[int] | None = None,
 ) -> AxisTable:
     """Parameter names of `LlamaForCausalLM`, which the other three share, -> their axes, for full sizes.
 
@@ -42,6 +46,7 @@ def llama_axes(
         mlp_bias: Whether the linear layers of the MLP have biases.
         query_key_norm: Whether q and k are normed.
         tied: Whether the head shares the embedding's weight and is no parameter of its own.
+        layer_ranks: Rank of every layer in order of position; the positions if None.
     """
     embed, hidden, head = prefix(WIDTH, hidden_size), prefix(HIDDEN, intermediate_size), whole(head_dim)
     groups, per_group, units = num_key_value_heads, num_key_value_groups, (head_dim, slice(head_dim))
@@ -62,8 +67,9 @@ def llama_axes(
     if query_key_norm:
         block |= {"self_attn.q_norm.weight": (head,), "self_attn.k_norm.weight": (head,)}
     table = {"model.embed_tokens.weight": ParameterAxes((whole(vocab_size), embed))}
-    for layer in range(num_hidden_layers):
-        table |= {f"model.layers.{layer}.{name}": ParameterAxes(axes, layer) for name, axes in block.items()}
+    for position in range(num_hidden_layers):
+        layer = layer_rank(layer_ranks, position)
+        table |= {f"model.layers.{position}.{name}": ParameterAxes(axes, layer) for name, axes in block.items()}
     table["model.norm.weight"] = ParameterAxes((embed,))
     for name in ("inv_freq", "original_inv_freq"):
         table[f"model.rotary_emb.{name}"] = ParameterAxes((whole(head_dim // 2),), buffer=True)

@@ -7,6 +7,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
 
 from ...axes import AxisTable, ParameterAxes
+from ..layer_ranks import check_layer_ranks
 from ..spaces import check_dimensions, complete_space, drop_foreign_tokens, supernet_dict
 from ..transformer_products import transformer_products
 from .axes_llama import DEPTH, HEADS, HIDDEN, WIDTH, llama_axes
@@ -25,13 +26,16 @@ class ElasticLlamaConfigMixin:
     - `num_key_value_heads`, `num_key_value_groups`: groups of query heads, and query heads of a group; `num_attention_heads`
       of a net is their product.
 
-    The last three may be `PerLayer`. `head_dim` is the same in all architectures; `hidden_size / num_attention_heads` of the
-    largest one where it is None.
+    With `layer_ranks`, the rank of every layer in order of position, depth d has the d layers of the lowest ranks, and layer l
+    of an architecture is the one of rank l.
+
+    The last three dimensions may be `PerLayer`. `head_dim` is the same in all architectures; `hidden_size /
+    num_attention_heads` of the largest one where it is None.
 
     Raises:
-        ValueError: The space has other dimensions or sizes that are no whole numbers, the query heads are no multiple of
-            the groups, `head_dim` is odd or cannot be known, or the config has sliding windows, rotary positions of another
-            kind than `ROPE_TYPES`, or `superposition="weights"`.
+        ValueError: The ranks are no order of the layers, the space has other dimensions or sizes that are no whole numbers,
+            the query heads are no multiple of the groups, `head_dim` is odd or cannot be known, or the config has sliding
+            windows, rotary positions of another kind than `ROPE_TYPES`, or `superposition="weights"`.
     """
 
     embedding_parameters = (
@@ -52,6 +56,7 @@ class ElasticLlamaConfigMixin:
         for name in (WIDTH, DEPTH, HIDDEN, "num_key_value_heads"):
             setattr(self, name, largest[name])
         self.num_attention_heads = largest["num_key_value_heads"] * largest["num_key_value_groups"]
+        self.layer_ranks = check_layer_ranks(self.layer_ranks, largest[DEPTH])
         self._check_heads()
         drop_foreign_tokens(self)
         if set(getattr(self, "layer_types", None) or ()) == {"full_attention"}:
@@ -77,6 +82,7 @@ class ElasticLlamaConfigMixin:
             num_key_value_heads=self.num_key_value_heads,
             num_key_value_groups=self.num_attention_heads // self.num_key_value_heads,
             head_dim=self.head_dim,
+            layer_ranks=self.layer_ranks,
             tied=self.tie_word_embeddings,
             **self.parts,
         )
@@ -153,6 +159,7 @@ class ElasticLlamaConfig(ElasticLlamaConfigMixin, LlamaConfig):
         space: Choices of `hidden_size`, `num_hidden_layers`, `intermediate_size`, `num_key_value_heads`,
             `num_key_value_groups`.
         superposition: "inputs": the mixture enters once, at each consumer's input.
+        layer_ranks: Which layers a shallower net keeps; the first ones if None.
     """
 
     plain = "LlamaForCausalLM"
@@ -160,6 +167,7 @@ class ElasticLlamaConfig(ElasticLlamaConfigMixin, LlamaConfig):
 
     space: Any = None
     superposition: str = "inputs"
+    layer_ranks: list[int] | None = None
 
 
 @strict
@@ -171,6 +179,7 @@ class ElasticMistralConfig(ElasticLlamaConfigMixin, MistralConfig):
     Args:
         space: As in `ElasticLlamaConfig`.
         superposition: "inputs".
+        layer_ranks: As in `ElasticLlamaConfig`.
         sliding_window: None; the supernet attends to all tokens before.
     """
 
@@ -178,6 +187,7 @@ class ElasticMistralConfig(ElasticLlamaConfigMixin, MistralConfig):
 
     space: Any = None
     superposition: str = "inputs"
+    layer_ranks: list[int] | None = None
     sliding_window: int | None = None
 
 
@@ -190,6 +200,7 @@ class ElasticQwen2Config(ElasticLlamaConfigMixin, Qwen2Config):
     Args:
         space: As in `ElasticLlamaConfig`.
         superposition: "inputs".
+        layer_ranks: As in `ElasticLlamaConfig`.
         head_dim: Width of a head, which stock Qwen2 reads where its config has it.
     """
 
@@ -198,6 +209,7 @@ class ElasticQwen2Config(ElasticLlamaConfigMixin, Qwen2Config):
 
     space: Any = None
     superposition: str = "inputs"
+    layer_ranks: list[int] | None = None
     head_dim: int | None = None
 
 
@@ -210,6 +222,7 @@ class ElasticQwen3Config(ElasticLlamaConfigMixin, Qwen3Config):
     Args:
         space: As in `ElasticLlamaConfig`.
         superposition: "inputs".
+        layer_ranks: As in `ElasticLlamaConfig`.
         head_dim: Width of a head; `hidden_size / num_attention_heads` of the largest architecture if None, not stock's 128.
     """
 
@@ -218,6 +231,7 @@ class ElasticQwen3Config(ElasticLlamaConfigMixin, Qwen3Config):
 
     space: Any = None
     superposition: str = "inputs"
+    layer_ranks: list[int] | None = None
     head_dim: int | None = None
 
 

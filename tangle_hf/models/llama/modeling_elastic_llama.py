@@ -47,6 +47,7 @@ def sizes(config: PreTrainedConfig) -> dict[str, int]:
 class ElasticLlamaMixin(CausalLMSupernetMixin):
     """What the four supernets have in common, which is all but the stock class and its config."""
 
+    layer_list = "model.layers"
     tables = {
         "attention": ("model.layers.0.self_attn.o_proj.weight", 1),
         "hidden": ("model.layers.0.mlp.down_proj.weight", 1),
@@ -106,7 +107,7 @@ class ElasticLlamaMixin(CausalLMSupernetMixin):
         run = partial(self.superposed_block, attend=attend, rotary=rotary)
         depths = config.space.choices[DEPTH], shares[DEPTH][0]
         checkpointing = self.is_activation_checkpointing and self.training
-        mixed = superposed_layers(stem.layers, run, hidden, masks, *depths, checkpointing)
+        mixed = superposed_layers(stem.layers, run, hidden, masks, *depths, checkpointing, config.layer_ranks)
         return self.lm_head(superposed_norm(stem.norm, mixed, masks[0].widths))
 
 

@@ -15,6 +15,7 @@ from transformers import (
 
 from ...axes import AxisTable
 from ...space import Architecture
+from ..layer_ranks import kept_positions, kept_ranks
 from ..spaces import config_of_subnet, per_layer
 from .axes_llama import DEPTH, HEADS, HIDDEN, WIDTH, llama_axes
 from .configuration_tangle_llama import TangleLlamaConfig
@@ -43,14 +44,14 @@ class LayerSizes(NamedTuple):
         return LayerSizes(*([max(values)] for values in self))
 
 
-def layer_sizes(arch: Architecture) -> LayerSizes:
-    """The sizes of every layer of an architecture."""
-    return LayerSizes(*(per_layer(arch, name) for name in (*HEADS, HIDDEN)))
+def layer_sizes(config: PreTrainedConfig, arch: Architecture) -> LayerSizes:
+    """The sizes of an architecture's layers in order of position."""
+    return LayerSizes(*(per_layer(arch, name, config.layer_ranks) for name in (*HEADS, HIDDEN)))
 
 
 def subnet_forms(config: PreTrainedConfig, arch: Architecture) -> dict[str, str | None]:
     """Form -> None where an architecture has it, else the reason why not. The first possible one is the natural one."""
-    sizes = layer_sizes(arch)
+    sizes = layer_sizes(config, arch)
     reasons = dict.fromkeys(("stock", "compact", "padded"))
     if any(len(set(values)) > 1 for values in sizes):
         reasons["stock"] = (
@@ -67,7 +68,7 @@ def subnet_skeleton(
     config: PreTrainedConfig, arch: Architecture, form: str
 ) -> tuple[type[PreTrainedModel], PreTrainedConfig]:
     """Class and config of an architecture in one of `FORMS`; ask `subnet_forms` first."""
-    sizes, width, depth = layer_sizes(arch), arch.hidden_size, arch.num_hidden_layers
+    sizes, width, depth = layer_sizes(config, arch), arch.hidden_size, arch.num_hidden_layers
     one = sizes if form == "compact" else sizes.largest  # layers are equal, or filled up to the largest one
     common = config_of_subnet(config, "layer_types") | {WIDTH: width, DEPTH: depth, "head_dim": config.head_dim}
     common |= {"num_attention_heads": one.heads[0], HEADS[0]: one.groups[0], HIDDEN: one.hidden[0]}
@@ -81,7 +82,7 @@ def subnet_skeleton(
     if config.heads_divide_width and width % one.heads[0]:
         return MistralForCausalLM, MistralConfig(**_known(MistralConfig, common), sliding_window=None)
     if "layer_types" in config.to_dict():  # what a config says of single layers
-        common["layer_types"] = config.layer_types[:depth]
+        common["layer_types"] = [config.layer_types[k] for k in kept_positions(config.layer_ranks, depth)]
         common["max_window_layers"] = min(config.max_window_layers, depth)
     if config.plain == "Qwen2ForCausalLM" and width == one.heads[0] * config.head_dim:
         del common["head_dim"]  # no field of its config
@@ -91,7 +92,7 @@ def subnet_skeleton(
 
 def padded_axes(config: PreTrainedConfig, arch: Architecture) -> AxisTable:
     """Where the parameters of an architecture sit inside its padded stock form."""
-    largest = layer_sizes(arch).largest
+    largest = layer_sizes(config, arch).largest
     return llama_axes(
         vocab_size=config.vocab_size,
         num_hidden_layers=arch.num_hidden_layers,
@@ -100,6 +101,7 @@ def padded_axes(config: PreTrainedConfig, arch: Architecture) -> AxisTable:
         num_key_value_heads=largest.groups[0],
         num_key_value_groups=largest.per_group[0],
         head_dim=config.head_dim,
+        layer_ranks=kept_ranks(config.layer_ranks, arch.num_hidden_layers),
         tied=config.tie_word_embeddings,
         **config.parts,
     )

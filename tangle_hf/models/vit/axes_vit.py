@@ -1,6 +1,9 @@
 """The axis table of ViT: what every search dimension owns of every parameter. Everything that slices reads it."""
 
+from collections.abc import Sequence
+
 from ...axes import AxisTable, ParameterAxes, prefix, whole
+from ..layer_ranks import layer_rank
 from ..spaces import Names, attention_axis, hidden_axis
 
 
@@ -18,6 +21,7 @@ def vit_axes(
     qkv_width: int,
     head_dim: int | None,
     head_counts: tuple[int, ...] = (),
+    layer_ranks: Sequence[int] | None = None,
     qkv_bias: bool = True,
 ) -> AxisTable:
     """Parameter names of `ViTForImageClassification` -> their axes, for full sizes.
@@ -35,6 +39,7 @@ def vit_axes(
         qkv_width: Full width of each of q, k and v; it need not be E.
         head_dim: Fixed width of a head, or None.
         head_counts: Choices of num_attention_heads; needed without `head_dim`.
+        layer_ranks: Rank of every layer in order of position; the positions if None.
         qkv_bias: Whether q, k and v have biases.
     """
     embed = prefix("hidden_size", hidden_size)
@@ -63,7 +68,8 @@ def vit_axes(
         "vit.embeddings.patch_embeddings.projection.bias": ParameterAxes((embed,)),
     }
     for i in range(num_hidden_layers):
-        table |= {f"vit.layers.{i}.{name}": ParameterAxes(axes, i) for name, axes in layer.items()}
+        rank = layer_rank(layer_ranks, i)
+        table |= {f"vit.layers.{i}.{name}": ParameterAxes(axes, rank) for name, axes in layer.items()}
     table |= {name: ParameterAxes((embed,)) for name in ("vit.layernorm.weight", "vit.layernorm.bias")}
     if num_labels:
         classes = whole(num_labels)

@@ -7,6 +7,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import ViTConfig
 
 from ...axes import AxisTable, ParameterAxes
+from ..layer_ranks import check_layer_ranks
 from ..spaces import check_space, complete_space, mlp_ratio, supernet_dict
 from ..transformer_products import transformer_products
 from .axes_vit import NAMES, vit_axes
@@ -27,11 +28,14 @@ class ElasticViTConfig(ViTConfig):
             algorithm 2). Both have the same weights and the same one-hot subnets.
         sampled_heads: In training, attend with one head count per layer, drawn from the shares, instead of all of them:
             an estimator, see `tangle_hf.models.superposed.block_masks`.
+        layer_ranks: Rank of every layer in order of position: depth d has the d layers of the lowest ranks, and layer l of an
+            architecture is the one of rank l. Default: the positions, so that shallower nets are a prefix.
         drop_path_rate: Stochastic depth under a mixture, in training: probability of the last layer, growing linearly from
             0 at the first (arXiv:1603.09382). Stock ViT has none, so subnets and single paths do without.
 
     Raises:
-        ValueError: A width is not divisible by a head count (without `head_dim`), or a ratio gives a fraction of a unit.
+        ValueError: The ranks are no order of the layers, a width is not divisible by a head count (without `head_dim`), or
+            a ratio gives a fraction of a unit.
     """
 
     model_type = "vit"
@@ -41,6 +45,7 @@ class ElasticViTConfig(ViTConfig):
     head_dim: int | None = None
     superposition: str = "inputs"
     sampled_heads: bool = False
+    layer_ranks: list[int] | None = None
     drop_path_rate: float = 0.0
 
     def __post_init__(self, **kwargs):
@@ -50,6 +55,7 @@ class ElasticViTConfig(ViTConfig):
         largest = {name: choices[-1] for name, choices in self.space.choices.items()}
         check_space(self.space, NAMES, self.head_dim, self.superposition)
         self.hidden_size, self.num_hidden_layers, self.num_attention_heads = (largest[name] for name in NAMES)
+        self.layer_ranks = check_layer_ranks(self.layer_ranks, self.num_hidden_layers)
         self.intermediate_size = round(largest["mlp_ratio"] * self.hidden_size)
         super().__post_init__(**kwargs)
 
@@ -79,6 +85,7 @@ class ElasticViTConfig(ViTConfig):
             qkv_width=self.num_attention_heads * head_dim,
             head_dim=self.head_dim,
             head_counts=self.space.choices[NAMES.heads],
+            layer_ranks=self.layer_ranks,
             qkv_bias=self.qkv_bias,
         )
 

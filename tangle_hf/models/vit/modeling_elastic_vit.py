@@ -38,6 +38,7 @@ class ElasticViTForImageClassification(SupernetMixin, ViTForImageClassification)
 
     stock_config = ViTConfig
     auto_model = AutoModelForImageClassification
+    layer_list = "vit.layers"
     tables = {
         "width": ("vit.layers.0.layernorm_before.weight", 0),
         "attention": ("vit.layers.0.attention.o_proj.weight", 1),
@@ -113,7 +114,7 @@ class ElasticViTForImageClassification(SupernetMixin, ViTForImageClassification)
 
         depths = config.space.choices[NAMES.depth], shares[NAMES.depth][0]
         checkpointing = self.is_activation_checkpointing and self.training
-        mixed = superposed_layers(stem.layers, run, hidden, masks, *depths, checkpointing)
+        mixed = superposed_layers(stem.layers, run, hidden, masks, *depths, checkpointing, config.layer_ranks)
         mixed = superposed_norm(stem.layernorm, mixed[:, 0], masks[0].widths)
         return self.classifier(mixed * masks[0].width if config.superposition == "weights" else mixed)
 

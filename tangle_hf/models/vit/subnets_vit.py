@@ -4,6 +4,7 @@ from transformers import PreTrainedModel, ViTConfig, ViTForImageClassification
 
 from ...axes import AxisTable
 from ...space import Architecture
+from ..layer_ranks import kept_ranks
 from ..spaces import config_of_subnet, layer_sizes
 from .axes_vit import NAMES, vit_axes
 from .configuration_elastic_vit import ElasticViTConfig
@@ -19,7 +20,7 @@ def subnet_forms(config: ElasticViTConfig, arch: Architecture) -> dict[str, str 
 
     Stock ViT honours `head_dim`, so equal layers are stock whatever their head count, and padding always has room.
     """
-    heads, hidden, head_dims = layer_sizes(arch, NAMES, config.head_dim)
+    heads, hidden, head_dims = layer_sizes(arch, NAMES, config.head_dim, config.layer_ranks)
     reasons = dict.fromkeys(("stock", "compact", "padded"))
     if len(set(heads)) > 1 or len(set(hidden)) > 1:
         reasons["stock"] = (
@@ -37,7 +38,7 @@ def subnet_skeleton(
     config: ElasticViTConfig, arch: Architecture, form: str
 ) -> tuple[type[PreTrainedModel], ViTConfig]:
     """Class and config of an architecture in one of `FORMS`; ask `subnet_forms` first."""
-    heads, hidden, head_dims = layer_sizes(arch, NAMES, config.head_dim)
+    heads, hidden, head_dims = layer_sizes(arch, NAMES, config.head_dim, config.layer_ranks)
     common = config_of_subnet(config, "num_attention_heads", "intermediate_size", "pooler_output_size")
     common |= {"hidden_size": arch.hidden_size, "num_hidden_layers": arch.num_hidden_layers}
     if form != "compact":  # layers are equal in the stock form, and filled up to the largest one in the padded form
@@ -55,7 +56,7 @@ def subnet_skeleton(
 
 def padded_axes(config: ElasticViTConfig, arch: Architecture) -> AxisTable:
     """Where the parameters of an architecture sit inside its padded stock form."""
-    heads, hidden, head_dims = layer_sizes(arch, NAMES, config.head_dim)
+    heads, hidden, head_dims = layer_sizes(arch, NAMES, config.head_dim, config.layer_ranks)
     return vit_axes(
         num_channels=config.num_channels,
         patch_size=config.patch_shape,
@@ -66,5 +67,6 @@ def padded_axes(config: ElasticViTConfig, arch: Architecture) -> AxisTable:
         intermediate_size=max(hidden),
         qkv_width=max(heads) * head_dims[0],
         head_dim=head_dims[0],
+        layer_ranks=kept_ranks(config.layer_ranks, arch.num_hidden_layers),
         qkv_bias=config.qkv_bias,
     )

@@ -5,7 +5,7 @@ import torch
 from families import FAMILIES, gpt2
 
 from tangle_hf import SearchSpace
-from tangle_hf.axes import pad_parameters, slice_parameters
+from tangle_hf.axes import named_tensors, pad_parameters, slice_parameters
 from tangle_hf.compress.order import order_units, ordered_dimensions
 from tangle_hf.compress.scores import CRITERIA, Scores, calibrate, calibration_batches, projections
 
@@ -39,12 +39,13 @@ def test_the_ordered_supernet_computes_the_teachers_logits(family, heads, criter
     teacher, before = logits(model, family.inputs()), scores_of(model, family)
     smallest = logits(model, family.inputs(), arch=model.space.smallest)
     after = order_units(model, before, criterion)
-    assert (logits(model, family.inputs()) - teacher).abs().max() < 1e-10 * teacher.abs().max()
+    assert (logits(model, family.inputs()) - teacher).abs().max() < family.exact * teacher.abs().max()
     assert (logits(model, family.inputs(), arch=model.space.smallest) - smallest).abs().max() > 1e-2
     again = scores_of(model, family)
     for name in before.mean:
         found = after.importance(name, criterion)
-        torch.testing.assert_close(found, again.importance(name, criterion))  # statistics move with their units
+        tolerance = {"rtol": 1e2 * family.exact, "atol": 1e2 * family.exact}
+        torch.testing.assert_close(found, again.importance(name, criterion), **tolerance)  # they move with their units
         torch.testing.assert_close(found.sort()[0], before.importance(name, criterion).sort()[0])
 
 
@@ -54,13 +55,16 @@ def test_what_matters_comes_first(family, heads):
     model = net(family, heads)
     space = model.space
     names = ordered_dimensions(model)
-    assert len(names) == (1 if heads == "split" else 2)
+    kept = {"n_embd", "hidden_size", space.depth_name} | (
+        {"n_head", "num_attention_heads"} if heads == "split" else set()
+    )
+    assert set(names) == {name for name, choices in space.choices.items() if len(choices) > 1} - kept
     arch = space.architecture(**{n: c[0] if n in names else c[-1] for n, c in space.choices.items()})
-    tensors = dict(model.named_parameters())
+    tensors = named_tensors(model, model.axes)
     with torch.no_grad():
         cut = slice_parameters({name: t.clone() for name, t in tensors.items()}, model.axes, arch)
-        for tensor in tensors.values():
-            tensor.zero_()
+        for parameter in model.parameters():
+            parameter.zero_()
         pad_parameters(cut, tensors, model.axes, arch)
     norm = {p.name: p.norm for p in projections(model)}
     drawn = {name: torch.randn_like(n) for name, n in norm.items()}  # those of dead units end up in the middle
@@ -68,7 +72,7 @@ def test_what_matters_comes_first(family, heads):
     teacher = logits(model, family.inputs())
     assert (logits(model, family.inputs(), arch=arch) - teacher).abs().max() > 1e-3 * teacher.abs().max()
     order_units(model, scores_of(model, family))
-    assert (logits(model, family.inputs(), arch=arch) - teacher).abs().max() < 1e-10 * teacher.abs().max()
+    assert (logits(model, family.inputs(), arch=arch) - teacher).abs().max() < family.exact * teacher.abs().max()
 
 
 def test_scores_are_means_and_variances_of_tokens_that_are_no_padding(tmp_path):
