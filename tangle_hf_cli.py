@@ -85,11 +85,11 @@ def make_parser() -> argparse.ArgumentParser:
     added = command("export", "Write the net that was found, or another, in one of its forms.", anything)
     added.add_argument(
         "--form",
-        choices=("auto", "stock", "padded", "compact", "onnx"),
+        choices=("auto", "stock", "padded", "compact", "onnx", "gguf"),
         default="auto",
         help="stock: a plain transformers class; compact: layers of their own sizes, remote code; padded: a plain class "
-        "filled up with zeros; onnx: needs the extra onnx, takes a model's folder too; default: auto, which is stock where "
-        "it can be, else compact",
+        "filled up with zeros; onnx, gguf (llama.cpp): need the extra of that name, take a model's folder too; default: auto, "
+        "which is stock where it can be, else compact",
     )
     which = added.add_mutually_exclusive_group()
     which.add_argument(

@@ -21,6 +21,7 @@ from ..runs.info import describe, folder_kind, loading_line
 from ..runs.resolving import front_point, resolve, settle_batch_norms, supernet_folder
 from ..subnets.exports import export, read_architecture
 from ..subnets.extraction import extract, natural_form
+from ..subnets.gguf_exports import export_gguf
 from ..subnets.onnx_exports import export_onnx
 from .recipes import fork, run_recipe
 
@@ -70,15 +71,18 @@ def run_export(arguments: argparse.Namespace) -> None:
     """`tangle-hf export`."""
     source, form = locate(arguments.source, arguments.revision), arguments.form
     kind = folder_kind(source)
-    if kind == "onnx" or (kind == "model" and form != "onnx"):
-        raise ValueError(f"{source} is a model already; only export --form onnx takes one, other forms take a run")
+    if kind in CONVERTERS or (kind == "model" and form not in CONVERTERS):
+        raise ValueError(
+            f"{source} is a model already; only export --form onnx and gguf take one that transformers loads, other forms take "
+            "a run"
+        )
     if kind == "model":
         if arguments.arch is not None or arguments.point is not None:
             raise ValueError(f"{source} is one model; --arch and --point are for runs and supernets")
         known = source / "architecture.json"
         arch = read_architecture(known) if known.is_file() else None
-        output = arguments.output or _beside(arguments.source, source, kind, "onnx")
-        return _report_onnx(export_onnx(load_model(source), output, load_processor(source), arch))
+        output = arguments.output or _beside(arguments.source, source, kind, form)
+        return CONVERTERS[form](load_model(source), output, load_processor(source), arch)
     folder = supernet_folder(source)
     if arguments.point is not None:
         arch, stem = front_point(source, arguments.point), f"{arguments.point}-"
@@ -94,8 +98,8 @@ def run_export(arguments: argparse.Namespace) -> None:
         settle_batch_norms(supernet, arch, None)
     form = natural_form(supernet, arch) if form == "auto" else form
     output = arguments.output or _beside(arguments.source, source, kind, stem + form)
-    if form == "onnx":
-        return _report_onnx(export_onnx(extract(supernet, arch), output, processor, arch))
+    if form in CONVERTERS:
+        return CONVERTERS[form](extract(supernet, arch), output, processor, arch)
     _report(export(supernet, arch, output, form=form, processor=processor), arch)
 
 
@@ -170,7 +174,8 @@ def _report(written, arch) -> None:
     )
 
 
-def _report_onnx(written) -> None:
+def _write_onnx(model, output, processor, arch) -> None:
+    written = export_onnx(model, output, processor, arch)
     shapes = ", ".join("x".join(map(str, shape)) for shape in written.shapes)
     _print(
         {
@@ -179,6 +184,21 @@ def _report_onnx(written) -> None:
             "inputs": f"{shapes} were compared",
         }
     )
+
+
+def _write_gguf(model, output, processor, arch) -> None:
+    written = export_gguf(model, output, processor, arch)
+    _print(
+        {
+            "wrote": f"{written.folder} (GGUF)",
+            "runs as": f"{written.kind} in llama.cpp",
+            "tokenizer": "in the file" if written.tokenizer else "none: the file takes numbers of tokens",
+            "compared": f"{written.tensors} tensors, read back and equal",
+        }
+    )
+
+
+CONVERTERS = {"onnx": _write_onnx, "gguf": _write_gguf}  # forms for other runtimes, of runs and of models alike
 
 
 def _print(lines: dict[str, str]) -> None:

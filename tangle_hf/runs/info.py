@@ -1,4 +1,4 @@
-"""What a folder is: a run of a search, a supernet, a model that was exported or fine-tuned, or ONNX."""
+"""What a folder is: a run of a search, a supernet, a model that was exported or fine-tuned, ONNX or GGUF."""
 
 import math
 from pathlib import Path
@@ -13,6 +13,7 @@ from ..models.loading import model_class, read_config, supernet_class
 from ..run_files import read_settings
 from ..space import SearchSpace
 from ..subnets.exports import read_architecture
+from ..subnets.gguf_exports import MODEL as GGUF_MODEL
 from ..subnets.onnx_exports import MODEL as ONNX_MODEL
 from .resolving import ARCH_PARAMETERS, supernet_folder
 
@@ -21,7 +22,7 @@ STATISTICS = (".running_mean", ".running_var", ".num_batches_tracked")  # buffer
 
 
 def folder_kind(folder: str | Path) -> str:
-    """ "run", "supernet", "model" or "onnx".
+    """ "run", "supernet", "model", "onnx" or "gguf".
 
     Raises:
         ValueError: There is no such folder, or it is none of them.
@@ -31,6 +32,8 @@ def folder_kind(folder: str | Path) -> str:
         return "run"
     if (folder / ONNX_MODEL).is_file():
         return "onnx"
+    if (folder / GGUF_MODEL).is_file():
+        return "gguf"
     if (folder / "config.json").is_file():
         return "supernet" if read_config(folder).get("space") else "model"
     if not folder.is_dir():
@@ -42,10 +45,11 @@ def describe(folder: str | Path) -> dict[str, str]:
     """What a folder is, what it has and what loads it, as name -> text, in the order to print.
 
     Raises:
-        ValueError: There is no such folder, it is no run, supernet, model or ONNX export, or it is a model of another kind.
+        ValueError: There is no such folder, it is none of them, or it is a model of another kind.
     """
     folder = Path(folder)
-    return {"run": _run, "supernet": _supernet, "model": _model, "onnx": _onnx}[folder_kind(folder)](folder)
+    kinds = {"run": _run, "supernet": _supernet, "model": _model, "onnx": _onnx, "gguf": _gguf}
+    return kinds[folder_kind(folder)](folder)
 
 
 def loading_line(folder: str | Path) -> str:
@@ -73,10 +77,10 @@ def _run(folder: Path) -> dict[str, str]:
     lines |= {"state": "finished"} | _space(supernet_folder(folder))
     exports = [path.parent for path in sorted(folder.glob("*/architecture.json"))]
     for export in exports:
-        if folder_kind(export) == "model":
+        if (kind := folder_kind(export)) == "model":
             lines[f"{export.name}/"] = f"{_parameters(export):,} parameters; {loading_line(export)}"
         else:
-            lines[f"{export.name}/"] = "ONNX"
+            lines[f"{export.name}/"] = kind.upper()
     return lines
 
 
@@ -103,10 +107,18 @@ def _model(folder: Path) -> dict[str, str]:
 
 
 def _onnx(folder: Path) -> dict[str, str]:
-    lines = {"kind": "a model in ONNX"}
+    return _converted(folder, "ONNX", f'onnxruntime.InferenceSession("{folder / ONNX_MODEL}")')
+
+
+def _gguf(folder: Path) -> dict[str, str]:
+    return _converted(folder, "GGUF", f"llama-cli -m {folder / GGUF_MODEL}")
+
+
+def _converted(folder: Path, kind: str, loading: str) -> dict[str, str]:
+    lines = {"kind": f"a model in {kind}"}
     if (folder / "architecture.json").is_file():
         lines["architecture"] = str(read_architecture(folder / "architecture.json"))
-    return lines | {"loads with": f'onnxruntime.InferenceSession("{folder / ONNX_MODEL}")'}
+    return lines | {"loads with": loading}
 
 
 def _space(folder: Path) -> dict[str, str]:

@@ -13,7 +13,7 @@ from tangle_hf.data.images.sources import read_splits
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 # As if the extras were not installed; pillow comes with matplotlib, filelock with torch.
-MISSING = ("torchvision", "sklearn", "pymoo", "peft", "onnx", "onnxscript", "onnxruntime", "lm_eval")
+MISSING = ("torchvision", "sklearn", "pymoo", "peft", "onnx", "onnxscript", "onnxruntime", "gguf", "lm_eval")
 # Everything for text; then the recipes for images, one after another.
 CODE = """
 import runpy, sys
