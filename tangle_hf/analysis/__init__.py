@@ -4,28 +4,44 @@
 """
 
 from .anytime import AnytimeCurve, plot_anytime
-from .architectures import plot_architecture, plot_architectures
+from .charts import Chart, Curve, plot_charts
 from .cka import layer_cka, linear_cka, plot_cka
+from .drawings import drawing, plot_architecture, plot_architectures
 from .fronts import plot_front
 from .tables import format_cell, format_table
 from .timing import in_turns
-from .trajectories import plot_diagnostics, plot_losses, plot_shares, read_metrics
+from .trajectories import (
+    decision_charts,
+    loss_chart,
+    plot_diagnostics,
+    plot_losses,
+    plot_shares,
+    read_metrics,
+    share_charts,
+)
 
 
 __all__ = [
     "AnytimeCurve",
+    "Chart",
+    "Curve",
+    "decision_charts",
+    "drawing",
     "format_cell",
     "format_table",
     "in_turns",
     "layer_cka",
     "linear_cka",
+    "loss_chart",
     "plot_anytime",
     "plot_architecture",
     "plot_architectures",
+    "plot_charts",
     "plot_cka",
     "plot_diagnostics",
     "plot_front",
     "plot_losses",
     "plot_shares",
     "read_metrics",
+    "share_charts",
 ]

@@ -4,9 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib.figure
-
+from ..space import Architecture
+from .charts import Chart, Curve
+from .pictures import COLORS, WIDTH, picture
 from .trajectories import read_metrics
+
+
+ACROSS = "search cost in training steps of the largest net"
 
 
 @dataclass(frozen=True)
@@ -62,14 +66,24 @@ def read_curve(run_dir: str | Path) -> AnytimeCurve:
     return one_stage_curve(read_metrics(Path(run_dir) / "metrics.jsonl"))
 
 
+def anytime_chart(curves: Mapping[str, Sequence[AnytimeCurve]]) -> Chart:
+    """Curves of each method in one colour, with the architecture at each point."""
+    found = []
+    for color, (name, runs) in enumerate(curves.items()):
+        for run in runs:
+            notes = [str(Architecture(arch)) for arch in run.archs]
+            found.append(Curve(name, run.costs, run.losses, color, marked=True, notes=notes))
+    return Chart("what the search would return", found, "inherited validation loss, nats", across=ACROSS)
+
+
 def plot_anytime(curves: Mapping[str, Sequence[AnytimeCurve]], path: str | Path) -> None:
     """Curves of each method in one colour, as a PNG."""
-    figure = matplotlib.figure.Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    for number, (name, runs) in enumerate(curves.items()):
-        for run, curve in enumerate(runs):
-            label = name if run == 0 else None
-            axes.step(curve.costs, curve.losses, where="post", color=f"C{number}", label=label, marker="o", ms=3)
-    axes.set(xlabel="search cost in training steps of the largest net", ylabel="inherited validation loss in nats")
-    axes.legend(frameon=False)
-    figure.savefig(path, dpi=150)
+    with picture(path, (WIDTH, 3.6)) as panels:
+        axes, named = panels[0, 0], set()
+        for curve in anytime_chart(curves).curves:
+            label = None if curve.name in named else curve.name
+            color = COLORS[curve.color % len(COLORS)]
+            axes.step(curve.steps, curve.values, where="post", color=color, label=label, marker="o", ms=3)
+            named.add(curve.name)
+        axes.set(xlabel=ACROSS, ylabel="inherited validation loss, nats")
+        axes.legend()

@@ -6,10 +6,10 @@ The paper compares the inherited, the fine-tuned and the retrained net with it (
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import matplotlib.figure
 import torch
-from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
+
+from .charts import Chart, Curve, plot_charts
 
 
 def linear_cka(x: Tensor, y: Tensor) -> float:
@@ -60,23 +60,29 @@ def layer_cka(model: nn.Module, other: nn.Module, batches: Iterable[Mapping[str,
     return [linear_cka(x, y) for x, y in zip(*stacked, strict=True)]
 
 
-def plot_cka(curves: Mapping[str, Mapping[str, list[float]]], path: str | Path) -> None:
-    """CKA over layers as a PNG: a panel for each comparison, a line for each net.
+def cka_charts(curves: Mapping[str, Mapping[str, list[float]]]) -> list[Chart]:
+    """CKA over layers: a chart for each comparison, a line for each net.
 
     Args:
         curves: Comparison -> net -> CKA of every layer.
-        path: The file.
     """
-    figure = matplotlib.figure.Figure(figsize=(4 * len(curves), 4), layout="constrained")
-    panels = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
-    for axes, (comparison, nets) in zip(panels, curves.items(), strict=True):
-        for name, values in nets.items():
-            axes.plot(range(1, len(values) + 1), values, marker="o", ms=3, label=name)
-        axes.set(title=comparison, xlabel="layer")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    panels[0].set(ylabel="linear CKA (1: equal)")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize="small")
-    figure.savefig(path, dpi=150)
+    return [
+        Chart(
+            comparison,
+            [
+                Curve(name, range(1, len(values) + 1), values, color, marked=True)
+                for color, (name, values) in enumerate(nets.items())
+            ],
+            "linear CKA, 1: equal",
+            across="layer",
+        )
+        for comparison, nets in curves.items()
+    ]
+
+
+def plot_cka(curves: Mapping[str, Mapping[str, list[float]]], path: str | Path) -> None:
+    """`cka_charts` as a PNG."""
+    plot_charts(cka_charts(curves), path)
 
 
 def _rows(state: Tensor) -> Tensor:

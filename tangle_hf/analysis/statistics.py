@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import matplotlib.figure
-
 from ..errors import check_extra
+from .pictures import COLORS, WIDTH, picture
 
 
 check_extra("compare", "scipy")
@@ -61,22 +60,20 @@ def plot_rank_correlation(
         labels: Names of both axes.
         path: Where to write.
     """
-    columns = min(len(pairs), 6)
+    columns = min(len(pairs), 3)
     rows = -(-len(pairs) // columns)
-    figure = matplotlib.figure.Figure(figsize=(2.8 * columns, 2.8 * rows), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False)
-    for axes in panels.flat[len(pairs) :]:
-        axes.set_visible(False)
-    for axes, (name, (predicted, actual)) in zip(panels.flat, pairs.items(), strict=False):
-        axes.plot(predicted, actual, "o", ms=4)
-        found = rank_correlation(predicted, actual)
-        if found is not None and found.kendall is not None:
-            name += f"\ntau {found.kendall:.2f}, rho {found.spearman:.2f}, n {found.count}"
-        axes.set_title(name, fontsize="small")
-        axes.set_xlabel(labels[0])
-    for axes in panels[:, 0]:
-        axes.set_ylabel(labels[1])
-    figure.savefig(path, dpi=150)
+    with picture(path, (WIDTH, 2.6 * rows if columns > 1 else 4), rows, columns) as panels:
+        for axes in panels.flat[len(pairs) :]:
+            axes.remove()
+        for axes, (name, (predicted, actual)) in zip(panels.flat, pairs.items(), strict=False):
+            axes.plot(predicted, actual, "o", ms=4, color=COLORS[0])
+            found = rank_correlation(predicted, actual)
+            if found is not None and found.kendall is not None:
+                name += f"\ntau {found.kendall:.2f}, rho {found.spearman:.2f}, n {found.count}"
+            axes.set_title(name, fontsize=8)
+            axes.set_xlabel(labels[0])
+        for axes in panels[:, 0]:
+            axes.set_ylabel(labels[1])
 
 
 def to_dict(found: RankCorrelation | None) -> dict | None:

@@ -1,11 +1,15 @@
-"""Losses and shares of a run over its steps, from the numbers in its `metrics.jsonl`."""
+"""What a run did over its steps, from the numbers in its `metrics.jsonl`: losses, shares, and whether it decides."""
 
-import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib.figure
+from ..space import Architecture
+from .charts import Chart, Curve, plot_charts
+
+
+LOSSES = {"train_loss": "weights", "arch_loss": "architecture", "subnets_loss": "other subnets",
+          "validation_loss": "best net, validation"}  # fmt: skip
 
 
 def read_metrics(path: str | Path) -> list[dict]:
@@ -27,71 +31,114 @@ def read_metrics(path: str | Path) -> list[dict]:
     return lines
 
 
-def plot_losses(metrics: Sequence[Mapping], path: str | Path) -> None:
-    """Losses of both levels and of the evaluated architectures (nats) over steps, as a PNG."""
-    figure = matplotlib.figure.Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    names = {"train_loss": "weights", "arch_loss": "architecture", "validation_loss": "best architecture, validation"}
-    for name, label in names.items():
-        for limit, points in _series(metrics, name).items():
-            marker = "o" if name == "validation_loss" else None
-            axes.plot(*zip(*points, strict=True), label=f"{label} {limit}".strip(), marker=marker, ms=3)
-    axes.set(xlabel="step", ylabel="loss in nats")
-    axes.legend(frameon=False)
-    figure.savefig(path, dpi=150)
+def limits_of(metrics: Sequence[Mapping]) -> list[str]:
+    """The ends of the names of a run's numbers: one for each anchor of a front, as "@1200000", or "" without one."""
+    ends = dict.fromkeys(key[len("entropy") :] for line in metrics for key in line if key.split("@")[0] == "entropy")
+    return list(ends) or [""]
 
 
-def plot_shares(metrics: Sequence[Mapping], choices: Mapping[str, Sequence], path: str | Path) -> None:
-    """Shares of every choice over steps, as a PNG: a panel per dimension, a line per choice, faint lines per layer."""
-    figure = matplotlib.figure.Figure(figsize=(3.2 * len(choices), 3), layout="constrained")
-    panels = figure.subplots(1, len(choices), squeeze=False)[0]
-    steps = [line["step"] for line in metrics]
-    for axes, (name, values) in zip(panels, choices.items(), strict=True):
+def details(line: Mapping, anchor: int = 0) -> Mapping:
+    """Architecture, shares and entropies of a line, of one of the anchors where it has several."""
+    return line["front"][anchor] if "front" in line else line
+
+
+def loss_chart(metrics: Sequence[Mapping]) -> Chart | None:
+    """Losses of both levels and of the evaluated architectures; None if there is none."""
+    curves = []
+    for color, (name, label) in enumerate(LOSSES.items()):
+        for anchor, (limit, (steps, values)) in enumerate(_series(metrics, name).items()):
+            curve = Curve(f"{label} {limit}".strip(), steps, values, color, dashed=anchor > 0)
+            if name == "validation_loss":
+                at = {line["step"]: line for line in metrics}
+                notes = [str(Architecture(details(at[step], anchor).get("arch", {}))) for step in steps]
+                curve = Curve(curve.name, steps, values, color, dashed=anchor > 0, marked=True, notes=notes)
+            curves.append(curve)
+    return Chart("losses", curves, "nats") if curves else None
+
+
+def share_charts(metrics: Sequence[Mapping], choices: Mapping[str, Sequence], anchor: int = 0) -> list[Chart]:
+    """Shares of every choice: a chart for each dimension, a curve for each choice, faint ones for each layer.
+
+    A dimension without a choice is left out.
+    """
+    lines = [line for line in metrics if "shares" in details(line, anchor)]
+    steps, charts = [line["step"] for line in lines], []
+    for name, values in choices.items() if lines else ():
+        if len(values) < 2:
+            continue
+        rows, means = [], []
         for k, value in enumerate(values):
-            rows = [[row[k] for row in line["shares"][name]] for line in metrics]
-            color = f"C{k}"
-            if len(rows[0]) > 1:
-                axes.plot(steps, rows, color=color, alpha=0.3, lw=0.8)
-            axes.plot(steps, [sum(row) / len(row) for row in rows], color=color, label=str(value))
-        axes.set(title=name, xlabel="step", ylim=(0, 1))
-        axes.legend(frameon=False, fontsize="small")
-    panels[0].set_ylabel("share")
-    figure.savefig(path, dpi=150)
+            by_row = zip(*([row[k] for row in details(line, anchor)["shares"][name]] for line in lines), strict=True)
+            by_row = [list(shares) for shares in by_row]
+            if len(by_row) > 1:
+                rows += [Curve(str(value), steps, shares, k, row) for row, shares in enumerate(by_row)]
+            means.append(Curve(str(value), steps, [sum(at) / len(at) for at in zip(*by_row, strict=True)], k))
+        charts.append(Chart(name, [*rows, *means], "share", shares=True))
+    return charts
 
 
-def plot_diagnostics(metrics: Sequence[Mapping], path: str | Path) -> None:
-    """Whether a search decides, as a PNG of four panels over steps.
+def decision_charts(metrics: Sequence[Mapping]) -> list[Chart]:
+    """Whether a search decides: what it has measured of the following.
 
     Entropy of the rows relative to uniform (faint: each row); loss of the mixture minus loss of the discretised net in nats;
     steps since the best architecture changed; expected and discretised cost as a share of each budget.
     """
-    figure = matplotlib.figure.Figure(figsize=(13, 3.2), layout="constrained")
-    entropy, gap, stability, budget = figure.subplots(1, 4)
-    steps = [line["step"] for line in metrics]
-    for name, rows in metrics[0].get("entropies", {}).items():
+    charts = [_entropies(metrics)]
+    for name, title, unit in (
+        ("discretisation_gap", "mixture minus best net", "nats"),
+        ("arch_unchanged_steps", "steps since the best net changed", "steps"),
+    ):
+        found = _series(metrics, name)
+        curves = [
+            Curve(limit, *points, color, marked=unit == "nats") for color, (limit, points) in enumerate(found.items())
+        ]
+        charts.append(Chart(title, curves, unit, zero=unit == "nats"))
+    charts.append(_budget_use(metrics))
+    return [chart for chart in charts if chart.curves]
+
+
+def plot_losses(metrics: Sequence[Mapping], path: str | Path) -> None:
+    """`loss_chart` as a PNG."""
+    chart = loss_chart(metrics)
+    plot_charts([chart] if chart else [], path)
+
+
+def plot_shares(metrics: Sequence[Mapping], choices: Mapping[str, Sequence], path: str | Path) -> None:
+    """`share_charts` as a PNG."""
+    plot_charts(share_charts(metrics, choices), path)
+
+
+def plot_diagnostics(metrics: Sequence[Mapping], path: str | Path) -> None:
+    """`decision_charts` as a PNG."""
+    plot_charts(decision_charts(metrics), path)
+
+
+def _entropies(metrics: Sequence[Mapping]) -> Chart:
+    lines = [line for line in metrics if "entropies" in line]
+    curves, steps = [], [line["step"] for line in lines]
+    for name, rows in lines[0]["entropies"].items() if lines else ():
         for row in range(len(rows)):
-            entropy.plot(steps, [line["entropies"][name][row] for line in metrics], color="gray", alpha=0.3, lw=0.8)
-    panels = [(entropy, "entropy"), (gap, "discretisation_gap"), (stability, "arch_unchanged_steps")]
-    for axes, name in panels:
-        for limit, points in _series(metrics, name).items():
-            axes.plot(*zip(*points, strict=True), label=limit or None)
-    colors = (f"C{number}" for number in itertools.count())
-    for cost in sorted({key.split("@")[0].removeprefix("max_") for key in metrics[0] if key.startswith("max_")}):
-        for limit, points in _series(metrics, f"max_{cost}").items():
-            color, most = next(colors), points[0][1]
-            for kind, style, name in (("expected", "-", "expected"), ("arch", ":", "discretised")):
-                shares = [line[f"{kind}_{cost}{limit}"] / most for line in metrics]
-                budget.plot(steps, shares, style, color=color, label=f"{cost}{limit}, {name}")
-    gap.axhline(0, color="gray", lw=0.8)
-    titles = ["entropy, 1 = uniform", "mixture - discretised, nats", "steps unchanged", "share of the budget"]
-    for axes, title in zip((entropy, gap, stability, budget), titles, strict=True):
-        axes.set(title=title, xlabel="step")
-        if axes.get_legend_handles_labels()[1]:
-            axes.legend(frameon=False, fontsize="x-small")
-    figure.savefig(path, dpi=150)
+            curves.append(Curve(name, steps, [line["entropies"][name][row] for line in lines], None, row))
+    for color, (limit, points) in enumerate(_series(metrics, "entropy").items()):
+        curves.append(Curve(limit or "mean", *points, color))
+    return Chart("entropy of the shares, 1: undecided", curves, shares=True)
 
 
-def _series(metrics: Sequence[Mapping], name: str) -> dict[str, list[tuple[int, float]]]:
-    """(step, value) of a number, one series for each limit of a front ("" without one)."""
+def _budget_use(metrics: Sequence[Mapping]) -> Chart:
+    keys = dict.fromkeys(key for line in metrics for key in line if key.startswith("max_"))
+    curves = []
+    for color, key in enumerate(keys):
+        name = key.removeprefix("max_")
+        lines = [line for line in metrics if key in line]
+        steps = [line["step"] for line in lines]
+        for kind, dashed, words in (("expected", False, "expected"), ("arch", True, "best net")):
+            values = [line.get(f"{kind}_{name}", 0) / line[key] for line in lines]
+            curves.append(Curve(f"{name}, {words}", steps, values, color, dashed=dashed))
+    return Chart("share of the budget that is used", curves)
+
+
+def _series(metrics: Sequence[Mapping], name: str) -> dict[str, tuple[list[int], list[float]]]:
+    """Steps and values of a number, one series for each limit of a front ("" without one)."""
     keys = [key for key in dict.fromkeys(key for line in metrics for key in line) if key.split("@")[0] == name]
-    return {key[len(name) :]: [(line["step"], line[key]) for line in metrics if key in line] for key in keys}
+    lines = {key: [line for line in metrics if key in line] for key in keys}
+    return {key[len(name) :]: ([x["step"] for x in found], [x[key] for x in found]) for key, found in lines.items()}

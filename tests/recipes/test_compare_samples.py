@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 from scipy import stats
 
+from tangle_hf.analysis.summaries import as_text, difference_row, summary
 from tangle_hf.compare.analysis import differences
-from tangle_hf.compare.cells import as_text, difference_row, summary
 from tangle_hf.compare.nets import Comparison, Net
 from tangle_hf.compare.settings import CompareArguments
 from tangle_hf.space import Architecture

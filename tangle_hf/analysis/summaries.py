@@ -4,8 +4,6 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..analysis.intervals import interval
-
 
 NONE = "-"
 OWN_SEEDS = "each its own"
@@ -19,6 +17,8 @@ def summary(values: Sequence[float], of: str) -> dict[str, Any]:
         values: Independent draws.
         of: What they are: "nets", "searches" or "seeds".
     """
+    from .intervals import interval  # needs scipy, which whoever only shows summaries may lack
+
     mean = statistics.mean(values) if values else None
     spread = statistics.stdev(values) if len(values) > 1 else None
     return {"mean": mean, "deviation": spread, "interval": interval(values), "values": list(values), "of": of}
