@@ -82,6 +82,19 @@ def make_parser() -> argparse.ArgumentParser:
     added = command("info", "Say what a folder is, what it has, and what loads it.", anything)
     _add_revision(added)
 
+    added = commands.add_parser(
+        "report", help="Write report.html: what a run has found and how, to open in a browser.", allow_abbrev=False,
+        description="Write report.html, all that a run has left as one page for a browser; of several searches one page.",
+    )  # fmt: skip
+    added.add_argument("runs", nargs="+", type=home, metavar="run", help="folder of a run, finished or not")
+    added.add_argument(
+        "--output",
+        type=home,
+        metavar="FILE",
+        help="file to write; default: report.html in the run, or of several here",
+    )
+    added.set_defaults(command="report")
+
     added = command("export", "Write the net that was found, or another, in one of its forms.", anything)
     added.add_argument(
         "--form",

@@ -25,7 +25,9 @@ from tangle_hf.errors import check_extra, readable_errors, writing
 from tangle_hf.hub.cards import write_card
 from tangle_hf.hub.publishing import check_target, folder_files, publish
 from tangle_hf.hub.settings import HubArguments, hub_options
+from tangle_hf.runs.about import about
 from tangle_hf.runs.folder import begun, check_run_folder, defaults_of, settings_of
+from tangle_hf.runs.reporting import refresh_report
 from tangle_hf.search.distillation import Teacher
 from tangle_hf.training import lora
 from tangle_hf.training.finetuning import FREE_ON_RESUME, MODES, FinetuneArguments, finish, report
@@ -69,7 +71,7 @@ def main(
         else:
             task = language_task(settings.checkpoint, settings.trust_remote_code, data)
         teacher = None if settings.teacher is None else task.teacher(settings.teacher).to(state.device)
-    with writing(run_dir), begun(run_dir, resolved, state.is_main_process):
+    with writing(run_dir), begun(run_dir, resolved, state.is_main_process, about(*parts)):
         state.wait_for_everyone()
         for (mode, seed), name in names.items():
             if (run_dir / "rows" / f"{name}.json").is_file():
@@ -99,11 +101,13 @@ def main(
                     row["teacher"] = taught.facts()
                     print(taught)
                 finish(model, task, settings, run_dir, name, row)
+                refresh_report(run_dir)
             state.wait_for_everyone()
     if state.is_main_process:
         print("\n" + report(task, settings.checkpoint, run_dir))
         for name in trained:
             write_card(run_dir, run_dir / name, license=hub.license)
+        refresh_report(run_dir)
         if hub.push_to_hub:
             files, message = folder_files(run_dir / trained[0]), f"{trained[0]} of {run_dir.resolve().name}"
             print(f"published: {publish(files, repo_id, commit_message=message, **options)}")

@@ -17,6 +17,8 @@ from ..hub.cards import write_card
 from ..hub.publishing import push
 from ..models.checkpoint_errors import first_lines
 from ..models.loading import load_model, load_processor, load_supernet
+from ..report.page import NAME, write_report
+from ..report.several import write_reports
 from ..runs.info import describe, folder_kind, loading_line
 from ..runs.resolving import front_point, resolve, settle_batch_norms, supernet_folder
 from ..subnets.exports import export, read_architecture
@@ -65,6 +67,13 @@ def run_info(arguments: argparse.Namespace) -> None:
     folder = locate(arguments.source, arguments.revision)
     # A repository goes by its name and not by the folder of the download.
     _print({name: text.replace(str(folder), arguments.source) for name, text in describe(folder).items()})
+
+
+def run_report(arguments: argparse.Namespace) -> None:
+    """`tangle-hf report`."""
+    if len(arguments.runs) == 1:
+        return print(write_report(arguments.runs[0], arguments.output))
+    print(write_reports(arguments.runs, arguments.output or NAME))
 
 
 def run_export(arguments: argparse.Namespace) -> None:
@@ -210,6 +219,7 @@ def _print(lines: dict[str, str]) -> None:
 COMMANDS = {
     "fork": run_fork,
     "info": run_info,
+    "report": run_report,
     "export": run_export,
     "resolve": run_resolve,
     "card": run_card,

@@ -13,7 +13,8 @@ from ..budgets.limits import Budget, make_budgets
 from ..cost.counts import num_params
 from ..cost.kinds import LIMITS
 from ..cost.latency_tables import load_latency_table
-from ..runs.folder import check_is_folder, check_run_folder, defaults_of, write_config
+from ..runs.about import about
+from ..runs.folder import check_is_folder, check_run_folder, defaults_of, write_config, write_json
 from ..space import Architecture
 from ..subnets.exports import read_architecture
 from ..training.trainer import TrainingSettings
@@ -65,6 +66,7 @@ def open_folder(folder: Path, training: TrainingSettings, max_steps: int, rank_b
         check_run_folder(folder, resolved, begun, {"save_steps", "dataloader_num_workers"}, defaults_of(training))
         if not begun:
             write_config(folder, resolved)
+        write_json(folder / "run.json", about(training))
 
 
 def check_generation(settings: CompareArguments, supernet: PreTrainedModel) -> None:

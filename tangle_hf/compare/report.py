@@ -4,10 +4,11 @@ import statistics
 from collections.abc import Iterable, Sequence
 
 from ..analysis import format_table
+from ..analysis.summaries import as_text, difference_row, summary
 from ..cost.counts import flops, num_params
 from ..runs.folder import write_json
+from ..runs.reporting import refresh_report
 from .analysis import cka, differences, pictures, rank_correlations, timings
-from .cells import as_text, difference_row, summary
 from .nets import Comparison, Net, column, different
 from .rows import Row, read_row
 
@@ -61,8 +62,9 @@ def report(comparison: Comparison, rows: Sequence[Row]) -> None:
         print(f"\nmissing, or under way in another process: {len(missing)} of {len(rows)} rows: {', '.join(missing)}")
     if comparison.standings:
         print(f"\n{comparison.standings.words}")
+    refresh_report(folder)
     print(f"\ntest {results['metric']}: mean [95 % t-interval] and what it is over; all numbers are in "
-          f"{folder / 'results.json'}")  # fmt: skip
+          f"{folder / 'results.json'}, drawn in report.html")  # fmt: skip
 
 
 def method_rows(comparison: Comparison, costs: dict[str, dict], text: bool = True) -> list[dict]:

@@ -42,18 +42,18 @@ def search_facts(settings: Mapping[str, Any], results: Mapping[str, Any]) -> dic
         "plain_net": "largest" if "largest" in results else "most expensive",  # a space of operations has no order
         "steps": format_cell(settings["max_steps"]),
         "seed": settings["seed"],
-        "seconds": _clock(used["seconds"]) if "seconds" in used else None,
-        "cpu_seconds": _clock(used["cpu_seconds"]) if "seconds" in used else None,
+        "seconds": clock(used["seconds"]) if "seconds" in used else None,
+        "cpu_seconds": clock(used["cpu_seconds"]) if "seconds" in used else None,
         "device": used["device"],
         "entropy": None if entropy is None else f"{entropy:.2f}",
         # A front has shares for each of its anchors.
         "shares_picture": not METHODS[settings["method"]].two_stage and settings.get("pareto") is None,
         "settings": settings_text(settings),
-        "budgets": _budget_rows(results.get("budgets") or {}),
+        "budgets": budget_rows(results.get("budgets") or {}),
     }
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))
 
 
@@ -138,9 +138,9 @@ def subnet_facts(
         "logit_scale": f"{results.get('logit_scale', 0):.1e}",
         "run": [BASELINES[word] for word in words],
         "not_run": [name for word, name in BASELINES.items() if word not in words],
-        "finalists": _finalist_facts(finalists) if finalists else None,
-        "latency": _latency_rows(latency) if latency else None,
-        "latency_conditions": _conditions(latency["conditions"]) if latency else None,
+        "finalists": finalist_facts(finalists) if finalists else None,
+        "latency": latency_rows(latency) if latency else None,
+        "latency_conditions": conditions_text(latency["conditions"]) if latency else None,
     }
 
 
@@ -161,7 +161,7 @@ def has_remote_code(folder: str | Path) -> bool:
     return "auto_map" in read_results(Path(folder) / "config.json")
 
 
-def _latency_rows(latency: Mapping[str, Any]) -> list[dict[str, Any]]:
+def latency_rows(latency: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A row per net that was timed."""
     return [
         {
@@ -174,7 +174,7 @@ def _latency_rows(latency: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _finalist_facts(finalists: Mapping[str, Any]) -> dict[str, Any]:
+def finalist_facts(finalists: Mapping[str, Any]) -> dict[str, Any]:
     """The short trainings that decided, from `results.json`."""
     noise = finalists["noise"]
     return {
@@ -186,7 +186,7 @@ def _finalist_facts(finalists: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _conditions(conditions: Mapping[str, Any]) -> str:
+def conditions_text(conditions: Mapping[str, Any]) -> str:
     shown = {k: v for k, v in conditions.items() if v is not None and not isinstance(v, list)}
     return ", ".join(f"{name} {value}" for name, value in shown.items())
 
@@ -195,7 +195,7 @@ def _rounded(cost: float) -> float:
     return round(cost) if cost > 1000 else cost
 
 
-def _budget_rows(budgets: Mapping[str, float]) -> list[dict[str, Any]]:
+def budget_rows(budgets: Mapping[str, float]) -> list[dict[str, Any]]:
     """A row per budget, from the keys that `tangle_hf.search.choice.costs` writes."""
     names = [key.removeprefix("max_") for key in budgets if key.startswith("max_")]
     return [

@@ -65,7 +65,9 @@ def decide(
         count = min(count, len(examples.validation))
     cost = SearchCost(supernet, step_size(settings, run.accelerator), examples.sequence_length)
     data = examples.training(settings.seed)
-    decision = halve(supernet, finalists, data, score, count, settings, run.accelerator, cost, teacher, start)
+    decision = halve(
+        supernet, finalists, data, score, count, settings, run.accelerator, cost, teacher, start, run.refresh_report
+    )
     if decision is None or not run.main_process:
         return None
     rows, winner = _rows(decision, supernet, found.arch), decision.ranked[0]

@@ -85,8 +85,10 @@ def check_is_folder(run_dir: Path) -> None:
 
 
 @contextmanager
-def begun(run_dir: Path, resolved: dict[str, Any], main_process: bool) -> Iterator[None]:
-    """Writes the settings to `config.yaml`, and takes them back if an error of the user ends the run.
+def begun(
+    run_dir: Path, resolved: dict[str, Any], main_process: bool, about: Mapping[str, Any] | None = None
+) -> Iterator[None]:
+    """Writes the settings to `config.yaml` and what is known of the run to `run.json`; an error of the user takes both back.
 
     Those of a new run are removed if it has kept nothing: otherwise the corrected command would be refused, since the folder
     would hold a run with other settings. A resumed run that is refused has the settings that it had.
@@ -95,18 +97,26 @@ def begun(run_dir: Path, resolved: dict[str, Any], main_process: bool) -> Iterat
         run_dir: The folder of the run.
         resolved: All settings of the run.
         main_process: Whether this process writes.
+        about: What `run.json` is to hold; None writes none.
     """
-    config = run_dir / "config.yaml"
-    before = config.read_bytes() if config.exists() else None
+    files = [run_dir / name for name in ("config.yaml", "run.json")]
+    before = {path: path.read_bytes() if path.exists() else None for path in files}
+    new = before[files[0]] is None
     if main_process:
         write_config(run_dir, resolved)
+        if about is not None:
+            write_json(run_dir / "run.json", about)
     try:
         yield
     except (ValueError, FloatingPointError, WriteError) as error:
-        if main_process and before is not None and isinstance(error, ValueError):
-            config.write_bytes(before)
-        if main_process and before is None and not any(_holds_files(run_dir / name) for name in KEPT):
-            for name in ("config.yaml", "metrics.jsonl"):
+        if main_process and not new and isinstance(error, ValueError):
+            for path, content in before.items():
+                if content is None:
+                    path.unlink(missing_ok=True)
+                else:
+                    path.write_bytes(content)
+        if main_process and new and not any(_holds_files(run_dir / name) for name in KEPT):
+            for name in ("config.yaml", "run.json", "metrics.jsonl"):
                 (run_dir / name).unlink(missing_ok=True)
             shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)  # empty folders
             with suppress(OSError):  # of a folder that holds something else

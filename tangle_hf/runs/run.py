@@ -1,5 +1,6 @@
 """One search from its start to its end: folder, seed, processes, clocks."""
 
+import math
 import time
 from contextlib import ExitStack
 from dataclasses import fields
@@ -16,8 +17,10 @@ from ..hub.publishing import check_target
 from ..hub.settings import SearchHubArguments, hub_options
 from ..search import SearchArguments
 from ..search.limits import Limits
+from .about import about
 from .folder import begun, check_run_folder, defaults_of, settings_of
 from .latency import with_latency_table, without_latency
+from .reporting import refresh_report
 
 
 FREE_ON_RESUME = {
@@ -46,8 +49,9 @@ class Run:
         (self.settings,) = (part for part in parts if isinstance(part, SearchArguments))
         (self.hub,) = (part for part in parts if isinstance(part, SearchHubArguments))
         self.resolved, self._defaults = settings_of(*parts), defaults_of(*parts)
-        self.folder = Path(self.settings.output_dir)
+        self._parts, self.folder = parts, Path(self.settings.output_dir)
         self._stack, self._begin = ExitStack(), None
+        self._report = -math.inf, 0.0  # when it was last written, and how many seconds that took
 
     def __enter__(self) -> "Run":
         settings = self.settings
@@ -96,7 +100,8 @@ class Run:
         if self.settings.report_to != "none":
             self.accelerator.init_trackers("tangle_hf", config={k: str(v) for k, v in self.resolved.items()})
         self._begin = time.perf_counter(), time.process_time()
-        self._stack.enter_context(begun(self.folder, self.resolved, self.main_process))
+        facts = about(*self._parts, device=device_name(self.accelerator), space=supernet.space)
+        self._stack.enter_context(begun(self.folder, self.resolved, self.main_process, facts))
         return limits
 
     def used(self) -> dict[str, float | str]:
@@ -106,6 +111,18 @@ class Run:
             return used
         wall, cpu = self._begin
         return used | {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
+
+    def refresh_report(self, *, now: bool = False) -> None:
+        """Writes the report anew, as far as the run has come.
+
+        Args:
+            now: Also where that would take more than a twentieth of the time since the last one.
+        """
+        last, took = self._report
+        start = time.monotonic()
+        if now or start - last > 20 * took:
+            refresh_report(self.folder)
+            self._report = start, time.monotonic() - start
 
     def targets(self) -> list[tuple[str, bool]]:
         """(repository, whether it is for the supernet) of everything that is to be published.

@@ -81,6 +81,7 @@ def _one_stage(
         lambda mixture: validation(mixture=mixture)["loss"],
         limits,
         teacher,
+        run.refresh_report,
     )
     if arch_parameters is None or not run.main_process:
         return None
@@ -129,7 +130,14 @@ def _two_stages(
     settings = run.settings
     validation = _scores(supernet, examples, examples.validation, settings, settings.eval_batches)
     cost = train_single_paths(
-        supernet, weights, settings, run.accelerator, lambda arch: validation(arch=arch), limits, teacher
+        supernet,
+        weights,
+        settings,
+        run.accelerator,
+        lambda arch: validation(arch=arch),
+        limits,
+        teacher,
+        run.refresh_report,
     )
     if cost is None:
         return None
@@ -143,6 +151,7 @@ def _two_stages(
         run.accelerator,
         cost,
         limits,
+        run.refresh_report,
     )
     if log is None or not run.main_process:
         return None

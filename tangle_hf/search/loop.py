@@ -174,6 +174,7 @@ def run_steps(
     settings: SearchArguments,
     accelerator: Accelerator,
     name: str,
+    saved: Callable[[], None] | None = None,
 ) -> bool:
     """Steps until it is done or was asked to stop; saves and shows progress.
 
@@ -186,6 +187,7 @@ def run_steps(
         settings: Settings.
         accelerator: Processes.
         name: The name that the progress bar shows.
+        saved: Called by the main process after each checkpoint.
 
     Returns:
         False if it was stopped before it was done; a checkpoint was left.
@@ -209,6 +211,8 @@ def run_steps(
                 if not logs:
                     check_weights(weights(), accelerator, state.step)
                 save_checkpoint(accelerator, Path(settings.output_dir), state.step)
+                if saved is not None and accelerator.is_main_process:
+                    saved()
             if stop and not finished:
                 return False
     return True

@@ -166,7 +166,7 @@ def test_every_row_is_there_and_equal_nets_are_trained_once(whole, folder):
     left = {path.name for path in whole.iterdir() if not path.name.startswith(".")}
     assert left == {"rows", "models", "config.yaml", "results.json", "rank_correlation.json", "rank_correlation.png",
                     "cka.json", "cka.png", "architectures.json", "architectures.png", "anytime.json", "anytime.png",
-                    "shares-drnas-0.png", "shares-drnas-1.png", "shares-gdas-0.png"}  # fmt: skip
+                    "shares-drnas-0.png", "shares-drnas-1.png", "shares-gdas-0.png", "run.json", "report.html"}  # fmt: skip
 
 
 def test_the_table_is_made_of_the_rows(whole):

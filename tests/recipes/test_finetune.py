@@ -115,6 +115,8 @@ def test_three_columns_and_their_models(vit, tmp_path, capsys):
         "rows",
         "results.json",
         "config.yaml",
+        "run.json",
+        "report.html",
         *(f"{m}-{s}" for m in ("finetune", "retrain") for s in (0, 1)),
     }
 

@@ -56,7 +56,8 @@ def test_a_run_leaves_a_checkpoint_that_equals_the_supernet_and_no_warning(tmp_p
     assert "warn" not in (out + err).lower(), out + err
     left = {path.name for path in (tmp_path / "run").iterdir()}
     assert left == {"config.yaml", "metrics.jsonl", "checkpoints", "arch_parameters.safetensors", "architecture.json",
-                    "supernet", "subnet", "results.json", "shares.png", "losses.png", "diagnostics.png"}  # fmt: skip
+                    "supernet", "subnet", "results.json", "shares.png", "losses.png", "diagnostics.png", "run.json",
+                    "report.html"}  # fmt: skip
     assert "has not decided" in err and "--arch_learning_rate" in err
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     inside, exported, largest = results["table"]
@@ -213,7 +214,7 @@ def test_two_stages_leave_what_one_leaves_and_the_candidates(tmp_path, text, cap
     assert "warn" not in (printed + errors + caplog.text).lower(), printed + errors + caplog.text
     left = {path.name for path in (tmp_path / "run").iterdir()}
     assert left == {"config.yaml", "metrics.jsonl", "checkpoints", "candidates.jsonl", "architecture.json", "supernet",
-                    "subnet", "results.json", "losses.png"}  # fmt: skip
+                    "subnet", "results.json", "losses.png", "run.json", "report.html"}  # fmt: skip
     lines = [json.loads(line) for line in (tmp_path / "run" / "candidates.jsonl").read_text().splitlines()]
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     best = min(lines, key=lambda line: line["loss"])
@@ -242,7 +243,8 @@ def test_a_front_is_left_as_tables_and_compared_with_a_separate_search(tmp_path,
     run(front, text, "--pareto", "params", *budgets)
     left = {path.name for path in front.iterdir()}
     assert left == {"config.yaml", "metrics.jsonl", "checkpoints", "arch_parameters.safetensors", "supernet", "losses.png",
-                    "diagnostics.png", "pareto.json", "pareto.csv", "pareto.png", "results.json"}  # fmt: skip
+                    "diagnostics.png", "pareto.json", "pareto.csv", "pareto.png", "results.json", "run.json",
+                    "report.html"}  # fmt: skip
     result = json.loads((front / "pareto.json").read_text())
     points = result["points"]
     assert [round(p["limit"] / result["largest"], 2) for p in points] == [0.4, 0.5, 0.6, 0.7, 0.8, 0.9]

@@ -59,7 +59,7 @@ def finished(tmp_path_factory):
 def test_a_run_leaves_a_checkpoint_that_equals_the_supernet(finished):
     assert {path.name for path in finished.iterdir()} == {
         "config.yaml", "metrics.jsonl", "checkpoints", "arch_parameters.safetensors", "architecture.json", "supernet",
-        "subnet", "results.json", "shares.png", "losses.png", "diagnostics.png"}  # fmt: skip
+        "subnet", "results.json", "shares.png", "losses.png", "diagnostics.png", "run.json", "report.html"}  # fmt: skip
     results = json.loads((finished / "results.json").read_text())
     inside, exported, largest = results["table"]
     assert 0 < results["logit_difference"] < 1e-5 * results["logit_scale"]

@@ -95,6 +95,7 @@ def halve(
     cost: SearchCost,
     teacher: Teacher | None = None,
     start: PreTrainedModel | None = None,
+    saved: Callable[[], None] | None = None,
 ) -> Decision | None:
     """Trains finalists and drops the worse half, again and again, and leaves every loss in `finalists.jsonl`.
 
@@ -112,6 +113,7 @@ def halve(
         cost: Says what a step costs; nothing is added to it.
         teacher: From whose outputs they learn beside the labels.
         start: The supernet as it was before the search, for `finalist_start="checkpoint"`.
+        saved: Called by the main process after each round.
 
     Returns:
         The decision; None if it was interrupted.
@@ -174,6 +176,8 @@ def halve(
             for finalist in alive:
                 losses[finalist].append(known.losses[finalist.arch, 0, until])
             alive.sort(key=lambda finalist: _last(losses[finalist]))
+            if saved is not None and accelerator.is_main_process:
+                saved()
             first = f"{alive[0].origin}, loss {_last(losses[alive[0]]):.3f}"
             bar.set_postfix_str(f"round {number} of {len(steps)}, first: {first}")
             if number < len(steps):

@@ -82,6 +82,7 @@ def search(
     evaluate_mixture: Callable[[Mixture], float] | None = None,
     limits: Limits | None = None,
     teacher: Teacher | None = None,
+    saved: Callable[[], None] | None = None,
 ) -> ArchParameters | ArchFront | None:
     """Searches, and leaves checkpoints and `metrics.jsonl` in `settings.output_dir`.
 
@@ -98,6 +99,7 @@ def search(
         limits: What the search keeps to; None makes them from the settings. `max_flops` of a language model needs
             `Limits.of(settings, supernet, sequence_length)`.
         teacher: A frozen net of the largest sizes, from which both levels learn beside the labels.
+        saved: Called by the main process after each checkpoint.
 
     Returns:
         The trained architecture parameters, with `pareto` those of the whole front; None if the run was interrupted (a
@@ -188,7 +190,9 @@ def search(
     def weights() -> list[torch.Tensor]:
         return [*model.parameters(), *model.buffers(), *front.parameters()]
 
-    if not run_steps(step, log, lambda: _done(state, settings), weights, state, settings, accelerator, "search"):
+    if not run_steps(
+        step, log, lambda: _done(state, settings), weights, state, settings, accelerator, "search", saved
+    ):
         return None
     if state.step < settings.max_steps:
         logger.warning(

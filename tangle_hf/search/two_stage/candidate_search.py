@@ -30,6 +30,7 @@ def search_candidates(
     accelerator: Accelerator,
     cost: SearchCost,
     limits: Limits | None = None,
+    saved: Callable[[], None] | None = None,
 ) -> CandidateLog | None:
     """Searches by the strategy of the method, and leaves every candidate in `candidates.jsonl` of `settings.output_dir`.
 
@@ -44,6 +45,7 @@ def search_candidates(
         accelerator: Processes.
         cost: What `train_single_paths` returned; evaluations are added.
         limits: Those of the search; None makes them from the settings.
+        saved: Called by the main process after each generation.
 
     Returns:
         The candidates; None if the search was interrupted.
@@ -73,6 +75,8 @@ def search_candidates(
             losses = log.evaluate(archs, generation, show)
             if losses is None:
                 return None
+            if saved is not None and accelerator.is_main_process:
+                saved()
             try:
                 archs, generation = strategy.send(losses), generation + 1
             except StopIteration:

@@ -63,6 +63,7 @@ def train_single_paths(
     evaluate: Callable[[Architecture], float | Mapping[str, float]] | None = None,
     limits: Limits | None = None,
     teacher: Teacher | None = None,
+    saved: Callable[[], None] | None = None,
 ) -> SearchCost | None:
     """Trains the weights, and leaves checkpoints and `metrics.jsonl` in `settings.output_dir`.
 
@@ -75,6 +76,7 @@ def train_single_paths(
             `eval_steps` on every process.
         limits: Those of the search; None makes them from the settings.
         teacher: A frozen net of the largest sizes, from which every path learns beside the labels.
+        saved: Called by the main process after each checkpoint.
 
     Returns:
         What the training cost; None if it was interrupted (a checkpoint was left).
@@ -125,7 +127,7 @@ def train_single_paths(
     def done() -> bool:
         return state.step >= settings.max_steps
 
-    if not run_steps(step, log, done, weights, state, settings, accelerator, "training"):
+    if not run_steps(step, log, done, weights, state, settings, accelerator, "training", saved):
         return None
     # Mixed precision wraps the forward; what is evaluated and exported from here on is the plain model.
     accelerator.unwrap_model(model, keep_fp32_wrapper=False)

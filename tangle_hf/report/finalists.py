@@ -1,0 +1,64 @@
+"""The part of a report that shows the short trainings at the end of a search with a budget."""
+
+from html import escape
+
+from ..analysis.pictures import COLORS, MUTED
+from ..hub.card_facts import finalist_facts
+from ..space import Architecture
+from .blocks import Block, Picture, Section, Table, Words
+from .figures import Figure, figure, lines_of
+from .run_folder import RunFolder
+
+
+TINTS = {"search": COLORS[0], "search and hand cut": COLORS[3], "hand cut": COLORS[1], "random": COLORS[2]}
+
+
+def finalist_section(run: RunFolder) -> Section:
+    """Losses by round, and the table of the finalists once it is decided."""
+    if not run.finalists:
+        return Section("Finalists", [])
+    drawn = Picture(
+        finalist_figure(run),
+        caption="Validation loss after each round of short training, first seed. Lines that end early were of the worse half.",
+    )
+    blocks: list[Block] = [drawn]
+    if finalists := run.results.get("finalists"):
+        facts = finalist_facts(finalists)
+        blocks.append(Table(facts["rows"], "The first row is the result.", marked=1))
+        words = f"Trained from {facts['start']}. They cost {facts['cost']} training steps, a part of the search cost."
+        if facts["noise"]:
+            words += (
+                f" Losses of the first two are means over seeds, with a standard error of {facts['noise']}: nets that are "
+                "closer than that are equal as far as this shows."
+            )
+        blocks.append(Words(words))
+    return Section("Finalists", blocks)
+
+
+def finalist_figure(run: RunFolder) -> Figure:
+    """A line for each finalist, coloured by who proposed it."""
+    lines: dict[Architecture, list] = {}
+    for line in run.finalists:
+        if line["seed"] == 0 and line["loss"] is not None:
+            lines.setdefault(Architecture(line["arch"]), []).append(line)
+    traces, named = [], set()
+    for arch, found in lines.items():
+        found, origin = sorted(found, key=lambda line: line["steps"]), found[0]["origin"]
+        taken = arch == run.arch and run.finished
+        words = f"{escape(origin)}{', the result' if taken else ''}<br>{lines_of(arch.to_dict())}"
+        traces.append(
+            {
+                "type": "scatter",
+                "x": [line["steps"] for line in found],
+                "y": [line["loss"] for line in found],
+                "mode": "lines+markers",
+                "line": {"color": TINTS.get(origin, MUTED), "width": 3.5 if taken else 1.3},
+                "marker": {"size": 9 if taken else 5},
+                "name": escape(origin),
+                "legendgroup": origin,
+                "showlegend": origin not in named,
+                "hovertemplate": f"{words}<br>step %{{x}}: %{{y:.4f}}<extra></extra>",
+            }
+        )
+        named.add(origin)
+    return figure(traces, 340, "steps of short training", "validation loss, nats")

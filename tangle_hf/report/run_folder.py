@@ -1,0 +1,136 @@
+"""What a run has left so far, read once for all parts of its report."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..analysis.trajectories import details
+from ..models.cells.genotypes import CELLS
+from ..run_files import read_results, read_settings
+from ..search.methods import METHODS
+from ..space import Architecture, SearchSpace
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run folder; what is not there yet, or never was in an older one, is empty.
+
+    Args:
+        folder: The folder.
+        kind: "search", "finetune", "compare", or "table" of trained nets.
+        settings: `config.yaml`.
+        about: `run.json`.
+        results: `results.json`.
+        metrics: Lines of `metrics.jsonl`.
+        finalists: Lines of `finalists.jsonl`.
+        candidates: Lines of `candidates.jsonl`.
+        front: `pareto.json`.
+        space: What is searched, where it is known.
+    """
+
+    folder: Path
+    kind: str
+    settings: Mapping[str, Any]
+    about: Mapping[str, Any]
+    results: Mapping[str, Any]
+    metrics: Sequence[Mapping[str, Any]]
+    finalists: Sequence[Mapping[str, Any]]
+    candidates: Sequence[Mapping[str, Any]]
+    front: Mapping[str, Any]
+    space: SearchSpace | None
+
+    @property
+    def name(self) -> str:
+        """The name of the folder."""
+        return self.folder.resolve().name
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has come to its end."""
+        return bool(self.results)
+
+    @property
+    def step(self) -> int:
+        """The last logged step."""
+        return self.metrics[-1]["step"] if self.metrics else 0
+
+    @property
+    def two_stage(self) -> bool:
+        """Whether weights are trained first and candidates searched afterwards."""
+        method = METHODS.get(self.settings.get("method"))
+        return method is not None and method.two_stage
+
+    @cached_property
+    def arch(self) -> Architecture | None:
+        """What was found, or what the search would return now; None of a front, and where nothing is known yet."""
+        if "found" in self.results:
+            return Architecture(self.results["found"])
+        if self.finished or not self.metrics or "front" in self.metrics[-1] or self.two_stage:
+            return None
+        return Architecture(details(self.metrics[-1])["arch"])
+
+    @cached_property
+    def labels(self) -> dict[str, list[str]]:
+        """Dimension -> names of its rows: the edges of cells."""
+        cell = CELLS.get(self.settings.get("space")) if isinstance(self.settings.get("space"), str) else None
+        if cell is None or self.space is None:
+            return {}
+        return {kind: [f"{source} to {target}" for source, target in cell.edges] for kind in cell.kinds}
+
+
+def read_run(folder: str | Path) -> RunFolder:
+    """Reads a run folder, finished or not.
+
+    Raises:
+        ValueError: It holds no run, or a file of it is damaged.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"there is no folder {folder}; give the folder of a run")
+    settings = dict(read_settings(folder))
+    about, results, front = (_json(folder / name) for name in ("run.json", "results.json", "pareto.json"))
+    return RunFolder(
+        folder,
+        _kind(folder, settings),
+        settings,
+        about,
+        results,
+        _lines(folder / "metrics.jsonl"),
+        _lines(folder / "finalists.jsonl"),
+        _lines(folder / "candidates.jsonl"),
+        front,
+        _space(folder, about, settings),
+    )
+
+
+def _kind(folder: Path, settings: Mapping[str, Any]) -> str:
+    if "method" in settings:
+        return "search"
+    if "checkpoint" in settings:
+        return "finetune"
+    return "compare" if (folder / "rows").is_dir() else "table"
+
+
+def _space(folder: Path, about: Mapping[str, Any], settings: Mapping[str, Any]) -> SearchSpace | None:
+    """From where it stands: `run.json`, the config of the saved supernet, or the settings of a comparison."""
+    saved = _json(folder / "supernet" / "config.json").get("space")
+    own = settings.get("space") if isinstance(settings.get("space"), Mapping) else None
+    found = about.get("space") or saved or own
+    return SearchSpace.from_dict(found) if found else None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return dict(read_results(path)) if path.is_file() else {}
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """The records of a file of JSON lines; half a line at its end, which is being written, does not count."""
+    if not path.is_file():
+        return []
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1] if line]
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); restore it") from None

@@ -1,0 +1,72 @@
+"""The part of a report with what can be done next, to copy: load, export, publish, fine-tune, another budget."""
+
+import shlex
+
+from .blocks import Block, Command, Section
+from .run_folder import RunFolder
+
+
+WORD = {"text-generation": "language", "image-classification": "vision"}  # of `tangle-hf finetune`
+
+
+def usage_section(run: RunFolder) -> Section:
+    """Commands for a search or a fine-tuning that has come to its end, or how to go on with one that has not."""
+    folder = shlex.quote(str(run.folder))
+    if run.kind not in ("search", "finetune"):
+        return Section("Use it", [])
+    if not run.finished:
+        command = run.about.get("command")
+        return Section(
+            "Go on", [Command(f"{command} --resume", "Continues it where its last checkpoint is.")] if command else []
+        )
+    if run.kind == "finetune":
+        return Section("Use it", _of_finetuning(run, folder))
+    if run.front:
+        return Section("Use it", _of_front(run, folder))
+    return Section("Use it", _of_net(run, folder))
+
+
+def _of_net(run: RunFolder, folder: str) -> list[Block]:
+    kind, subnet = run.results["pipeline"], shlex.quote(str(run.folder / "subnet"))
+    remote = ", trust_remote_code=True" if run.results.get("form") == "compact" else ""
+    blocks: list[Block] = [
+        Command(_pipeline(kind, str(run.folder / "subnet"), remote), "Load it, in Python."),
+        Command(f"tangle-hf finetune {WORD.get(kind, 'language')} --checkpoint {subnet} --mode finetune retrain",
+                "Train it further, and from new weights, on data of yours."),
+        Command(f"tangle-hf push {folder} OWNER/NAME", "Publish it on the Hub, with its model card."),
+        Command(f"tangle-hf export {folder} --form onnx", "Write it in another form: onnx, padded, compact or stock."),
+    ]  # fmt: skip
+    if not run.two_stage:
+        words = "The best net within another budget, without a new search."
+        blocks.append(Command(f"tangle-hf resolve {folder} --max_params 35%", words))
+    return blocks
+
+
+def _of_front(run: RunFolder, folder: str) -> list[Block]:
+    return [
+        Command(f"tangle-hf export {folder} --point 0", "Write a point of the front as a model."),
+        Command(
+            f"tangle-hf resolve {folder} --max_{run.front['cost']} 42%", "The best net within a budget of your own."
+        ),
+        Command(
+            f"tangle-hf push {folder} OWNER/NAME --supernet", "Publish the supernet on the Hub, with its model card."
+        ),
+    ]
+
+
+def _of_finetuning(run: RunFolder, folder: str) -> list[Block]:
+    nets = sorted(path.parent for path in run.folder.glob("*/config.json"))
+    blocks: list[Block] = []
+    for net in nets:
+        remote = ", trust_remote_code=True" if "auto_map" in (net / "config.json").read_text(encoding="utf-8") else ""
+        blocks.append(
+            Command(_pipeline(run.results.get("pipeline", "text-generation"), str(net), remote), f"Load {net.name}.")
+        )
+    if nets:
+        blocks.append(Command(f"tangle-hf push {folder} OWNER/NAME --folder {shlex.quote(str(nets[-1]))}",
+                              "Publish a net on the Hub, with its model card."))  # fmt: skip
+    return blocks
+
+
+def _pipeline(kind: str, folder: str, remote: str) -> str:
+    return f"from transformers import pipeline\npipe = pipeline({kind!r}, model={folder!r}{remote})"
