@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
-from .scores import evaluating
+from .batches import calibration_loss, check_labelled, evaluating, on_device
 
 
 class Ranking(NamedTuple):
@@ -50,8 +50,7 @@ def rank_by_removal(
         ValueError: The family has no layers to remove, there is no batch or one without labels, or `fewest` is out of range.
     """
     layers = _layers(supernet)
-    if not batches or any("labels" not in batch for batch in batches):
-        raise ValueError("layers are ranked by a loss; give at least one batch, and labels in each")
+    check_labelled(batches)
     fewest = supernet.space.depths[0] if fewest is None else fewest
     if not 1 <= fewest <= len(layers):
         raise ValueError(f"fewest={fewest} must be from 1 to {len(layers)}, the number of layers")
@@ -64,7 +63,7 @@ def rank_by_removal(
             least = min(kept, key=without.__getitem__)
             kept.remove(least)
             ranks[least] = len(kept)
-    losses.append(without[least] if losses else _loss(supernet, batches))
+    losses.append(without[least] if losses else calibration_loss(supernet, batches))
     for rank, position in enumerate(kept):
         ranks[position] = rank
     return Ranking(ranks, losses)
@@ -92,7 +91,7 @@ def rank_by_influence(
     influence = torch.zeros(len(layers), dtype=torch.float64)
     with evaluating(supernet):
         for batch in tqdm(batches, desc="ranks of layers", disable=not progress):
-            inputs = {name: values.to(supernet.device) for name, values in batch.items() if name != "labels"}
+            inputs = on_device(supernet, batch, labels=False)
             with _recorded(layers) as streams:
                 supernet.base_model(**inputs)
             for position, (before, after) in enumerate(streams):
@@ -109,12 +108,6 @@ def _layers(supernet: PreTrainedModel) -> nn.ModuleList:
     return supernet.get_submodule(supernet.layer_list)
 
 
-def _loss(supernet: PreTrainedModel, batches: Sequence[Mapping[str, Tensor]]) -> float:
-    """Mean loss of batches."""
-    total = sum(supernet(**_on(supernet, batch)).loss.item() * len(batch["labels"]) for batch in batches)
-    return total / sum(len(batch["labels"]) for batch in batches)
-
-
 def _losses_of_removal(
     supernet: PreTrainedModel,
     layers: nn.ModuleList,
@@ -129,7 +122,7 @@ def _losses_of_removal(
     whole, without, count = 0.0, dict.fromkeys(kept, 0.0), 0
     gone = [layer for position, layer in enumerate(layers) if position not in kept]
     for batch in batches:
-        inputs, size = _on(supernet, batch), len(batch["labels"])
+        inputs, size = on_device(supernet, batch), len(batch["labels"])
         with _replaced(gone, _skip):
             with _recorded(layers) as streams:
                 whole += supernet(**inputs).loss.item() * size
@@ -139,10 +132,6 @@ def _losses_of_removal(
                 bar.update()
         count += size
     return whole / count, {position: loss / count for position, loss in without.items()}
-
-
-def _on(supernet: PreTrainedModel, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: values.to(supernet.device) for name, values in batch.items()}
 
 
 def _skip(hidden: Tensor, *_, **__) -> Tensor:

@@ -13,20 +13,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from ..axes import Axis
 from ..errors import writing
+from .batches import evaluating, on_device
 
 
 CRITERIA = ("variance", "second_moment")
@@ -144,26 +143,6 @@ def residual_axis(supernet: PreTrainedModel) -> Axis:
     return next(axis for axis in matrices[0] if all(any(axis is other for other in axes) for axes in matrices))
 
 
-def calibration_batches(examples, most: int = 64, batch_size: int = 8) -> list[dict[str, Tensor]]:
-    """The first examples of a data set as batches of arguments of a forward pass.
-
-    Args:
-        examples: Blocks of tokens or images, as `tangle_hf.data` gives them.
-        most: How many to take.
-        batch_size: Examples of a batch.
-
-    Raises:
-        ValueError: There is none, for one because the text is shorter than a block.
-    """
-    if most < 1 or batch_size < 1:
-        raise ValueError(f"calibration needs examples and batches of at least 1, got {most} and {batch_size}")
-    batches = list(islice(DataLoader(examples, batch_size), -(-most // batch_size)))
-    if not batches:
-        raise ValueError("there is no example to calibrate on; give more text, or shorter blocks")
-    batches[-1] = {name: values[: most - batch_size * (len(batches) - 1)] for name, values in batches[-1].items()}
-    return batches
-
-
 @torch.no_grad()
 def calibrate(supernet: PreTrainedModel, batches: Iterable[Mapping[str, Tensor]], progress: bool = True) -> Scores:
     """Runs the largest net over calibration data and collects statistics of the inputs of every projection.
@@ -187,7 +166,7 @@ def calibrate(supernet: PreTrainedModel, batches: Iterable[Mapping[str, Tensor]]
 
     with _hooks([(p.module, partial(collect, p.name)) for p in found]), evaluating(supernet):
         for batch in tqdm(batches, desc="calibration", disable=not progress):
-            inputs = {name: values.to(supernet.device) for name, values in batch.items() if name != "labels"}
+            inputs = on_device(supernet, batch, labels=False)
             mask = inputs["attention_mask"].bool() if "attention_mask" in inputs else None
             seen = supernet.base_model(**inputs).last_hidden_state
             tokens += int(mask.sum()) if mask is not None else seen.shape[:-1].numel()
@@ -214,17 +193,6 @@ def check_scores(scores: Scores, found: Iterable[Projection]) -> None:
                 f"the scores are not of these weights ({projection.name} differs): calibrate again, or give the weights as "
                 "they were when the scores were taken"
             )
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside, the mode of before behind it."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
 
 
 @contextmanager

@@ -6,8 +6,9 @@ from families import FAMILIES, gpt2
 
 from tangle_hf import SearchSpace
 from tangle_hf.axes import named_tensors, pad_parameters, slice_parameters
+from tangle_hf.compress.batches import calibration_batches
 from tangle_hf.compress.order import order_units, ordered_dimensions
-from tangle_hf.compress.scores import CRITERIA, Scores, calibrate, calibration_batches, projections
+from tangle_hf.compress.scores import CRITERIA, Scores, calibrate, projections
 
 
 TRANSFORMERS = [family for family in FAMILIES if family.has_attention]
