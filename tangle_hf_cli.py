@@ -15,7 +15,7 @@ from pathlib import Path
 
 # Commands that pass all their options on to a script, and what they do.
 RECIPES = {
-    "search": ("{gpt2,vit,cnn}", "Search an architecture and export what is found."),
+    "search": ("{gpt2,llama,vit,cnn}", "Search an architecture and export what is found."),
     "finetune": ("{language,vision}", "Inherit, fine-tune or retrain what was found."),
     "compare": ("", "Train what searches found beside baselines of equal cost, and test the differences."),
 }
@@ -166,7 +166,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     added = commands.add_parser("fork", help="Write a copy of a recipe, to change.", allow_abbrev=False,
                                 description="Write a copy of a recipe, to change. It runs as it is.")  # fmt: skip
-    added.add_argument("recipe", help="search_gpt, search_vit, search_cnn, finetune or compare")
+    added.add_argument("recipe", help="search_gpt, search_llama, search_vit, search_cnn, finetune or compare")
     added.add_argument("file", help="the copy; must not exist")
     added.set_defaults(command="fork")
 

@@ -11,40 +11,38 @@
 Continue a stopped run with the same command and --resume.
 """
 
-from transformers import PreTrainedTokenizerBase
+from functools import partial
 
 from tangle_hf import ElasticGPT2Config, ElasticGPT2LMHeadModel
 from tangle_hf.data.text_examples import load_text
 from tangle_hf.data.text_settings import DataArguments
-from tangle_hf.data.tokens import size_of, with_tokenizer
+from tangle_hf.data.tokens import with_tokenizer
 from tangle_hf.errors import readable_errors
 from tangle_hf.hub.settings import SearchHubArguments
-from tangle_hf.models.checkpoint_errors import reading_checkpoint
-from tangle_hf.models.generation import set_generation_defaults
 from tangle_hf.models.space_settings import SpaceArguments, search_space
 from tangle_hf.runs.dry_runs import dry_run, made_up_text
 from tangle_hf.runs.reports import report
 from tangle_hf.runs.run import Run
 from tangle_hf.runs.search import find
+from tangle_hf.runs.text_supernets import from_checkpoint, text_supernet
 from tangle_hf.search import SearchArguments
 from tangle_hf.settings import parse
 
 
 def main(space: SpaceArguments, data: DataArguments, settings: SearchArguments, hub: SearchHubArguments) -> None:
     """The whole run: data, supernet, search, report."""
-    config = supernet_config(
-        space, data.block_size, data.vocab_size or 50257
-    )  # an error is said before any text is read
+    make_config = partial(supernet_config, space, data.block_size)
+    config = make_config(vocab_size=data.vocab_size or 50257)  # an error is said before any text is read
     with Run(space, data, settings, hub) as run:
         if settings.dry_run:
             example = made_up_text(config.vocab_size, data.block_size)
             return dry_run(
                 ElasticGPT2LMHeadModel(config), settings, run.accelerator, example, "tokens", data.block_size
             )
-        started = from_checkpoint(space, data, settings.start_from)
+        started = from_checkpoint(ElasticGPT2LMHeadModel, config, settings.start_from, data.block_size)
         with run.accelerator.main_process_first():
             text = load_text(with_tokenizer(data, settings.start_from))
-        supernet = build_supernet(space, data, text.processor, started)
+        supernet = text_supernet(ElasticGPT2LMHeadModel, make_config, data, text.processor, started)
         weights, architecture = text.split(settings.train_portion, settings.seed)
         found = find(run, supernet, text, weights, architecture)
         if found is not None:  # None: stopped, or another process reports
@@ -60,54 +58,6 @@ def supernet_config(
     options = {"head_dim": arguments.head_dim, "superposition": arguments.superposition, "n_positions": block_size}
     options["layer_ranks"] = arguments.layer_ranks or None
     return ElasticGPT2Config(space=space, vocab_size=vocab_size, **options, **dropouts, **special_tokens)
-
-
-def from_checkpoint(
-    arguments: SpaceArguments, data: DataArguments, start_from: str | None
-) -> ElasticGPT2LMHeadModel | None:
-    """The supernet of the GPT-2 checkpoint that a search starts from; None where it starts from none.
-
-    Raises:
-        ValueError: The checkpoint cannot be read, is not the largest choice, or has too few positions.
-    """
-    if start_from is None:
-        return None
-    config = supernet_config(arguments, data.block_size, data.vocab_size or 50257)
-    own = {name: getattr(config, name) for name in ("space", "head_dim", "superposition", "layer_ranks")}
-    with reading_checkpoint("start_from", start_from):
-        supernet = ElasticGPT2LMHeadModel.from_pretrained(start_from, **own)
-    if supernet.config.n_positions < data.block_size:
-        raise ValueError(
-            f"{start_from} has {supernet.config.n_positions} positions, block_size={data.block_size} is more; use "
-            "a smaller --block_size"
-        )
-    return supernet
-
-
-def build_supernet(
-    arguments: SpaceArguments,
-    data: DataArguments,
-    tokenizer: PreTrainedTokenizerBase,
-    started: ElasticGPT2LMHeadModel | None = None,
-) -> ElasticGPT2LMHeadModel:
-    """A new supernet, or one that was started from a GPT-2 checkpoint.
-
-    Raises:
-        ValueError: The space cannot be, or the checkpoint has fewer tokens than the tokenizer.
-    """
-    if started is None:
-        special = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
-        vocab_size = max(data.vocab_size, size_of(tokenizer)) if data.tokenizer else size_of(tokenizer)
-        supernet = ElasticGPT2LMHeadModel(supernet_config(arguments, data.block_size, vocab_size, **special))
-    elif started.config.vocab_size < size_of(tokenizer):
-        raise ValueError(
-            f"the checkpoint has {started.config.vocab_size} tokens, the data {size_of(tokenizer)}; use its own "
-            "--tokenizer"
-        )
-    else:
-        supernet = started
-    set_generation_defaults(supernet)
-    return supernet
 
 
 if __name__ == "__main__":

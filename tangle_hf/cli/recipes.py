@@ -16,7 +16,7 @@ from ..hub.settings import CALLED_AS
 
 # Command -> word that stands before the recipe's options -> the recipe.
 RECIPES = {
-    "search": {"gpt2": "search_gpt", "vit": "search_vit", "cnn": "search_cnn"},
+    "search": {"gpt2": "search_gpt", "llama": "search_llama", "vit": "search_vit", "cnn": "search_cnn"},
     "finetune": {"language": "finetune", "vision": "finetune"},
 }
 ALONE = ("compare",)  # shares its work among processes by itself

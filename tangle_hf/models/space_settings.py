@@ -6,6 +6,7 @@ from ..space import PerLayer, SearchSpace
 
 
 SUPERPOSITIONS = ("inputs", "weights")
+LLAMA_TYPES = ("llama", "mistral", "qwen2", "qwen3")
 
 
 @dataclass
@@ -112,6 +113,74 @@ class ViTSpaceArguments:
 
 
 @dataclass
+class LlamaSpaceArguments:
+    """The search space of a Llama, Mistral, Qwen2 or Qwen3 and the supernet that holds it.
+
+    Raises:
+        ValueError: `model_type` is unknown, a dimension has no choices, or `shared` or a number is out of its range.
+    """
+
+    _argument_group_name = "search space"
+
+    model_type: str = field(default="llama", metadata={"main": True, "help": f"one of {', '.join(LLAMA_TYPES)}"})
+    hidden_size: list[int] = field(
+        default_factory=lambda: [64, 96, 128], metadata={"main": True, "help": "choices of the embedding width"}
+    )
+    num_hidden_layers: list[int] = field(
+        default_factory=lambda: [2, 3, 4], metadata={"main": True, "help": "choices of the number of layers"}
+    )
+    intermediate_size: list[int] = field(
+        default_factory=lambda: [128, 256, 384],
+        metadata={"main": True, "help": "choices of the MLP's hidden width, in units"},
+    )
+    num_key_value_heads: list[int] = field(
+        default_factory=lambda: [1, 2],
+        metadata={
+            "main": True,
+            "help": "choices of the number of groups of query heads; a group has one key and value head",
+        },
+    )
+    num_key_value_groups: list[int] = field(
+        default_factory=lambda: [1, 2],
+        metadata={"help": "choices of the number of query heads in a group"},
+    )
+    shared: list[str] = field(
+        default_factory=list,
+        metadata={"help": "dimensions (intermediate_size, num_key_value_heads, num_key_value_groups) with one value for all "
+                          "layers instead of one per layer"},
+    )  # fmt: skip
+    head_dim: int | None = field(
+        default=None,
+        metadata={
+            "help": "width of a head, the same in all nets; default: hidden_size / query heads of the largest net"
+        },
+    )
+    layer_ranks: list[int] = field(
+        default_factory=list,
+        metadata={"help": "rank of every layer in order of position: n layers are those of the lowest ranks, in their order; "
+                          "default: 0 1 2 ..., so that they are the first n"},
+    )  # fmt: skip
+    tie_word_embeddings: bool = field(default=True, metadata={"help": "whether the head has the embedding's weights"})
+    attention_dropout: float = field(default=0.0, metadata={"help": "dropout of the attention's weights, in [0, 1)"})
+    initializer_range: float | None = field(
+        default=None,
+        metadata={
+            "help": "standard deviation of new weights; default: 0.02 at a width of 768, more for narrower nets"
+        },
+    )
+
+    def __post_init__(self):
+        if self.model_type not in LLAMA_TYPES:
+            raise ValueError(f"model_type={self.model_type!r} is unknown; choose one of {LLAMA_TYPES}")
+        whole = ("hidden_size", "num_hidden_layers")
+        _check_choices(self, whole, ("intermediate_size", "num_key_value_heads", "num_key_value_groups"))
+        if not 0 <= self.attention_dropout < 1:
+            raise ValueError(f"attention_dropout={self.attention_dropout} must be at least 0 and below 1")
+        if self.initializer_range is not None and self.initializer_range <= 0:
+            raise ValueError(f"initializer_range={self.initializer_range} must be above 0")
+
+
+@dataclass
 class ConvSpaceArguments:
     """The convolutional space and the supernet that holds it. Choices that are left out are the paper's.
 
@@ -194,7 +263,10 @@ class ConvSpaceArguments:
             raise ValueError(f"recalibration_batches={self.recalibration_batches} must be at least 1")
 
 
-def search_space(arguments: SpaceArguments | ViTSpaceArguments, whole: list[str], per_layer: list[str]) -> SearchSpace:
+Transformer = SpaceArguments | ViTSpaceArguments | LlamaSpaceArguments
+
+
+def search_space(arguments: Transformer, whole: list[str], per_layer: list[str]) -> SearchSpace:
     """The space of these arguments.
 
     Args:
@@ -213,6 +285,14 @@ def _ratios(values: list[float]) -> list[float]:
 
 
 def _check(arguments: SpaceArguments | ViTSpaceArguments, whole: tuple[str, ...], per_layer: tuple[str, ...]) -> None:
+    _check_choices(arguments, whole, per_layer)
+    if arguments.superposition not in SUPERPOSITIONS:
+        raise ValueError(f"superposition={arguments.superposition!r} is unknown; choose one of {SUPERPOSITIONS}")
+    if not 0 <= arguments.dropout < 1:
+        raise ValueError(f"dropout={arguments.dropout} must be at least 0 and below 1")
+
+
+def _check_choices(arguments: Transformer, whole: tuple[str, ...], per_layer: tuple[str, ...]) -> None:
     for name in (*whole, *per_layer):
         if not getattr(arguments, name):
             raise ValueError(f"{name}=[] has no choice; give at least one number, as in --{name} 2 4")
@@ -221,10 +301,5 @@ def _check(arguments: SpaceArguments | ViTSpaceArguments, whole: tuple[str, ...]
             raise ValueError(
                 f"shared={arguments.shared}: {name!r} is not a per-layer dimension; allowed are {per_layer}"
             )
-    if arguments.superposition not in SUPERPOSITIONS:
-        raise ValueError(f"superposition={arguments.superposition!r} is unknown; choose one of {SUPERPOSITIONS}")
-    if not 0 <= arguments.dropout < 1:
-        raise ValueError(f"dropout={arguments.dropout} must be at least 0 and below 1")
     if arguments.head_dim is not None and arguments.head_dim < 1:
-        default = f"{whole[0]} / {per_layer[0]}"
-        raise ValueError(f"head_dim={arguments.head_dim} must be at least 1; leave it out for {default}")
+        raise ValueError(f"head_dim={arguments.head_dim} must be at least 1; leave it out for the default")

@@ -115,6 +115,11 @@ def check_dimensions(
             raise ValueError(f"{name} must be whole numbers, got {space.choices[name]}")
 
 
+def default_range(width: int) -> float:
+    """Standard deviation of new weights where the user gives none."""
+    return 0.02 * (768 / width) ** 0.5
+
+
 def drop_foreign_tokens(config: PreTrainedConfig) -> None:
     """Sets ids of special tokens that a config's vocabulary does not have to None, as defaults of other vocabularies are."""
     for name in ("bos_token_id", "eos_token_id", "pad_token_id"):

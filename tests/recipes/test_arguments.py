@@ -2,11 +2,11 @@
 
 import re
 from dataclasses import MISSING, dataclass, field, fields
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import search_cnn
-import search_gpt
 import search_vit
 import torch
 
@@ -16,7 +16,12 @@ from tangle_hf.data.images.augmentation_settings import AugmentationArguments
 from tangle_hf.data.images.settings import ImageArguments
 from tangle_hf.data.text_settings import DataArguments
 from tangle_hf.hub.settings import HubArguments
-from tangle_hf.models.space_settings import ConvSpaceArguments, SpaceArguments, ViTSpaceArguments
+from tangle_hf.models.space_settings import (
+    ConvSpaceArguments,
+    LlamaSpaceArguments,
+    SpaceArguments,
+    ViTSpaceArguments,
+)
 from tangle_hf.models.vit.spaces_vit import AUTOFORMER_B, AUTOFORMER_HEAD_DIM, AUTOFORMER_S, AUTOFORMER_T
 from tangle_hf.runs.image_search import SmallAugmentationArguments
 from tangle_hf.search import SearchArguments
@@ -26,6 +31,7 @@ from tangle_hf.training.finetuning import FinetuneArguments
 
 
 KINDS = (SpaceArguments, DataArguments, SearchArguments)
+LLAMA_KINDS = (LlamaSpaceArguments, DataArguments, SearchArguments)
 IMAGE_KINDS = (
     ViTSpaceArguments,
     ImageArguments,
@@ -43,6 +49,7 @@ ALL_KINDS = [
     KINDS,
     IMAGE_KINDS,
     CONV_KINDS,
+    LLAMA_KINDS,
     (*FINETUNE_KINDS, DataArguments),
     (*FINETUNE_KINDS, ImageArguments, AugmentationArguments),
     (CompareArguments,),
@@ -186,11 +193,13 @@ def helps(capsys, kinds: tuple[type, ...], option: str) -> str:
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_ready_configs_are_complete_settings_of_a_space_that_can_be(path):
     (recipe,) = set(re.findall(r"recipes/(search_\w+)\.py --config recipes/configs/" + path.name, path.read_text()))
-    kinds = {"search_gpt": KINDS, "search_vit": IMAGE_KINDS, "search_cnn": CONV_KINDS}[recipe]
+    kinds = {"search_gpt": KINDS, "search_llama": LLAMA_KINDS, "search_vit": IMAGE_KINDS, "search_cnn": CONV_KINDS}[
+        recipe
+    ]
     assert read_config(path, *kinds)
     space, data, *_, settings = parse(*kinds, argv=["--config", str(path)])
-    if recipe == "search_gpt":
-        config = search_gpt.supernet_config(space, data.block_size, data.vocab_size)
+    if recipe in ("search_gpt", "search_llama"):
+        config = import_module(recipe).supernet_config(space, data.block_size, data.vocab_size)
     elif recipe == "search_vit":
         config = search_vit.supernet_config(space, data.num_channels, data.image_size or 8, ["a", "b"])
     else:

@@ -6,16 +6,17 @@ import shutil
 import signal
 import statistics
 from dataclasses import asdict, replace
+from functools import partial
 
 import compare
 import pytest
 import torch
 from accelerate import PartialState
-from search_gpt import build_supernet
+from search_gpt import supernet_config
 from transformers import Trainer
 from transformers.utils import logging
 
-from tangle_hf import evaluation, one_hot
+from tangle_hf import ElasticGPT2LMHeadModel, evaluation, one_hot
 from tangle_hf.compare import rows as compare_rows
 from tangle_hf.compare.plan import limits_of
 from tangle_hf.compare.rows import Row, claim
@@ -29,6 +30,7 @@ from tangle_hf.data.tokens import load_tokenizer
 from tangle_hf.models.loading import load_supernet
 from tangle_hf.models.space_settings import SpaceArguments
 from tangle_hf.runs.folder import write_config
+from tangle_hf.runs.text_supernets import text_supernet
 from tangle_hf.search import SearchArguments
 from tangle_hf.settings import parse
 from tangle_hf.space import Architecture
@@ -56,7 +58,7 @@ def folder(tmp_path_factory):
     ):
         torch.manual_seed(number)
         run = folder / name
-        supernet = build_supernet(space, data, tokenizer)
+        supernet = text_supernet(ElasticGPT2LMHeadModel, partial(supernet_config, space, 16), data, tokenizer)
         for part in (supernet, tokenizer):
             part.save_pretrained(run / "supernet")
         settings = SearchArguments(

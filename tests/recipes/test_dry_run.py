@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import search_cnn
 import search_gpt
+import search_llama
 import search_vit
 import torch
 from accelerate import Accelerator
@@ -53,10 +54,11 @@ RECIPES = {
     search_cnn: (search_cnn.ConvSpaceArguments, search_cnn.ConvImageArguments, search_cnn.SmallAugmentationArguments,
                  search_cnn.ConvSearchArguments),
     search_gpt: (search_gpt.SpaceArguments, search_gpt.DataArguments, SearchArguments),
+    search_llama: (search_llama.LlamaSpaceArguments, search_llama.DataArguments, SearchArguments),
     search_vit: (search_vit.ViTSpaceArguments, search_vit.ImageArguments, search_vit.SmallAugmentationArguments,
                  search_vit.ImageSearchArguments),
 }  # fmt: skip
-CONFIGS = sorted(Path(dry_run.__file__).parent.glob("configs/*.yaml"))
+CONFIGS = sorted(Path(search_gpt.__file__).parent.glob("configs/*.yaml"))
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
@@ -64,7 +66,8 @@ def test_a_dry_run_of_every_shipped_config_has_a_step(config, monkeypatch, tmp_p
     """The supernet of a config, without memory of its own, takes two of the dry run's examples forwards and backwards."""
     text, begun = config.read_text(), []
     recipe = next(r for r in RECIPES if f"recipes/{r.__name__}.py --config" in text)
-    images = ["--classes", "10", "--image_size", "32"] if recipe is not search_gpt else []
+    texts = recipe in (search_gpt, search_llama)
+    images = [] if texts else ["--classes", "10", "--image_size", "32"]
     images = [] if "classes:" in text and "image_size:" in text else images
     own = [] if "start_from:" not in text else ["--start_from", "none", "--arch_start_from", "none"]
     argv = ["--config", str(config), "--dry_run", "--output_dir", str(tmp_path / "run"), *images, *own]
@@ -74,7 +77,7 @@ def test_a_dry_run_of_every_shipped_config_has_a_step(config, monkeypatch, tmp_p
     supernet, settings, _, example, *_ = begun[0]
     rows = [example(torch.Generator().manual_seed(n)) for n in range(2)]
     batch = {name: torch.stack([row[name] for row in rows]).to("meta") for name in rows[0]}
-    if recipe is search_gpt:
+    if texts:
         batch["attention_mask"] = torch.ones_like(batch["input_ids"])
     if recipe is search_cnn:
         chosen = {"mixture": {name: rows.to("meta") for name, rows in uniform_mixture(supernet.space).items()}}

@@ -8,14 +8,9 @@ from transformers import GPT2Config
 
 from ...axes import AxisTable, ParameterAxes
 from ..layer_ranks import check_layer_ranks
-from ..spaces import check_space, complete_space, drop_foreign_tokens, mlp_ratio, supernet_dict
+from ..spaces import check_space, complete_space, default_range, drop_foreign_tokens, mlp_ratio, supernet_dict
 from ..transformer_products import transformer_products
 from .axes_gpt2 import NAMES, gpt2_axes
-
-
-def default_range(width: int) -> float:
-    """Standard deviation of new weights where the user gives none."""
-    return 0.02 * (768 / width) ** 0.5
 
 
 @strict

@@ -5,9 +5,9 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 from ...axes import AxisTable
 from ...space import Architecture
 from ..layer_ranks import kept_ranks
-from ..spaces import config_of_subnet, layer_sizes
+from ..spaces import config_of_subnet, default_range, layer_sizes
 from .axes_gpt2 import NAMES, gpt2_axes
-from .configuration_elastic_gpt2 import ElasticGPT2Config, default_range
+from .configuration_elastic_gpt2 import ElasticGPT2Config
 from .configuration_tangle_gpt2 import TangleGPT2Config
 from .modeling_tangle_gpt2 import TangleGPT2ForCausalLM
 
