@@ -136,7 +136,6 @@ class LlamaSpaceArguments:
     num_key_value_heads: list[int] = field(
         default_factory=lambda: [1, 2],
         metadata={
-            "main": True,
             "help": "choices of the number of groups of query heads; a group has one key and value head",
         },
     )

@@ -17,7 +17,7 @@ def from_checkpoint(
 
     Args:
         kind: Class of the supernet.
-        config: Gives the space, the width of a head, the ranks of layers and the form of superposition; all else is the checkpoint's.
+        config: Gives the space, width of a head, ranks of layers and form of superposition; all else is the checkpoint's.
         start_from: Folder or name of the checkpoint.
         block_size: Tokens of a block.
 

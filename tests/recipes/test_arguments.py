@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import search_cnn
+import search_gpt
 import search_vit
 import torch
 
@@ -24,6 +25,7 @@ from tangle_hf.models.space_settings import (
 )
 from tangle_hf.models.vit.spaces_vit import AUTOFORMER_B, AUTOFORMER_HEAD_DIM, AUTOFORMER_S, AUTOFORMER_T
 from tangle_hf.runs.image_search import SmallAugmentationArguments
+from tangle_hf.runs.text_supernets import from_checkpoint
 from tangle_hf.search import SearchArguments
 from tangle_hf.search.loop import weight_scheduler
 from tangle_hf.settings import parse, read_config
@@ -262,12 +264,13 @@ def test_the_home_folder_may_be_behind_an_equals_sign_and_in_a_config(tmp_path, 
 
 
 def test_ranks_of_layers_reach_the_supernet(tmp_path):
-    space, data = SpaceArguments(n_layer=[2, 3], layer_ranks=[0, 2, 1]), DataArguments()
+    space = SpaceArguments(n_layer=[2, 3], layer_ranks=[0, 2, 1])
     assert search_gpt.supernet_config(space, 32, 100).layer_ranks == [0, 2, 1]
     assert search_gpt.supernet_config(SpaceArguments(), 32, 100).layer_ranks is None
     ElasticGPT2LMHeadModel(search_gpt.supernet_config(SpaceArguments(n_layer=[3]), 128, 50)).save_pretrained(tmp_path)
     space.n_embd, space.n_head, space.mlp_ratio = [128], [4], [4]
-    assert search_gpt.from_checkpoint(space, data, str(tmp_path)).config.layer_ranks == [0, 2, 1]
+    config = search_gpt.supernet_config(space, 128, 50)
+    assert from_checkpoint(ElasticGPT2LMHeadModel, config, str(tmp_path), 128).config.layer_ranks == [0, 2, 1]
     images = ViTSpaceArguments(num_hidden_layers=[2, 3], layer_ranks=[2, 0, 1])
     assert search_vit.supernet_config(images, 3, 8, ["a", "b"]).layer_ranks == [2, 0, 1]
     with pytest.raises(ValueError, match=r"layer_ranks=\[2, 0, 1\] must have every number from 0 to 3 once"):

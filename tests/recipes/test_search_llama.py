@@ -39,7 +39,8 @@ def test_a_run_within_a_budget_leaves_a_model_that_loads_and_goes_on(model_type,
     found = AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "subnet", trust_remote_code=True)
     largest = AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "supernet")
     assert type(largest).__name__ == SUPERNETS[model_type].config_class.plain
-    assert found.num_parameters() == results["found"]["parameters"] <= 0.7 * largest.num_parameters()
+    reported = {row["net"]: row["parameters"] for row in results["table"]}[f"found, exported ({results['form']})"]
+    assert found.num_parameters() == reported <= 0.7 * largest.num_parameters()
     tokens = AutoTokenizer.from_pretrained(tmp_path / "run" / "subnet")("line 1 of", return_tensors="pt")
     assert found.generate(**tokens, max_new_tokens=4, do_sample=False).shape[1] > tokens["input_ids"].shape[1]
 
@@ -49,7 +50,9 @@ def test_a_checkpoint_is_the_largest_net_at_the_start_and_must_be_of_the_class(t
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "first" / "supernet")
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 48, "num_key_value_heads": 2}
     torch.manual_seed(1)
-    config = MistralConfig(**sizes, num_attention_heads=4, vocab_size=len(tokenizer), max_position_embeddings=64)
+    config = MistralConfig(
+        **sizes, num_attention_heads=4, vocab_size=len(tokenizer), max_position_embeddings=64, sliding_window=None
+    )
     for part in (MistralForCausalLM(config), tokenizer):
         part.save_pretrained(tmp_path / "mistral")
     start = ["--start_from", str(tmp_path / "mistral"), "--learning_rate", "1e-9", "--min_learning_rate", "1e-9"]
