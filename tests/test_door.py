@@ -78,7 +78,7 @@ def test_help_lists_what_there_is(capsys):
     """Every command that is listed answers, and every recipe is listed."""
     assert ending("--help") == 0
     listed = re.findall(r"^    (\w+)\b", capsys.readouterr().out, flags=re.M)
-    own = {"info", "export", "resolve", "fork", "card", "push"}
+    own = {"info", "report", "export", "resolve", "fork", "card", "push"}
     assert len(listed) == len({*listed}) and {*listed} == {*tangle_hf_cli.RECIPES, *tangle_hf_cli.TOOLS, *own}
     for name in listed:
         assert ending(name, "--help") == 0 and capsys.readouterr().out.strip(), name
