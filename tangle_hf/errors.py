@@ -1,6 +1,7 @@
-"""Errors of the user and of full or protected disks, as one line at the end of a script."""
+"""Errors of the user and of full or protected disks, as one line at the end of a script, and warnings as lines before."""
 
 import errno
+import logging
 import os
 import re
 import shutil
@@ -13,11 +14,14 @@ from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 
+from tqdm import tqdm
+
 
 class WriteError(OSError):
     """A folder is on a full disk, or cannot be written; the message names it."""
 
 
+STOPPED = 130  # exit code of a program that Ctrl-C has ended
 MEANT_FOR_USERS = (ValueError, FloatingPointError, ConnectionError, ImportError, WriteError)
 FULL, PROTECTED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG), (errno.EROFS, errno.EACCES, errno.EPERM)
 # Of libraries whose errors of a full disk are no OSError: safetensors and tokenizers, torch, datasets.
@@ -58,17 +62,41 @@ def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackT
         sys.__excepthook__(kind, error, trace)
 
 
+class OneLine(logging.Handler):
+    """Prints "warning: ..." on stderr, above a progress bar if there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Prints a message."""
+        line = f"{record.levelname.lower()}: {record.getMessage()}"
+        if sys.stderr.isatty():
+            tqdm.write(line, file=sys.stderr)
+        else:
+            sys.stderr.write(f"{line}\n")
+
+
+def _show_warnings() -> None:
+    """Shows the library's warnings as scripts and commands do; a program that imports it may do as it likes."""
+    logger = logging.getLogger("tangle_hf")
+    if not any(isinstance(handler, OneLine) for handler in logger.handlers):
+        logger.addHandler(OneLine(logging.WARNING))
+
+
 @contextmanager
 def readable_errors() -> Iterator[None]:
     """Ends the script with one line and exit code 1 where this library or the script itself raises an error meant for the user.
 
+    Warnings of this library are lines, too, and Ctrl-C ends the script with exit code 130, as a shell has it.
     An error raised anywhere else is unexpected and keeps its traceback. An error of a worker process of torch's data loaders
     counts as raised where the worker raised it. Full and protected disks are one line, whichever library met them.
     """
     script = getattr(sys.modules["__main__"], "__file__", None) or __file__
     own = (Path(__file__).resolve().parent, Path(script).resolve())
+    _show_warnings()
     try:
         yield
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped\n")
+        sys.exit(STOPPED)
     except Exception as error:
         message = _meant_for_users(error, own) or disk_message(error)
         if message is None:

@@ -12,7 +12,7 @@ import tangle_hf
 PACKAGE = Path(tangle_hf.__file__).parent
 # Whole floors. Files and folders of one floor do not import each other.
 FLOORS = {
-    "space": 0, "errors": 0, "values": 0, "version": 0, "metrics": 0, "help_texts": 0,
+    "space": 0, "errors": 0, "values": 0, "version": 0, "metrics": 0, "help_texts": 0, "messages": 0,
     "files": 1, "run_files": 1, "settings": 1, "axes": 1, "samplers": 1, "entangle": 1, "analysis": 1,
     "evaluation": 1,
     "arch_parameters": 2, "data": 2,

@@ -14,6 +14,7 @@ import json
 import random
 import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -21,7 +22,6 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 from accelerate.utils import set_seed
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
@@ -34,6 +34,7 @@ from ..data.images.transforms import evaluation_images, image_processor, trainin
 from ..errors import readable_errors, writing
 from ..evaluation import accuracy
 from ..files import to_json
+from ..messages import progress_bar
 from ..models.space_settings import ConvSpaceArguments
 from ..runs.conv_spaces import build_supernet
 from ..runs.folder import begun, check_run_folder, defaults_of, settings_of
@@ -115,11 +116,12 @@ def main(
     table = run_dir / "table.jsonl"
     chosen = list(architectures(supernet.space, settings.architectures, settings.order_seed))
     pairs = [(arch, seed) for arch in chosen for seed in settings.seeds]
-    with writing(run_dir), begun(run_dir, resolved, state.is_main_process):
+    with writing(run_dir), begun(run_dir, resolved, state.is_main_process), ExitStack() as stack:
         with state.main_process_first():
             done = {(json.dumps(row["arch"]), row["seed"]) for row in whole_rows(table)}
-        bar = tqdm(pairs, desc="nets", disable=not state.is_main_process)
-        for arch, seed in bar:
+        bar = stack.enter_context(progress_bar(len(pairs), "nets", show=state.is_main_process))
+        for number, (arch, seed) in enumerate(pairs):
+            bar.update(number - bar.n)
             if (arch.to_json(), seed) in done:
                 continue
             set_seed(seed)
@@ -139,8 +141,9 @@ def main(
                 with table.open("a") as file:
                     file.write(line)
                 shutil.rmtree(folder)
-                bar.set_postfix_str(f"test accuracy {row['test_accuracy']:.4f}")
+                bar.set_postfix_str(f"test accuracy {row['test_accuracy']:.4f}", refresh=False)
             state.wait_for_everyone()
+        bar.update(len(pairs) - bar.n)
     if state.is_main_process:
         print(f"{len(pairs)} nets in {table}")
 

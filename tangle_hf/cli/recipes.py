@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from subprocess import CalledProcessError
 
+from ..errors import STOPPED
 from ..hub.settings import CALLED_AS
 
 
@@ -117,8 +118,9 @@ def _launch(launcher: list[str], path: Path, options: Sequence[str]) -> None:
         launch_command(arguments)
     except CalledProcessError as error:
         sys.exit(error.returncode if error.returncode > 0 else 128 - error.returncode)
-    except ChildFailedError:
-        sys.exit(1)
+    except ChildFailedError as error:
+        stopped = all(failure.exitcode == STOPPED for failure in error.failures.values())
+        sys.exit(STOPPED if stopped else 1)
 
 
 def _accelerated() -> bool:

@@ -18,10 +18,10 @@ from typing import Any
 import torch
 import transformers
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 from transformers.initialization import no_init_weights
 
+from ..messages import progress_bar
 from ..space import Architecture
 from ..subnets.extraction import natural_form
 from .counts import flops, num_params
@@ -125,7 +125,7 @@ def measure(
         raise ValueError(f"rounds={rounds} must be at least 1")
     rng = random.Random(0)
     seconds = torch.empty(rounds, len(nets), dtype=torch.float64)
-    with tqdm(total=seconds.numel(), desc="latency", disable=not progress) as bar:
+    with progress_bar(seconds.numel(), "latency", show=progress) as bar:
         for turn in range(rounds):
             for number in rng.sample(range(len(nets)), len(nets)):
                 seconds[turn, number] = forward_seconds(nets[number], inputs)

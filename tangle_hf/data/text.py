@@ -7,6 +7,7 @@ from pydoc_data.topics import topics
 from datasets import Dataset, IterableDataset
 from datasets.utils.logging import disable_progress_bar
 
+from ..messages import draws_bars
 from .files import say
 from .streams import cut_stream, weight_twentieths
 from .text_files import count, from_dataset, from_files
@@ -25,7 +26,7 @@ def load_texts(arguments: DataArguments) -> dict[str, Dataset | IterableDataset]
     if arguments.dataset is None and arguments.train_file is None:
         splits = _embedded(arguments)
     else:
-        if arguments.train_file or Path(arguments.dataset).expanduser().exists():
+        if not draws_bars() or arguments.train_file or Path(arguments.dataset).expanduser().exists():
             disable_progress_bar()
         splits = from_files(arguments) if arguments.train_file else from_dataset(arguments)
     for name in ("validation", "test"):

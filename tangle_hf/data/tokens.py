@@ -5,10 +5,12 @@ from dataclasses import replace
 from itertools import islice
 
 from datasets import Dataset, IterableDataset
-from datasets.utils.logging import enable_progress_bar
+from datasets.utils.logging import disable_progress_bar, enable_progress_bar
 from tokenizers import ByteLevelBPETokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from ..messages import draws_bars
+from .files import say
 from .text_files import count, documents
 from .text_settings import CLOSED, END_OF_TEXT, DataArguments
 
@@ -115,8 +117,12 @@ def pack(
         if next(iter(packed), None) is None:
             raise ValueError(f"the {name} text {too_short}")
         return packed
-    if len(dataset) > 100_000:
+    if len(dataset) <= 100_000:  # there is nothing to wait for
+        disable_progress_bar()
+    elif draws_bars():
         enable_progress_bar()
+    else:
+        say(f"cutting {len(dataset):,} rows of the {name} text into blocks, which takes a while")
     packed = dataset.map(blocks, num_proc=arguments.preprocessing_workers, **options).with_format("torch")
     if len(packed) == 0:
         raise ValueError(f"the {name} text ({count(dataset)}) {too_short}")

@@ -68,7 +68,9 @@ def decide(
     decision = halve(
         supernet, finalists, data, score, count, settings, run.accelerator, cost, teacher, start, run.refresh_report
     )
-    if decision is None or not run.main_process:
+    if decision is None:
+        return run.stop()
+    if not run.main_process:
         return None
     rows, winner = _rows(decision, supernet, found.arch), decision.ranked[0]
     print(f"\nvalidation loss of the finalists, trained from {STARTS[settings.finalist_start]}:")

@@ -1,6 +1,7 @@
 """One search from its start to its end: folder, seed, processes, clocks."""
 
 import math
+import sys
 import time
 from contextlib import ExitStack
 from dataclasses import fields
@@ -12,7 +13,7 @@ from accelerate.utils import set_seed
 from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
-from ..errors import writing
+from ..errors import STOPPED, writing
 from ..hub.publishing import check_target
 from ..hub.settings import SearchHubArguments, hub_options
 from ..search import SearchArguments
@@ -50,7 +51,7 @@ class Run:
         (self.hub,) = (part for part in parts if isinstance(part, SearchHubArguments))
         self.resolved, self._defaults = settings_of(*parts), defaults_of(*parts)
         self._parts, self.folder = parts, Path(self.settings.output_dir)
-        self._stack, self._begin = ExitStack(), None
+        self._stack, self._begin, self._stopped = ExitStack(), None, False
         self._report = -math.inf, 0.0  # when it was last written, and how many seconds that took
 
     def __enter__(self) -> "Run":
@@ -70,6 +71,16 @@ class Run:
         self._stack.__exit__(kind, error, trace)
         if kind is None and self._begin is not None:
             self.accelerator.end_training()
+        if kind is None and self._stopped:
+            sys.exit(STOPPED)
+
+    def stop(self) -> None:
+        """Says how to go on after Ctrl-C or SIGTERM; leaving the run ends the process with exit code 130."""
+        self._stopped = True
+        if self.main_process:
+            print(
+                f"stopped; the same command with --resume goes on from the checkpoint in {self.folder / 'checkpoints'}"
+            )
 
     @property
     def main_process(self) -> bool:

@@ -54,8 +54,6 @@ def find(run: Run, supernet: PreTrainedModel, examples: Examples, weights, archi
     if found is not None and run.main_process and teacher is not None:
         print(teacher)
         found = replace(found, teacher=teacher.facts())
-    if found is None and run.main_process:
-        print(f"stopped; continue with the same command and --resume (checkpoint in {run.folder / 'checkpoints'})")
     return found if run.main_process else None
 
 
@@ -83,7 +81,9 @@ def _one_stage(
         teacher,
         run.refresh_report,
     )
-    if arch_parameters is None or not run.main_process:
+    if arch_parameters is None:
+        return run.stop()
+    if not run.main_process:
         return None
     metrics = _leave_logits(run, arch_parameters, examples.sequence_length)
     cost = SearchCost(
@@ -140,7 +140,7 @@ def _two_stages(
         run.refresh_report,
     )
     if cost is None:
-        return None
+        return run.stop()
     training, count = cost.spent, _candidate_examples(architecture, settings)
     candidate = _scores(supernet, examples, architecture, settings, settings.candidate_batches)
     log = search_candidates(
@@ -153,7 +153,9 @@ def _two_stages(
         limits,
         run.refresh_report,
     )
-    if log is None or not run.main_process:
+    if log is None:
+        return run.stop()
+    if not run.main_process:
         return None
     best = log.best()
     arch = Architecture(best[0]["arch"])

@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from accelerate import Accelerator
-from accelerate.logging import get_logger
 from accelerate.utils import load
 from safetensors import SafetensorError, safe_open
 
 from ..errors import WriteError, writing
+from ..messages import get_logger
 
 
 logger = get_logger(__name__)

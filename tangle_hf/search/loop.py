@@ -10,14 +10,15 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.logging import get_logger
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
-from tqdm.auto import tqdm
+from tqdm.std import tqdm
 from transformers import PreTrainedModel, get_scheduler
 
+from .. import messages
 from ..errors import writing
 from ..files import to_json
+from ..messages import get_logger
 from .checkpoints import latest_checkpoint, load_checkpoint, save_checkpoint
 from .limits import Limits, check_latency
 from .settings import SearchArguments
@@ -205,7 +206,7 @@ def run_steps(
             logs = due or state.step % settings.logging_steps == 0
             if logs:
                 check_weights(weights(), accelerator, state.step)
-                bar.set_postfix_str(log(record, due))
+                bar.set_postfix_str(log(record, due), refresh=False)
             stop, finished = accelerator.check_trigger(), done()
             if stop or finished or state.step % settings.save_steps == 0:
                 if not logs:
@@ -219,8 +220,8 @@ def run_steps(
 
 
 def progress_bar(accelerator: Accelerator, total: int, done: int, name: str) -> tqdm:
-    """A bar that the main process shows and leaves."""
-    return tqdm(total=total, initial=done, desc=name, disable=not accelerator.is_main_process, leave=True)
+    """Progress that the main process shows and leaves."""
+    return messages.progress_bar(total, name, done, accelerator.is_main_process)
 
 
 @contextmanager

@@ -7,9 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+from transformers import (
+    PreTrainedModel,
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
 
 from ..errors import WriteError, writing
+from ..messages import progress_bar
 from ..search.checkpoints import same_groups, unreadable
 from ..search.distillation import Teacher
 from ..search.weight_decay import decays
@@ -134,6 +142,23 @@ class StopUnlessFinite(TrainerCallback):
             raise FloatingPointError(f"{what} are not finite at step {step}; {ADVICE}")
 
 
+class ShowProgress(TrainerCallback):
+    """Steps, time left and loss, in place of what `Trainer` prints."""
+
+    def on_train_begin(self, args, state, control, **unused):
+        self.bar = progress_bar(state.max_steps, "training", state.global_step, state.is_world_process_zero)
+
+    def on_step_end(self, args, state, control, **unused):
+        self.bar.update()
+
+    def on_log(self, args, state, control, logs=None, **unused):
+        if "loss" in logs:
+            self.bar.set_postfix_str(f"loss {float(logs['loss']):.3f}", refresh=False)
+
+    def on_train_end(self, args, state, control, **unused):
+        self.bar.close()
+
+
 class RaiseDropPath(TrainerCallback):
     """Drop path that grows linearly over training up to what the config says, as in DARTS (arXiv:1806.09055, A.2.1)."""
 
@@ -221,6 +246,10 @@ def train(
     trainer.teacher = teacher
     trainer.add_callback(TellEpoch(trainer.train_dataset))
     trainer.add_callback(StopUnlessFinite())
+    for printing in (ProgressCallback, PrinterCallback):
+        trainer.remove_callback(printing)
+    if not arguments.disable_tqdm:
+        trainer.add_callback(ShowProgress())
     if hasattr(model, "drop_path_rate"):
         trainer.add_callback(RaiseDropPath())
     checkpoint = last_checkpoint(Path(arguments.output_dir))

@@ -13,6 +13,7 @@ from datasets.utils.logging import disable_progress_bar, enable_progress_bar, is
 from PIL import Image as PILImage
 
 from ...errors import check_extra
+from ...messages import draws_bars
 from ..files import (
     ROLES,
     by_split,
@@ -205,7 +206,7 @@ def _digits() -> dict[str, Dataset]:
 def _no_bars(quiet: bool) -> Iterator[None]:
     """Without the progress bars of datasets, where there is nothing to wait for."""
     showed = is_progress_bar_enabled()
-    if quiet:
+    if quiet or not draws_bars():
         disable_progress_bar()
     try:
         yield

@@ -179,7 +179,7 @@ def halve(
             if saved is not None and accelerator.is_main_process:
                 saved()
             first = f"{alive[0].origin}, loss {_last(losses[alive[0]]):.3f}"
-            bar.set_postfix_str(f"round {number} of {len(steps)}, first: {first}")
+            bar.set_postfix_str(f"round {number} of {len(steps)}, first: {first}", refresh=False)
             if number < len(steps):
                 kept = math.ceil(len(alive) / 2)
                 alive, ended = alive[:kept], alive[kept:] + ended

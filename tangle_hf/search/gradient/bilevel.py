@@ -10,10 +10,10 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.logging import get_logger
 from transformers import PreTrainedModel
 
 from ...arch_parameters import ArchParameters, Mixture
+from ...messages import get_logger
 from ...samplers import sampler
 from ...space import Architecture
 from ..batches import Batches
@@ -185,7 +185,8 @@ def search(
             for row, value in enumerate(rows)
         }
         metrics.write(state.step, record, details[0] if len(details) == 1 else {"front": details}, entropies)
-        return f"loss {record['train_loss']:.3f} {found[len(found) // 2].arch}"
+        doing = f"most likely {found[len(found) // 2].arch}" if searched else "weights only at first"
+        return f"loss {record['train_loss']:.3f}, {doing}"
 
     def weights() -> list[torch.Tensor]:
         return [*model.parameters(), *model.buffers(), *front.parameters()]
