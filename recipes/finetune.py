@@ -104,7 +104,7 @@ def main(
                 refresh_report(run_dir)
             state.wait_for_everyone()
     if state.is_main_process:
-        print("\n" + report(task, settings.checkpoint, run_dir))
+        print(report(task, settings.checkpoint, run_dir))
         for name in trained:
             write_card(run_dir, run_dir / name, license=hub.license)
         refresh_report(run_dir)

@@ -46,7 +46,7 @@ def main(front_dir: Path, separate_dirs: list[Path]) -> None:
             ]
         )
     )
-    print(f"\nreference: 100% of the largest net's {cost}, loss {reference[1]:.4f}\n")
+    print(f"reference: 100% of the largest net's {cost}, loss {reference[1]:.4f}")
     rows = [
         {
             f"max_{cost}": limit,

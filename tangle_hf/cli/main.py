@@ -11,6 +11,7 @@ from huggingface_hub.errors import HFValidationError, StrictDataclassError
 from safetensors import SafetensorError
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
+from ..analysis import format_lines
 from ..cost.kinds import LIMITS
 from ..errors import readable_errors
 from ..hub.cards import write_card
@@ -211,9 +212,7 @@ CONVERTERS = {"onnx": _write_onnx, "gguf": _write_gguf}  # forms for other runti
 
 
 def _print(lines: dict[str, str]) -> None:
-    width = max(map(len, lines))
-    for name, text in lines.items():
-        print(f"{name.ljust(width)}  {text}")
+    print(format_lines(lines))
 
 
 COMMANDS = {

@@ -41,7 +41,8 @@ def report(comparison: Comparison, rows: Sequence[Row]) -> None:
         "cka": similarities,
     }
     write_json(folder / "results.json", results)
-    print("\n" + format_table(method_rows(comparison, costs)) + "\n\n" + format_table(net_rows(comparison, costs)))
+    print(format_table(method_rows(comparison, costs)))
+    print(format_table(net_rows(comparison, costs)))
     shown = [test for test in tests if test["mode"] == "retrain"]
     if shown:
         print(
@@ -50,20 +51,20 @@ def report(comparison: Comparison, rows: Sequence[Row]) -> None:
         print(format_table([difference_row(test) for test in shown]))
     shown = [found for found in correlations if found["kendall"] is not None]
     if shown:
-        print("\nrank correlation with the retrained validation loss")
+        print("rank correlation with the retrained validation loss")
         print(format_table(shown))
     if similarities:
         keys = ("inherit and retrain", "finetune and retrain")
-        print("\nlinear CKA, mean over layers and seeds")
+        print("linear CKA, mean over layers and seeds")
         print(
             format_table([{"net": name} | {k: found[k]["mean"] for k in keys} for name, found in similarities.items()])
         )
     if missing:
-        print(f"\nmissing, or under way in another process: {len(missing)} of {len(rows)} rows: {', '.join(missing)}")
+        print(f"missing, or under way in another process: {len(missing)} of {len(rows)} rows: {', '.join(missing)}")
     if comparison.standings:
-        print(f"\n{comparison.standings.words}")
+        print(f"{comparison.standings.words}")
     refresh_report(folder)
-    print(f"\ntest {results['metric']}: mean [95 % t-interval] and what it is over; all numbers are in "
+    print(f"test {results['metric']}: mean [95 % t-interval] and what it is over; all numbers are in "
           f"{folder / 'results.json'}, drawn in report.html")  # fmt: skip
 
 

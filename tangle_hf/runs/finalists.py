@@ -73,7 +73,7 @@ def decide(
     if not run.main_process:
         return None
     rows, winner = _rows(decision, supernet, found.arch), decision.ranked[0]
-    print(f"\nvalidation loss of the finalists, trained from {STARTS[settings.finalist_start]}:")
+    print(f"validation loss of the finalists, trained from {STARTS[settings.finalist_start]}:")
     print(format_table(rows))
     if decision.noise is not None:
         print(

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Mapping
+from shlex import quote
 
 from transformers import PreTrainedModel
 
@@ -62,15 +63,15 @@ def report_front(
         writer.writeheader()
         writer.writerows(shown)
     plot_front(points, cost, run_dir / "pareto.png")
-    print("\n" + format_table(shown))
+    print(format_table(shown))
     results = common_results(supernet, found, examples, used) | {"table": rows}
     if settings.latency_table is not None:
         timed = {f"point {n}": (space.architecture(**point["arch"]), None) for n, point in enumerate(points)}
         results["latency"] = compare_latency(supernet, timed, settings, examples.sequence_length, None)
     write_json(run_dir / "results.json", results)
     print(
-        f"\n{sum(point['nondominated'] for point in points)} of {len(points)} points are beaten by no other; hypervolume "
+        f"{sum(point['nondominated'] for point in points)} of {len(points)} points are beaten by no other; hypervolume "
         f"{area:.4f} in shares of the largest net's {cost} times nats, up to all of it and the smallest net's loss, "
         f"{found.worst:.4f}"
     )
-    print(f"export one: tangle-hf export {run_dir} --point N")
+    print(f"export one  tangle-hf export {quote(str(run_dir))} --point N")

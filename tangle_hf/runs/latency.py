@@ -117,7 +117,7 @@ def compare_latency(
     kept = table.conditions
     length = "" if kept["sequence_length"] is None else f" of {kept['sequence_length']} tokens"
     print(
-        f"\n{format_table(rows)}\nlatency of a batch of {kept['batch_size']}{length}, {kept['dtype']}, on "
+        f"{format_table(rows)}\nlatency of a batch of {kept['batch_size']}{length}, {kept['dtype']}, on "
         f"{kept['device_name']}, threads of PyTorch: {kept['threads']}"
     )
     name, first = next(iter(found.items()))

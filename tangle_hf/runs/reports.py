@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from transformers import PreTrainedModel
 
-from ..analysis import format_table, plot_losses, read_metrics
+from ..analysis import format_lines, format_table, plot_losses, read_metrics
 from ..arch_parameters import one_hot
 from ..cost.kinds import COSTS
 from ..data.examples import Examples
@@ -14,6 +14,7 @@ from ..hub.settings import hub_options
 from ..models.generation import with_pad_token
 from ..space import Architecture
 from ..subnets.exports import Export, export
+from .closing import next_steps
 from .folder import write_json
 from .found import Found, FoundFront
 from .front_report import report_front
@@ -71,7 +72,7 @@ def _report_net(
     row(f"found, exported ({written.form})", arch, subnet)
     if space.ordered:
         row("largest, in the supernet", space.largest, supernet, arch=space.largest)
-    print("\n" + format_table(rows))
+    print(format_table(rows))
     if space.ordered:
         print(
             "in the supernet: with the weights that all nets share; trained by itself, the largest net would be better"
@@ -86,39 +87,40 @@ def _report_net(
         limit_ms = found.results["budgets"].get("max_latency_ms")
         results["latency"] = compare_latency(supernet, timed, settings, examples.sequence_length, limit_ms)
     write_json(run.folder / "results.json", results)
-    _print_report(results, arch, written, examples)
+    by_budget = space.ordered and not settings.resolved_method.two_stage
+    lines = _summary(results, arch, written, examples)
+    print(format_lines(lines | next_steps(run.folder, written, examples, by_budget)))
 
 
-def _print_report(results: dict, arch: Architecture, written: Export, examples: Examples) -> None:
-    """What was found, how surely, at which cost, and how to load it."""
+def _summary(results: dict, arch: Architecture, written: Export, examples: Examples) -> dict[str, str]:
+    """What was found, how surely, at which cost, and how exactly it was exported."""
+    lines = {"found": str(arch)}
     if "notation" in results:
-        print(f"\n{results['notation']}")
-    print(f"\nfound: {arch}")
+        lines["notation"] = results["notation"]
     if "entropy" in results:
-        print(f"entropy of the architecture parameters: {results['entropy']:.3f} (1: undecided, 0: decided)")
+        lines["entropy"] = f"{results['entropy']:.3f} of the architecture parameters (1: undecided, 0: decided)"
     else:
-        print(
-            f"best of {results['candidates_evaluated']:,} candidates, each evaluated on "
+        lines["candidates"] = (
+            f"the best of {results['candidates_evaluated']:,}, each evaluated on "
             f"{results['candidate_examples']:,} {examples.example}s"
         )
     plain_net = "largest" if "largest" in results else "most expensive"  # a space of operations has no order
-    print(f"search cost: {results['search_cost']:,.1f} training steps of the {plain_net} net")
-    print_budgets(results["budgets"], examples.example)
-    print(
-        f"reloaded files against the supernet: logits differ by {written.difference:.1e} of {written.scale:.1e} at most"
-    )
-    loading = ", trust_remote_code=True" if written.form == "compact" else ""
-    print(f'load it: pipeline("{examples.pipeline}", model="{written.folder}"{loading})')
+    lines["search cost"] = f"{results['search_cost']:,.1f} training steps of the {plain_net} net"
+    lines |= budget_lines(results["budgets"], examples.example)
+    difference = f"logits differ by {written.difference:.1e} of {written.scale:.1e} at most"
+    return lines | {"check": f"reloaded files against the supernet: {difference}"}
 
 
-def print_budgets(used: Mapping[str, float], example: str) -> None:
-    """A line for each budget: what it allows and what is used."""
+def budget_lines(used: Mapping[str, float], example: str) -> dict[str, str]:
+    """For each budget what it allows and what is used."""
+    lines = {}
     for name, cost in COSTS.items():
         if f"max_{name}" not in used:
             continue
         limit, arch, expectation = (used.get(f"{kind}_{name}") for kind in ("max", "arch", "expected"))
         words = cost.words.format(example=example)
-        line = f"budget: {arch:,} of {limit:,} {words} used ({arch / limit:.1%})"
+        line = f"{arch:,} of {limit:,} {words} used ({arch / limit:.1%})"
         if expectation is not None:
             line += f"; expected under the shares {expectation:,.{cost.digits}f} ({expectation / limit:.1%})"
-        print(line)
+        lines[f"max_{name}"] = line
+    return lines

@@ -21,6 +21,7 @@ from ..search.limits import Limits
 from .about import about
 from .folder import begun, check_run_folder, defaults_of, settings_of
 from .latency import with_latency_table, without_latency
+from .opening import opening
 from .reporting import refresh_report
 
 
@@ -107,7 +108,7 @@ class Run:
         if self.settings.asks_for_latency:
             self.settings, limits = with_latency_table(supernet, self.settings, self.accelerator, sequence_length)
         if self.main_process:
-            print(f"{supernet.space.size:,} architectures, the supernet has {supernet.num_parameters():,} parameters")
+            print(opening(supernet, self.settings, limits))
         if self.settings.report_to != "none":
             self.accelerator.init_trackers("tangle_hf", config={k: str(v) for k, v in self.resolved.items()})
         self._begin = time.perf_counter(), time.process_time()

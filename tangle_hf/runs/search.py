@@ -169,7 +169,7 @@ def _two_stages(
     if settings.resolved_method.choice == "nsga2":
         results["front"] = log.front(settings.nsga2_cost)
         columns = (settings.nsga2_cost, "loss")
-        print("\n" + format_table([{name: record[name] for name in columns} for record in results["front"]]))
+        print(format_table([{name: record[name] for name in columns} for record in results["front"]]))
     good = best[: max(settings.num_parents, len(best) // 10)]
     return Found(arch, cost.spent, results, [Architecture(record["arch"]) for record in good])
 

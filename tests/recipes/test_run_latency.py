@@ -96,7 +96,8 @@ def test_an_interrupted_run_goes_on_with_its_own_table(finished, tmp_path, capsy
 
     with monkeypatch.context() as patch:
         patch.setattr(search_find, "search", interrupted)
-        run(tmp_path / "run", *options, "--latency_table", str(file))
+        with pytest.raises(SystemExit, match="130"):
+            run(tmp_path / "run", *options, "--latency_table", str(file))
     assert "--resume" in capsys.readouterr().out and not (tmp_path / "run" / "subnet").exists()
     file.unlink()
     monkeypatch.setattr(run_latency, "profile", lambda *given, **options: pytest.fail("measured again"))

@@ -141,8 +141,9 @@ def test_interrupted_runs_continue_bit_by_bit(finished, tmp_path, capsys, monkey
 
     limits = ("--max_flops", "80%", "--budget_candidates", "2")
     monkeypatch.setattr(conv_examples, "accuracy", interrupt)
-    run(folder, *limits)
-    assert "continue with the same command and --resume" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="130"):
+        run(folder, *limits)
+    assert "the same command with --resume goes on" in capsys.readouterr().out
     run(folder, *limits, "--resume")
     for name in ("architecture.json", "arch_parameters.safetensors", "metrics.jsonl", "supernet/model.safetensors"):
         assert (folder / name).read_bytes() == (finished / name).read_bytes(), name

@@ -149,14 +149,19 @@ def undecided_message(found: Sequence[Found], settings: SearchArguments) -> str 
     """What a search has left open, and what to change; None if nothing."""
     parts = []
     for one in found:
-        names = [f"{name} (row {', '.join(map(str, rows))})" for name, rows in one.undecided.items()]
+        names = [f"{name}{_of_layers(getattr(one.arch, name), rows)}" for name, rows in one.undecided.items()]
         if names:
             parts.append(", ".join(names) + ("" if one.limit is None else f" at {settings.pareto} <= {one.limit:,}"))
     if not parts:
         return None
     return (
-        f"the search has not decided {'; '.join(parts)}: shares near uniform (entropy above {settings.undecided_entropy} of "
-        "1), so that what was taken there is close to a guess. Give it more --max_steps, a larger --arch_learning_rate "
-        f"({settings.resolved_arch_learning_rate:.3g} in this run) or a smaller --arch_warmup_ratio. If that changes nothing, "
-        "the loss does not depend on these choices"
+        f"the search has not decided {'; '.join(parts)}; more --max_steps or a larger --arch_learning_rate "
+        f"({settings.resolved_arch_learning_rate:.3g} here) may, unless the loss does not depend on it"
     )
+
+
+def _of_layers(value: object, rows: Sequence[int]) -> str:
+    """\" of layers 1, 3" for rows 0 and 2 of a value per layer; nothing for a value of the whole net."""
+    if not isinstance(value, tuple):
+        return ""
+    return f" of layer{'s' * (len(rows) > 1)} {', '.join(str(row + 1) for row in rows)}"

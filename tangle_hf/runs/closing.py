@@ -1,0 +1,28 @@
+"""What a search prints at its end: what can be done with what it has found."""
+
+from pathlib import Path
+from shlex import quote
+
+from ..data.examples import Examples
+from ..subnets.exports import Export
+
+
+# Pipeline -> the word behind `tangle-hf finetune`.
+KINDS = {"text-generation": "language", "image-classification": "vision"}
+
+
+def next_steps(folder: Path, written: Export, examples: Examples, by_budget: bool) -> dict[str, str]:
+    """What to do next -> the command or the line of Python that does it, ready to be copied.
+
+    Args:
+        folder: The folder of the run.
+        written: The net that was found.
+        examples: The data.
+        by_budget: Whether the run has what `tangle-hf resolve` reads.
+    """
+    run, loading = quote(str(folder)), ", trust_remote_code=True" if written.form == "compact" else ""
+    steps = {"load it": f'pipeline("{examples.pipeline}", model="{written.folder}"{loading})'}
+    if by_budget:
+        steps["other size"] = f"tangle-hf resolve {run} --max_params 50%"
+    steps["fine-tune"] = f"tangle-hf finetune {KINDS[examples.pipeline]} --checkpoint {quote(str(written.folder))}"
+    return steps | {"publish": f"tangle-hf push {run} {quote(folder.resolve().name)}"}

@@ -1,0 +1,67 @@
+"""Progress in a log file is lines, on a terminal a bar; warnings are lines of the main process."""
+
+import io
+import logging
+import signal
+import sys
+import time
+
+import pytest
+from accelerate import PartialState
+
+from tangle_hf import errors, messages
+from tangle_hf.errors import readable_errors
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def shown(monkeypatch, stream: io.StringIO, seconds: float) -> str:
+    """What ten steps of 30, of which five were made before, print."""
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setattr(messages, "SECONDS", seconds)
+    with messages.progress_bar(30, "search", done=5) as bar:
+        for step in range(10):
+            time.sleep(0.002)
+            bar.set_postfix_str(f"loss {step}", refresh=False)
+            bar.update()
+    with messages.progress_bar(30, "hidden", show=False) as bar:
+        bar.update()
+    return stream.getvalue()
+
+
+def test_a_log_file_gets_a_line_now_and_then_and_at_the_end(monkeypatch):
+    rare, often = (shown(monkeypatch, io.StringIO(), seconds) for seconds in (1000, 0.0))
+    assert rare.count("\n") == 1 and 5 < often.count("\n") <= 11
+    for text in (rare, often):
+        assert "\r" not in text and "\n\n" not in text and text.endswith(" left, loss 9\n")
+        assert text.splitlines()[-1].startswith("search: 15 of 30 (50%), 00:00 so far, ")
+
+
+def test_a_terminal_gets_a_bar(monkeypatch):
+    text = shown(monkeypatch, Terminal(), 1000)
+    assert "\rsearch  " in text and "15 of 30" in text and "|" in text and "hidden" not in text
+
+
+@pytest.mark.parametrize("stream", [io.StringIO, Terminal])
+def test_a_warning_is_a_line_that_says_so(monkeypatch, stream):
+    logger = logging.getLogger("tangle_hf")
+    monkeypatch.setattr(logger, "handlers", [])
+    monkeypatch.setattr(sys, "stderr", stream())
+    for _ in range(2):  # a second script in the same process prints it once
+        with readable_errors():
+            pass
+    PartialState()
+    messages.get_logger("tangle_hf.search").warning("give it more --max_steps")
+    assert sys.stderr.getvalue().replace("\r", "") == "warning: give it more --max_steps\n"
+
+
+def test_ctrl_c_is_exit_code_130(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    with pytest.raises(SystemExit) as stopped, readable_errors():
+        signal.raise_signal(signal.SIGINT)
+    assert stopped.value.code == errors.STOPPED == 130 and sys.stderr.getvalue() == "stopped\n"
