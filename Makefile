@@ -4,12 +4,11 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
-LAUNCH := $(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no
 
 .PHONY: search test style quality clean
 
 search: $(VENV)/.installed
-	$(LAUNCH) recipes/search_gpt.py --output_dir runs/search_gpt $(ARGS)
+	$(BIN)/tangle-hf search --num_processes 1 gpt2 --output_dir runs/search_gpt $(ARGS)
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n auto --dist loadfile

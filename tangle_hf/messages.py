@@ -1,7 +1,8 @@
-"""What a program says while it works: progress that a log file can take, and loggers of the main process."""
+"""What a program says while it works: progress that a log file can take, messages of the main process, aligned lines."""
 
 import logging
 import sys
+from collections.abc import Mapping
 from math import inf
 
 import tqdm.auto
@@ -12,6 +13,12 @@ from accelerate.logging import MultiProcessAdapter
 SECONDS = 30  # between lines of progress in a log file
 BAR = "{desc} {percentage:3.0f}% |{bar:20}| {n_fmt} of {total_fmt}, {remaining} left{postfix}"
 LINE = "{desc}: {n_fmt} of {total_fmt} ({percentage:.0f}%), {elapsed} so far, {remaining} left{postfix}"
+
+
+def format_lines(lines: Mapping[str, str]) -> str:
+    """A line for each entry, its name before it, all texts below each other."""
+    width = max(map(len, lines))
+    return "\n".join(f"{name.ljust(width)}  {text}" for name, text in lines.items())
 
 
 def draws_bars() -> bool:

@@ -7,6 +7,15 @@ from typing import Any
 import yaml
 
 
+ARCH_PARAMETERS = "arch_parameters.safetensors"  # the logits of a search of one stage
+
+
+def supernet_folder(run_dir: str | Path) -> Path:
+    """Where the supernet is: `supernet/` of a run, or the folder itself if it is a supernet that was published."""
+    run_dir = Path(run_dir)
+    return run_dir / "supernet" if (run_dir / "supernet").is_dir() else run_dir
+
+
 def read_settings(run_dir: str | Path) -> dict[str, Any]:
     """The settings of a run, from its `config.yaml`.
 

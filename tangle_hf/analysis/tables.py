@@ -18,12 +18,6 @@ def format_table(rows: Sequence[Mapping[str, str | int | float]]) -> str:
     return "\n".join([lines[0], "  ".join("-" * w for w in widths), *lines[1:]])
 
 
-def format_lines(lines: Mapping[str, str]) -> str:
-    """A line for each entry, its name before it, all texts below each other."""
-    width = max(map(len, lines))
-    return "\n".join(f"{name.ljust(width)}  {text}" for name, text in lines.items())
-
-
 def format_cell(value: str | int | float) -> str:
     """A number for reading: thousands separators, or four significant digits."""
     return value if isinstance(value, str) else f"{value:,}" if isinstance(value, int) else f"{value:.4g}"

@@ -1,4 +1,7 @@
-"""`tangle-hf`: what can be done with a finished run, a supernet or a model, from the command line."""
+"""`tangle-hf`: what can be done with a finished run, a supernet or a model, from the command line.
+
+Commands import by themselves what takes seconds and not all of them need: the searches, data and the Hub.
+"""
 
 import argparse
 import runpy
@@ -11,17 +14,13 @@ from huggingface_hub.errors import HFValidationError, StrictDataclassError
 from safetensors import SafetensorError
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
-from ..analysis import format_lines
 from ..cost.kinds import LIMITS
 from ..errors import readable_errors
-from ..hub.cards import write_card
-from ..hub.publishing import push
+from ..messages import format_lines
 from ..models.checkpoint_errors import first_lines
 from ..models.loading import load_model, load_processor, load_supernet
-from ..report.page import NAME, write_report
-from ..report.several import write_reports
+from ..run_files import supernet_folder
 from ..runs.info import describe, folder_kind, loading_line
-from ..runs.resolving import front_point, resolve, settle_batch_norms, supernet_folder
 from ..subnets.exports import export, read_architecture
 from ..subnets.extraction import extract, natural_form
 from ..subnets.gguf_exports import export_gguf
@@ -72,6 +71,9 @@ def run_info(arguments: argparse.Namespace) -> None:
 
 def run_report(arguments: argparse.Namespace) -> None:
     """`tangle-hf report`."""
+    from ..report.page import NAME, write_report
+    from ..report.several import write_reports
+
     if len(arguments.runs) == 1:
         return print(write_report(arguments.runs[0], arguments.output))
     print(write_reports(arguments.runs, arguments.output or NAME))
@@ -79,6 +81,8 @@ def run_report(arguments: argparse.Namespace) -> None:
 
 def run_export(arguments: argparse.Namespace) -> None:
     """`tangle-hf export`."""
+    from ..runs.resolving import front_point, settle_batch_norms
+
     source, form = locate(arguments.source, arguments.revision), arguments.form
     kind = folder_kind(source)
     if kind in CONVERTERS or (kind == "model" and form not in CONVERTERS):
@@ -115,6 +119,8 @@ def run_export(arguments: argparse.Namespace) -> None:
 
 def run_resolve(arguments: argparse.Namespace) -> None:
     """`tangle-hf resolve`."""
+    from ..runs.resolving import resolve
+
     source = locate(arguments.source, arguments.revision)
     budgets = {name: getattr(arguments, name) for name in LIMITS if getattr(arguments, name) is not None}
     if not budgets:
@@ -134,12 +140,16 @@ def run_resolve(arguments: argparse.Namespace) -> None:
 
 def run_card(arguments: argparse.Namespace) -> None:
     """`tangle-hf card`."""
+    from ..hub.cards import write_card
+
     folder = Path(arguments.source) / "supernet" if arguments.supernet else arguments.folder
     print(str(write_card(arguments.source, folder, license=arguments.license)))
 
 
 def run_push(arguments: argparse.Namespace) -> None:
     """`tangle-hf push`."""
+    from ..hub.publishing import push
+
     options = {
         name: getattr(arguments, name) for name in ("folder", "supernet", "private", "revision", "commit_message")
     }

@@ -10,12 +10,11 @@ from transformers import PreTrainedConfig
 from ..cost.counts import num_params, parameter_entries
 from ..cost.tables import of_largest, tabulate
 from ..models.loading import model_class, read_config, supernet_class
-from ..run_files import read_settings
+from ..run_files import ARCH_PARAMETERS, read_settings, supernet_folder
 from ..space import SearchSpace
 from ..subnets.exports import read_architecture
 from ..subnets.gguf_exports import MODEL as GGUF_MODEL
 from ..subnets.onnx_exports import MODEL as ONNX_MODEL
-from .resolving import ARCH_PARAMETERS, supernet_folder
 
 
 STATISTICS = (".running_mean", ".running_var", ".num_batches_tracked")  # buffers of batch norms

@@ -2,10 +2,11 @@
 
 from transformers import PreTrainedModel
 
-from ..analysis import format_lines, format_table
+from ..analysis import format_table
 from ..cost.counts import num_params, parameter_entries
 from ..cost.kinds import COSTS
 from ..cost.tables import of_largest, tabulate
+from ..messages import format_lines
 from ..search import SearchArguments
 from ..search.limits import Limits
 

@@ -4,13 +4,14 @@ from collections.abc import Mapping
 
 from transformers import PreTrainedModel
 
-from ..analysis import format_lines, format_table, plot_losses, read_metrics
+from ..analysis import format_table, plot_losses, read_metrics
 from ..arch_parameters import one_hot
 from ..cost.kinds import COSTS
 from ..data.examples import Examples
 from ..hub.cards import write_card
 from ..hub.publishing import push
 from ..hub.settings import hub_options
+from ..messages import format_lines
 from ..models.generation import with_pad_token
 from ..space import Architecture
 from ..subnets.exports import Export, export

@@ -21,7 +21,7 @@ from ..cost.timing import build_nets, conditions, measure
 from ..files import check_replaceable
 from ..models.example_inputs import example_inputs
 from ..models.loading import load_processor, load_supernet
-from ..run_files import read_results, read_settings
+from ..run_files import ARCH_PARAMETERS, read_results, read_settings, supernet_folder
 from ..samplers import SAMPLERS, sampler
 from ..search.gradient.arch_front import ArchFront
 from ..search.limits import Limits
@@ -32,8 +32,6 @@ from ..subnets.recalibration import batch_norms, recalibrate
 
 
 logger = logging.get_logger(__name__)
-
-ARCH_PARAMETERS = "arch_parameters.safetensors"
 
 
 @dataclass(frozen=True)
@@ -149,12 +147,6 @@ def _timed_inputs(table: LatencyTable) -> dict[str, int | None]:
 def _accelerator() -> str | None:
     """The kind of accelerator at hand, as a table names it."""
     return torch.accelerator.current_accelerator().type if torch.accelerator.is_available() else None
-
-
-def supernet_folder(run_dir: str | Path) -> Path:
-    """Where the supernet is: `supernet/` of a run, or the folder itself if it is a supernet that was published."""
-    run_dir = Path(run_dir)
-    return run_dir / "supernet" if (run_dir / "supernet").is_dir() else run_dir
 
 
 def extract_point(
