@@ -181,7 +181,7 @@ def test_usage_is_two_and_an_error_is_one_line(tmp_path):
     for argv in (
         [],
         ["export"],
-        ["export", "run", "--form", "gguf"],
+        ["export", "run", "--form", "tflite"],
         ["push", "run", "me/x", "--private", "--public"],
     ):
         with pytest.raises(SystemExit) as stopped:
