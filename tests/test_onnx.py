@@ -6,7 +6,7 @@ from pathlib import Path
 import onnxruntime
 import pytest
 import torch
-from models.families import gpt2, images, vit
+from models.families import gpt2, images, llama, vit
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from tangle_hf import extract
@@ -50,6 +50,14 @@ def test_a_compact_language_model(tmp_path, monkeypatch, capsys):
         torch.testing.assert_close(found[mask.bool()], expected[mask.bool()], rtol=1e-4, atol=1e-4)
     shrunk = run_graph(int8(path, tmp_path), input_ids=tokens, attention_mask=mask)
     assert 0 < (shrunk - expected).abs().max() < 0.1 * expected.abs().max()
+
+
+def test_a_compact_llama_of_more_positions_than_are_compared(tmp_path):
+    supernet = llama(kind="Qwen3", max_position_embeddings=2048)
+    layers = {"intermediate_size": [8, 20], "num_key_value_heads": [2, 1], "num_key_value_groups": 2}
+    arch = supernet.space.architecture(hidden_size=18, num_hidden_layers=2, **layers)
+    written = export_onnx(extract(supernet, arch), tmp_path / "onnx")
+    assert written.shapes == ((1, 1), (1, 1024), (3, 513)) and written.difference < 1e-4 * written.scale
 
 
 def test_a_compact_image_classifier_and_nothing_half_written(tmp_path, monkeypatch):

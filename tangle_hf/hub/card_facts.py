@@ -28,6 +28,13 @@ BASELINES = {
 }
 
 
+# Dimensions whose name does not say what they are.
+MEANINGS = {
+    "mlp_ratio": "the hidden width of the MLP divided by the width of the net",
+    "num_key_value_groups": "the query heads that share each of the `num_key_value_heads`",
+}
+
+
 def search_facts(settings: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any]:
     """How the search was run and what it took, from `config.yaml` and `results.json`."""
     used = results["search"]
@@ -81,7 +88,8 @@ def space_facts(space: SearchSpace, arch: Architecture | None) -> dict[str, Any]
             chosen = per if space.depth_name else f"{space.rows(name)} times"
         rows.append({"dimension": name, "choices": ", ".join(map(str, choices)), "chosen": chosen})
     layers = None if arch is None else layer_rows(arch, space)
-    return {"size": f"{space.size:,}", "space": rows, "architecture": layers}
+    meanings = {name: text for name, text in MEANINGS.items() if name in space.choices}
+    return {"size": f"{space.size:,}", "space": rows, "meanings": meanings, "architecture": layers}
 
 
 def layer_rows(arch: Architecture, space: SearchSpace) -> list[dict[str, str]]:
