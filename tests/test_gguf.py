@@ -249,6 +249,8 @@ def assert_same_tokens(tokenizer, pre, texts, tmp_path):
         assert vocab.tokenize(text, True, True) == tokenizer(text)["input_ids"], text
         inside = tokenizer(text, add_special_tokens=False)["input_ids"]
         assert vocab.tokenize(text, False, True) == inside, text
+        assert "</s>" in text or vocab.detokenize(inside) == text.lstrip()  # which the bindings do
+    assert all(vocab.is_control(number) for number in range(len(SPECIAL)))
     assert vocab.token_eos() == tokenizer.eos_token_id and vocab.token_bos() == tokenizer.bos_token_id
     assert vocab.n_vocab == model.config.vocab_size and llama.meta_val_str("tokenizer.ggml.pre") == pre
 
@@ -256,7 +258,7 @@ def assert_same_tokens(tokenizer, pre, texts, tmp_path):
 @pytest.mark.parametrize(
     "tokenizer, reason",
     [
-        (lambda: wrapped(Tokenizer(models.WordLevel({"a": 0})), eos_token="a"), "no plain BPE but a WordLevel"),
+        (lambda: wrapped(Tokenizer(models.WordLevel({"a": 0})), eos_token="a"), "it is a WordLevel"),
         (lambda: wrapped(byte_level(WORDS)), "no eos_token"),
         (lambda: wrapped(byte_level(pre_tokenizers.ByteLevel()), eos_token="</s>"), "none of gpt-2, smollm"),
         (lambda: wrapped(byte_level(*split("{1,3}")), eos_token="</s>"), "none of gpt-2, smollm"),

@@ -16,6 +16,7 @@ def _words(digits: str) -> dict:
     return {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}
 
 
+AFFIXES = ("continuing_subword_prefix", "end_of_word_suffix")
 BYTES = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}
 GPT2_WORDS = BYTES | {"use_regex": True}
 CUTS = {  # llama.cpp's name of a pre-tokenizer -> its steps in tokenizer.json, and whether whole words are looked up first
@@ -47,11 +48,8 @@ def add_tokenizer(writer, tokenizer: PreTrainedTokenizerBase | None, vocab_size:
         _refuse("it is none of the package tokenizers, with a tokenizer.json")
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     bpe = state["model"]
-    plain = bpe["type"] == "BPE" and not any(
-        bpe.get(name) for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix")
-    )
-    if not plain:
-        _refuse(f"it is no plain BPE but a {bpe['type']}")
+    if bpe["type"] != "BPE" or any(bpe.get(name) for name in ("dropout", *AFFIXES)):
+        _refuse(f"it is a {bpe['type']}, and llama.cpp computes BPE alike, without dropout, prefixes and suffixes")
     if tokenizer.eos_token_id is None:
         _refuse("it has no eos_token, and llama.cpp would take another token for one")
     (_add_byte_fallback if bpe.get("byte_fallback") else _add_byte_level)(writer, state, vocab_size)
@@ -98,8 +96,6 @@ def _add_byte_fallback(writer, state: dict, vocab_size: int) -> None:
     for number, text in enumerate(texts):
         if text in bytes_:
             types[number] = gguf.TokenType.BYTE
-        elif text == state["model"].get("unk_token"):
-            types[number] = gguf.TokenType.UNKNOWN
     writer.add_tokenizer_model("llama")
     writer.add_tokenizer_pre("default")
     writer.add_token_list([text.replace(space, "\u2581") for text in texts])
@@ -145,9 +141,8 @@ def _tokens(state: dict, vocab_size: int) -> tuple[list[str], list[int]]:
 def _add_special_tokens(writer, tokenizer: PreTrainedTokenizerBase) -> None:
     """Which tokens are special, which of them a text gets, and the template of a chat."""
     end = tokenizer.eos_token_id
-    begin = (
-        end if tokenizer.bos_token_id is None else tokenizer.bos_token_id
-    )  # without one, llama.cpp takes a token of its own
+    # Without a begin of text in the file, llama.cpp takes a number of its own.
+    begin = end if tokenizer.bos_token_id is None else tokenizer.bos_token_id
     writer.add_bos_token_id(begin)
     writer.add_eos_token_id(end)
     for kind in ("unk", "pad"):
