@@ -21,8 +21,21 @@ def next_steps(folder: Path, written: Export, examples: Examples, by_budget: boo
         by_budget: Whether the run has what `tangle-hf resolve` reads.
     """
     run, loading = quote(str(folder)), ", trust_remote_code=True" if written.form == "compact" else ""
-    steps = {"load it": f'pipeline("{examples.pipeline}", model="{written.folder}"{loading})'}
+    steps = {"load it": f'pipeline("{examples.pipeline}", model="{written.folder}"{loading})', **_look(folder)}
     if by_budget:
         steps["other size"] = f"tangle-hf resolve {run} --max_params 50%"
     steps["fine-tune"] = f"tangle-hf finetune {KINDS[examples.pipeline]} --checkpoint {quote(str(written.folder))}"
-    return steps | {"publish": f"tangle-hf push {run} {quote(folder.resolve().name)}"}
+    return steps | _publish(folder)
+
+
+def next_steps_of_front(folder: Path) -> dict[str, str]:
+    """The same for a run that has left a front."""
+    return {"export one": f"tangle-hf export {quote(str(folder))} --point 0", **_look(folder), **_publish(folder)}
+
+
+def _look(folder: Path) -> dict[str, str]:
+    return {"look at it": f"{folder / 'report.html'}, in a browser"}
+
+
+def _publish(folder: Path) -> dict[str, str]:
+    return {"publish": f"tangle-hf push {quote(str(folder))} {quote(folder.resolve().name)}"}

@@ -2,15 +2,16 @@
 
 import csv
 from collections.abc import Mapping
-from shlex import quote
 
 from transformers import PreTrainedModel
 
 from ..analysis import format_table, plot_front
 from ..cost.tables import of_largest
 from ..data.examples import Examples
+from ..messages import format_lines
 from ..search.gradient.front import hypervolume
 from ..space import Architecture
+from .closing import next_steps_of_front
 from .folder import write_json
 from .found import FoundFront
 from .latency import compare_latency
@@ -74,4 +75,4 @@ def report_front(
         f"{area:.4f} in shares of the largest net's {cost} times nats, up to all of it and the smallest net's loss, "
         f"{found.worst:.4f}"
     )
-    print(f"export one  tangle-hf export {quote(str(run_dir))} --point N")
+    print(format_lines(next_steps_of_front(run_dir)))

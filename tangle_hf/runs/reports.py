@@ -47,7 +47,6 @@ def report(run: Run, supernet: PreTrainedModel, examples: Examples, found: Found
         if (folder / name).is_dir():
             write_card(folder, folder / name, license=run.hub.license)
     run.refresh_report(now=True)
-    print(f"look at it in a browser: {folder / 'report.html'}")
     if run.hub.push_to_hub:
         for repo_id, of_supernet in run.targets():
             print(f"published: {push(folder, repo_id, supernet=of_supernet, **hub_options(run.hub))}")

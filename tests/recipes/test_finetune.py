@@ -528,6 +528,8 @@ def test_two_processes_write_one_run(vit, tmp_path):
         assert done.stdout.count(line) == 1, done.stdout
     assert set(rows(tmp_path / "run")) == {("inherit", None), ("finetune", 0)}
     assert "warn" not in (done.stdout + done.stderr).lower(), done.stderr
+    progress = re.findall(r"^training: (\d+) of (\d+) \(100%\), .* left(?:, loss \d.*)?$", done.stderr, flags=re.M)
+    assert len(progress) == 1 and "\r" not in done.stderr and "{'" not in done.stdout, done.stderr
 
 
 def test_there_is_no_checkpoint_in_an_empty_folder(tmp_path):
