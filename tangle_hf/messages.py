@@ -2,14 +2,16 @@
 
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from math import inf
+from typing import TypeVar
 
 import tqdm.auto
 import tqdm.std
 from accelerate.logging import MultiProcessAdapter
 
 
+Item = TypeVar("Item")
 SECONDS = 30  # between lines of progress in a log file
 BAR = "{desc} {percentage:3.0f}% |{bar:20}| {n_fmt} of {total_fmt}, {remaining} left{postfix}"
 LINE = "{desc}: {n_fmt} of {total_fmt} ({percentage:.0f}%), {elapsed} so far, {remaining} left{postfix}"
@@ -26,11 +28,11 @@ def draws_bars() -> bool:
     return sys.stderr.isatty() or tqdm.auto.notebook_tqdm is not tqdm.std.tqdm
 
 
-def progress_bar(total: int, name: str, done: int = 0, show: bool = True) -> tqdm.std.tqdm:
+def progress_bar(total: int | None, name: str, done: int = 0, show: bool = True) -> tqdm.std.tqdm:
     """A bar, or where none can be drawn a line every 30 seconds and at the end.
 
     Args:
-        total: Steps in all.
+        total: Steps in all; None where nobody knows.
         name: What is under way.
         done: Steps that were made before.
         show: Whether this process shows anything.
@@ -39,6 +41,21 @@ def progress_bar(total: int, name: str, done: int = 0, show: bool = True) -> tqd
     if draws_bars():
         return tqdm.auto.tqdm(**options, bar_format=BAR, dynamic_ncols=True)
     return Lines(**options, bar_format=LINE, mininterval=SECONDS, miniters=1, delay=1e-3)
+
+
+def with_progress(items: Iterable[Item], name: str, show: bool = True) -> Iterator[Item]:
+    """The items, with the progress over them.
+
+    Args:
+        items: What is gone through.
+        name: What is under way.
+        show: Whether this process shows anything.
+    """
+    total = len(items) if hasattr(items, "__len__") else None
+    with progress_bar(total, name, show=show) as bar:
+        for item in items:
+            yield item
+            bar.update()
 
 
 class Lines(tqdm.std.tqdm):

@@ -64,3 +64,10 @@ def test_ctrl_c_is_exit_code_130(monkeypatch):
     with pytest.raises(SystemExit) as stopped, readable_errors():
         raise KeyboardInterrupt
     assert stopped.value.code == errors.STOPPED == 130 and sys.stderr.getvalue() == "stopped\n"
+
+
+def test_progress_over_items_gives_them_all_with_and_without_a_known_length(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    assert list(messages.with_progress([3, 1, 2], "items")) == [3, 1, 2]
+    assert list(messages.with_progress(iter("ab"), "stream")) == ["a", "b"]
+    assert sys.stderr.getvalue().startswith("items: 3 of 3 (100%)") and "\nstream: 2 of ?" in sys.stderr.getvalue()

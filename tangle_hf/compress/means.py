@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from ..axes import layer_values
+from ..messages import with_progress
 from ..models.layer_ranks import renumbered
 from ..space import Architecture
 from .batches import calibration_loss, check_labelled, evaluating
@@ -63,7 +63,7 @@ def absorb_means(
     names = []
     with evaluating(subnet):
         before = best = calibration_loss(subnet, batches)
-        for name, mean in tqdm(means.items(), desc="means", disable=not progress):
+        for name, mean in with_progress(means.items(), "means", progress):
             bias = subnet.get_parameter(name)
             kept = bias.clone()
             bias += mean[: len(bias)].to(bias)

@@ -12,9 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm.auto import tqdm
+from tqdm.std import tqdm
 from transformers import PreTrainedModel
 
+from ..messages import progress_bar, with_progress
 from .batches import calibration_loss, check_labelled, evaluating, on_device
 
 
@@ -56,7 +57,7 @@ def rank_by_removal(
         raise ValueError(f"fewest={fewest} must be from 1 to {len(layers)}, the number of layers")
     kept, ranks, losses = list(range(len(layers))), [0] * len(layers), []
     steps = sum(range(fewest + 1, len(layers) + 1)) * len(batches)
-    with evaluating(supernet), tqdm(total=steps, desc="ranks of layers", disable=not progress) as bar:
+    with evaluating(supernet), progress_bar(steps, "ranks of layers", show=progress) as bar:
         while len(kept) > fewest:
             whole, without = _losses_of_removal(supernet, layers, kept, batches, bar)
             losses.append(whole)
@@ -90,7 +91,7 @@ def rank_by_influence(
         raise ValueError("there is nothing to rank layers on; give at least one batch")
     influence = torch.zeros(len(layers), dtype=torch.float64)
     with evaluating(supernet):
-        for batch in tqdm(batches, desc="ranks of layers", disable=not progress):
+        for batch in with_progress(batches, "ranks of layers", progress):
             inputs = on_device(supernet, batch, labels=False)
             with _recorded(layers) as streams:
                 supernet.base_model(**inputs)

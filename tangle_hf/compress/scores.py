@@ -19,12 +19,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from ..axes import Axis
 from ..errors import writing
+from ..messages import with_progress
 from .batches import evaluating, on_device
 
 
@@ -165,7 +165,7 @@ def calibrate(supernet: PreTrainedModel, batches: Iterable[Mapping[str, Tensor]]
         sums[name] += torch.stack([seen.sum(0), seen.square().sum(0)])
 
     with _hooks([(p.module, partial(collect, p.name)) for p in found]), evaluating(supernet):
-        for batch in tqdm(batches, desc="calibration", disable=not progress):
+        for batch in with_progress(batches, "calibration", progress):
             inputs = on_device(supernet, batch, labels=False)
             mask = inputs["attention_mask"].bool() if "attention_mask" in inputs else None
             seen = supernet.base_model(**inputs).last_hidden_state
