@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from families import conv_macro, gpt2, mobilenetv3, vit
+from families import conv_macro, gpt2, llama, mobilenetv3, vit
 from transformers import Trainer, TrainingArguments
 
 from tangle_hf import ElasticCellsConfig, ElasticCellsForImageClassification, extract
@@ -19,6 +19,8 @@ DIFFERENT = {"mlp_ratio": [1, 2]}  # layers that differ: the compact class
 EXPORTED = {
     "GPT2LMHeadModel": (gpt2, {"mlp_ratio": 1}),
     "TangleGPT2ForCausalLM": (gpt2, DIFFERENT),
+    "LlamaForCausalLM": (llama, {"intermediate_size": 8}),
+    "TangleLlamaForCausalLM": (llama, {"intermediate_size": [8, 20]}),
     "ViTForImageClassification": (vit, {"mlp_ratio": 1}),
     "TangleViTForImageClassification": (vit, DIFFERENT),
     "TangleConvMacroForImageClassification": (conv_macro, {}),

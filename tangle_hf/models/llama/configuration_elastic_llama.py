@@ -38,9 +38,8 @@ class ElasticLlamaConfigMixin:
             windows, rotary positions of another kind than `ROPE_TYPES`, or `superposition="weights"`.
     """
 
-    embedding_parameters = (
-        "model.embed_tokens.weight",
-    )  # what counts without embeddings leave out, as transformers does
+    # What counts without embeddings leave out, as transformers does.
+    embedding_parameters = ("model.embed_tokens.weight",)
     plain: str  # name of the stock class
     heads_divide_width = False  # whether the stock config refuses other head counts
     fixed_parts: dict[str, bool] = {}  # of `parts`, those that the stock class has whatever its config says
