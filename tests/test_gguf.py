@@ -7,7 +7,7 @@ import cyllama.llama.llama_cpp as llama_cpp
 import gguf
 import pytest
 import torch
-from models.families import gpt2, vit
+from models.families import gpt2, llama, vit
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (
     GPT2Config,
@@ -26,6 +26,8 @@ from transformers import (
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
 from tangle_hf import extract
+from tangle_hf.data.text_settings import DataArguments
+from tangle_hf.data.tokens import load_tokenizer
 from tangle_hf.models.llama.configuration_tangle_llama import TangleLlamaConfig
 from tangle_hf.models.llama.modeling_tangle_llama import TangleLlamaForCausalLM
 from tangle_hf.subnets.gguf_exports import export_gguf
@@ -233,6 +235,12 @@ def test_llama_cpp_makes_the_tokens_of_transformers(pre, tmp_path):
     assert_same_tokens(tokenizer, pre, TEXTS, tmp_path)
 
 
+def test_a_tokenizer_that_a_search_has_trained(tmp_path):
+    rows = [{"text": Path(__file__).read_text(encoding="utf-8")}]
+    tokenizer = load_tokenizer(DataArguments(vocab_size=500), {"train": rows})
+    assert_same_tokens(tokenizer, "gpt-2", [*TEXTS[:3], "a<|endoftext|>b"], tmp_path)
+
+
 def test_a_tokenizer_of_a_llama_without_spaces_in_front(tmp_path):
     """transformers puts none before a text that has one, or after a special token, and llama.cpp does."""
     vocab, merges = sentencepiece()
@@ -249,8 +257,8 @@ def assert_same_tokens(tokenizer, pre, texts, tmp_path):
         assert vocab.tokenize(text, True, True) == tokenizer(text)["input_ids"], text
         inside = tokenizer(text, add_special_tokens=False)["input_ids"]
         assert vocab.tokenize(text, False, True) == inside, text
-        assert "</s>" in text or vocab.detokenize(inside) == text.lstrip()  # which the bindings do
-    assert all(vocab.is_control(number) for number in range(len(SPECIAL)))
+        assert text[0] == "a" or vocab.detokenize(inside) == text.lstrip()  # which the bindings do
+    assert all(vocab.is_control(number) for number in tokenizer.all_special_ids)
     assert vocab.token_eos() == tokenizer.eos_token_id and vocab.token_bos() == tokenizer.bos_token_id
     assert vocab.n_vocab == model.config.vocab_size and llama.meta_val_str("tokenizer.ggml.pre") == pre
 
@@ -273,21 +281,24 @@ def test_tokenizers_that_llama_cpp_would_read_otherwise_are_refused(tokenizer, r
 
 def test_the_command_and_nothing_half_written(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    supernet = gpt2()
-    arch = supernet.space.architecture(n_embd=24, n_layer=2, n_head=2, mlp_ratio=1)
+    supernet = llama()
+    sizes = {"intermediate_size": [8, 20], "num_key_value_heads": [1, 2], "num_key_value_groups": 2}
+    arch = supernet.space.architecture(hidden_size=32, num_hidden_layers=2, **sizes)
     subnet, folder = extract(supernet, arch), Path("model-gguf")
+    supernet.save_pretrained("supernet")
     subnet.save_pretrained("model")
     Path("model/architecture.json").write_text(arch.to_json())
-    main(["export", "model", "--form", "gguf"])
+    main(["export", "supernet", "--arch", "model/architecture.json", "--form", "gguf", "--output", "model-gguf"])
+    main(["export", "model", "--form", "gguf"])  # replaces it
     said = capsys.readouterr().out
-    assert "runs as    gpt2 in llama.cpp" in said and "none: the file takes numbers of tokens" in said
+    assert said.count("runs as    deci in llama.cpp") == said.count("none: the file takes numbers of tokens") == 2
     main(["info", "model-gguf"])
     said = capsys.readouterr().out
     assert str(arch) in said and "llama-cli -m model-gguf/model.gguf" in said
     assert {path.name for path in folder.iterdir()} == {"model.gguf", "architecture.json"}
     with torch.no_grad():
         expected = subnet(torch.tensor([TOKENS])).logits[0]
-    torch.testing.assert_close(in_llama_cpp(folder).logits(TOKENS), expected, rtol=0, atol=5e-3)
+    torch.testing.assert_close(in_llama_cpp(folder).logits(TOKENS), expected, rtol=0, atol=1e-4)
 
     before = (folder / "model.gguf").read_bytes()
     add_tensor = gguf.GGUFWriter.add_tensor
@@ -310,4 +321,4 @@ def test_the_command_and_nothing_half_written(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit, match="is a model already"):
         main(["export", "model-gguf", "--form", "gguf"])
     assert (folder / "model.gguf").read_bytes() == before
-    assert {path.name for path in tmp_path.iterdir()} == {"model", "model-gguf"}
+    assert {path.name for path in tmp_path.iterdir()} == {"model", "model-gguf", "supernet"}
