@@ -1,8 +1,10 @@
 """The report shows the numbers of its run: figures, tables and commands are read back from the page and compared."""
 
 import json
+import logging
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import plotly.graph_objects as go
 import pytest
@@ -14,7 +16,7 @@ from tangle_hf.report.figures import MOST_POINTS
 from tangle_hf.report.page import write_report
 from tangle_hf.report.several import write_reports
 from tangle_hf.runs.about import usual_settings
-from tangle_hf.runs.reporting import refresh_report
+from tangle_hf.runs.reporting import refresh_report, track_report
 from tangle_hf.search import SearchArguments
 from tangle_hf.space import Architecture
 from tangle_hf_cli import main
@@ -324,8 +326,37 @@ def test_the_command_writes_a_page_of_an_earlier_run(tmp_path, capsys):
         main(["report", str(tmp_path)])
 
 
+def test_trackers_that_keep_files_get_the_report(run, caplog, monkeypatch):
+    monkeypatch.setattr("tangle_hf.runs.reporting.logger", logging.getLogger("plain"))
+    taken = []
+
+    def keep(path, name, type):
+        taken.append((path, name, type))
+
+    def refuse(*args, **options):
+        raise RuntimeError("no\nnetwork")
+
+    trackers = {"wandb": keep, "trackio": refuse, "tensorboard": None}
+    trackers = [SimpleNamespace(name=n, tracker=SimpleNamespace(log_artifact=log)) for n, log in trackers.items()]
+    track_report(run, SimpleNamespace(trackers=trackers))
+    assert not taken  # there is no report yet
+    path = write_report(run)
+    track_report(run, SimpleNamespace(trackers=trackers))
+    assert taken == [(str(path), "report", "report")]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"trackio did not take {path} (no network); it lies there"
+    ]
+
+
+def test_layers_that_are_kept_in_another_order_have_their_positions(run):
+    edit(run / "supernet" / "config.json", layer_ranks=[1, 0])  # the second layer is the first to be kept
+    figure = page(run).figures["what-was-found", "0"]
+    bars = [trace["x"] for trace in figure["data"] if trace["name"] == "found" and trace["yaxis"] != "y"]
+    assert bars == [["2", "1"], ["2", "1"]] and page(run).figures["shares", "0"]["data"][0]["x"] in (["2", "1"], ["1"])
+
+
 def test_a_report_that_fails_is_one_warning(run, caplog, monkeypatch):
-    monkeypatch.setattr("tangle_hf.runs.reporting.logger", __import__("logging").getLogger("plain"))
+    monkeypatch.setattr("tangle_hf.runs.reporting.logger", logging.getLogger("plain"))
     (run / "results.json").write_text('{"table": [{}]}')
     refresh_report(run)
     (record,) = caplog.records

@@ -109,7 +109,8 @@ def _layers(archs: Mapping[str, Architecture], space: SearchSpace, name: str, la
     width = next((w for w in WIDTHS if w in space.choices and w not in space.per_layer), None)
     width = width if name == RATIO else None
     stages = space.stages > 1 and name != space.depth_name
-    along = "stage" if name == space.depth_name else "layer" if space.depth_name or not labels else "edge"
+    along = "layer, the first to be kept first" if labels and space.depth_name else "edge" if labels else "layer"
+    along = "stage" if name == space.depth_name else along
 
     def height(arch: Architecture, value: Choice | None) -> float | None:
         if value is None or isinstance(value, str):

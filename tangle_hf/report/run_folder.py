@@ -74,11 +74,17 @@ class RunFolder:
 
     @cached_property
     def labels(self) -> dict[str, list[str]]:
-        """Dimension -> names of its rows: the edges of cells."""
-        cell = CELLS.get(self.settings.get("space")) if isinstance(self.settings.get("space"), str) else None
-        if cell is None or self.space is None:
+        """Dimension -> names of its rows: the edges of cells, the positions of layers that are kept in another order."""
+        name, ranks = self.settings.get("space"), _json(self.folder / "supernet" / "config.json").get("layer_ranks")
+        if self.space is None:
             return {}
-        return {kind: [f"{source} to {target}" for source, target in cell.edges] for kind in cell.kinds}
+        if ranks is not None:
+            positions = [str(ranks.index(rank) + 1) for rank in range(len(ranks))]
+            return dict.fromkeys(self.space.of_layers, positions)
+        cell = CELLS.get(name) if isinstance(name, str) else None
+        return (
+            {kind: [f"{source} to {target}" for source, target in cell.edges] for kind in cell.kinds} if cell else {}
+        )
 
 
 def read_run(folder: str | Path) -> RunFolder:

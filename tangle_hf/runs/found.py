@@ -34,6 +34,7 @@ class FoundFront:
     Args:
         front: Its architecture parameters.
         points: Its points.
+        hand_cuts: Nets with equal layers at its budgets: (architecture, cost, inherited loss).
         worst: The loss that the smallest net inherits.
         cost: What the search cost, in plain-model steps.
         teacher: What the teacher took, if there was one.
@@ -41,6 +42,7 @@ class FoundFront:
 
     front: ArchFront
     points: list[FrontPoint]
+    hand_cuts: list[tuple[Architecture, float, float]]
     worst: float
     cost: float
     teacher: dict | None = None

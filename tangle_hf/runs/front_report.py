@@ -57,13 +57,14 @@ def report_front(
     area = hypervolume([(point["share"], point["loss"]) for point in points], (1.0, found.worst))
     anchors = [budget.in_units(limit) for limit in found.front.limits]
     result = {"cost": cost, "largest": largest, "anchors": anchors, "max_steps": settings.max_steps}
-    result |= {"reference": [1.0, found.worst], "hypervolume": area, "points": points}
+    cuts = [{"cost": size, "loss": loss, "arch": arch.to_dict()} for arch, size, loss in found.hand_cuts]
+    result |= {"hand_cuts": cuts, "reference": [1.0, found.worst], "hypervolume": area, "points": points}
     write_json(run_dir / "pareto.json", result)
     with (run_dir / "pareto.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(shown[0]))
         writer.writeheader()
         writer.writerows(shown)
-    plot_front(points, cost, run_dir / "pareto.png")
+    plot_front(points, cost, run_dir / "pareto.png", cuts)
     print(format_table(shown))
     results = common_results(supernet, found, examples, used) | {"table": rows}
     if settings.latency_table is not None:
@@ -75,4 +76,9 @@ def report_front(
         f"{area:.4f} in shares of the largest net's {cost} times nats, up to all of it and the smallest net's loss, "
         f"{found.worst:.4f}"
     )
+    unbeaten = [c for c in cuts if not any(p["cost"] <= c["cost"] and p["loss"] <= c["loss"] for p in points)]
+    if cuts:
+        print(
+            f"cuts by hand at these budgets, with the same weights: {len(cuts)}, of which no point beats {len(unbeaten)}"
+        )
     print(format_lines(next_steps_of_front(run_dir)))

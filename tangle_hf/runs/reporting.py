@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+from accelerate import Accelerator
 from transformers.utils import logging
 
 
 logger = logging.get_logger(__name__)
+
+TAKE_FILES = ("wandb", "trackio")  # trackers whose runs have `log_artifact`
 
 
 def refresh_report(run_dir: str | Path) -> None:
@@ -17,3 +20,15 @@ def refresh_report(run_dir: str | Path) -> None:
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         logger.warning(f"{run_dir} has no new report.html ({reason}); write it with: tangle-hf report {run_dir}")
+
+
+def track_report(run_dir: str | Path, accelerator: Accelerator) -> None:
+    """Gives the report to the trackers that keep files, as the artifact "report"; a failure is a warning."""
+    path = Path(run_dir) / "report.html"
+    for tracker in accelerator.trackers:
+        if tracker.name in TAKE_FILES and path.is_file():
+            try:
+                tracker.tracker.log_artifact(str(path), name="report", type="report")
+            except Exception as error:
+                reason = " ".join(str(error).split()) or type(error).__name__
+                logger.warning(f"{tracker.name} did not take {path} ({reason}); it lies there")

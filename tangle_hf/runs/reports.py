@@ -20,6 +20,7 @@ from .folder import write_json
 from .found import Found, FoundFront
 from .front_report import report_front
 from .latency import compare_latency
+from .reporting import track_report
 from .results import common_results, table_row
 from .run import Run
 
@@ -47,6 +48,7 @@ def report(run: Run, supernet: PreTrainedModel, examples: Examples, found: Found
         if (folder / name).is_dir():
             write_card(folder, folder / name, license=run.hub.license)
     run.refresh_report(now=True)
+    track_report(folder, run.accelerator)
     if run.hub.push_to_hub:
         for repo_id, of_supernet in run.targets():
             print(f"published: {push(folder, repo_id, supernet=of_supernet, **hub_options(run.hub))}")

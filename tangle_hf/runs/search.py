@@ -15,6 +15,7 @@ from ..search.choice import budget_use, costs, most_likely
 from ..search.distillation import Teacher, teacher_of
 from ..search.finalists.candidates import likely_nets
 from ..search.gradient.arch_front import ArchFront
+from ..search.gradient.front import hand_cuts_along
 from ..search.limits import Limits
 from ..search.loop import step_size
 from ..search.search_cost import SearchCost
@@ -97,7 +98,8 @@ def _one_stage(
 
     if settings.pareto:
         points = trace_front(supernet, arch_parameters, settings, loss)
-        return FoundFront(arch_parameters, points, loss(supernet.space.smallest), cost.spent)
+        cuts = hand_cuts_along(arch_parameters, settings, lambda arch: candidate(arch=arch)["loss"])
+        return FoundFront(arch_parameters, points, cuts, loss(supernet.space.smallest), cost.spent)
     plot_shares(metrics, supernet.space.choices, run.folder / "shares.png")
     candidates = choose(supernet, arch_parameters, settings, loss, limits)
     arch = candidates[0][0].arch

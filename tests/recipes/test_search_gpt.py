@@ -266,6 +266,10 @@ def test_a_front_is_left_as_tables_and_compared_with_a_separate_search(tmp_path,
     points = result["points"]
     assert [round(p["limit"] / result["largest"], 2) for p in points] == [0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
     assert all(p["cost"] <= p["limit"] and p["share"] == p["cost"] / result["largest"] for p in points)
+    cuts = result["hand_cuts"]
+    assert cuts and all(len(set(c["arch"][name])) == 1 for c in cuts for name in ("n_head", "mlp_ratio"))
+    assert all(c["cost"] <= points[-1]["limit"] and c["loss"] > 0 for c in cuts)
+    assert f"cuts by hand at these budgets, with the same weights: {len(cuts)}" in capsys.readouterr().out
     reference_share, reference_loss = result["reference"]
     assert 0 < result["hypervolume"] < reference_share * reference_loss
     with (front / "pareto.csv").open() as file:

@@ -29,7 +29,7 @@ from tangle_hf.runs.resolving import extract_point, resolve
 from tangle_hf.search import Limits, SearchArguments, search, trace_front
 from tangle_hf.search.gradient.arch_front import ArchFront
 from tangle_hf.search.gradient.budget_surface import Surface, used
-from tangle_hf.search.gradient.front import hypervolume
+from tangle_hf.search.gradient.front import hand_cuts_along, hypervolume, limits_along
 
 
 def gpt2():
@@ -153,6 +153,25 @@ def test_the_front_is_feasible_best_and_not_dominated(other):
         beaten = any(a <= point.cost and b <= point.loss and (a, b) != pairs[number] for a, b in pairs)
         assert point.nondominated == (not beaten and pairs[number] not in pairs[:number])
     assert 1 < sum(p.nondominated for p in points) < 12
+
+
+@pytest.mark.parametrize("other", [{}, {"max_flops": "70%"}])
+def test_cuts_by_hand_beside_a_front_cannot_grow_within_a_budget_of_it(other):
+    supernet = gpt2()
+    front, arguments = front_of(supernet, pareto_points=4, pareto_anchors=["40%", "90%"], **other)
+    cuts = hand_cuts_along(front, arguments, lambda arch: float(hash(arch)))
+    equal, kept = list(SPACE.equal_layers()), {arch for arch, *_ in cuts}
+    for limit in limits_along(front, arguments):
+        budgets = front.budgets_at(limit)
+        inside = [a for a in equal if all(exact(b.table, a) <= b.limit for b in budgets)]
+        best = max(
+            inside, key=lambda arch: exact(budgets[-1].table, arch)
+        )  # nothing can be larger, so no choice can be
+        assert exact(budgets[-1].table, best) in [cost for _, cost, _ in cuts]
+    assert kept <= set(equal) and len(cuts) == len(kept) <= 4 * 3
+    costs = [cost for _, cost, _ in cuts]
+    assert costs == sorted(costs) == [num_params(SPACE, arch, supernet.config) for arch, *_ in cuts]
+    assert all(loss == float(hash(arch)) for arch, _, loss in cuts)
 
 
 def test_the_hypervolume_is_the_area_under_the_staircase():

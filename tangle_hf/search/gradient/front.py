@@ -8,10 +8,14 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from ...budgets.discretisation import Candidate, discretise
-from ...budgets.equal_cost import BAND
+from ...budgets.equal_cost import BAND, largest_hand_cuts
+from ...cost.tables import exact
 from ...space import Architecture
 from ..settings import SearchArguments
 from .arch_front import ArchFront
+
+
+MOST_CUTS = 3  # by hand, at one budget
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ def trace_front(
     """
     losses: dict[Architecture, float] = {}
     taken: list[tuple[float, Candidate]] = []
-    for limit in np.linspace(front.limits[0], front.limits[-1], settings.pareto_points).round().astype(int).tolist():
+    for limit in limits_along(front, settings):
         shares, budgets = front.at(limit).probabilities(front.method), front.budgets_at(limit)
         candidates = discretise(
             supernet,
@@ -69,6 +73,35 @@ def trace_front(
         FrontPoint(limit, cost, inherited, candidate, bool(first))
         for (limit, candidate), (cost, inherited), first in zip(taken, pairs, best, strict=True)
     ]
+
+
+def limits_along(front: ArchFront, settings: SearchArguments) -> list[int]:
+    """`pareto_points` limits, evenly from the first anchor to the last, as the front's cost table counts."""
+    return np.linspace(front.limits[0], front.limits[-1], settings.pareto_points).round().astype(int).tolist()
+
+
+def hand_cuts_along(
+    front: ArchFront, settings: SearchArguments, loss: Callable[[Architecture], float]
+) -> list[tuple[Architecture, float, float]]:
+    """What a person would cut by hand at the budgets of a front: (architecture, cost, inherited loss), the cheapest first.
+
+    Of each budget the nets with equal layers of which no dimension can take its next larger choice, at most the three that use
+    most of it. They choose nothing: what the front is compared with.
+
+    Args:
+        front: What `search` returned.
+        settings: The settings of the search.
+        loss: Loss of an architecture with the supernet's weights, on the data of the front's points.
+    """
+    own = front.budgets[0][-1]
+
+    def cost(arch: Architecture) -> float:
+        return own.in_units(exact(own.table, arch))
+
+    cuts: set[Architecture] = set()
+    for limit in limits_along(front, settings):
+        cuts |= set(sorted(largest_hand_cuts(front.space, front.budgets_at(limit)), key=cost)[-MOST_CUTS:])
+    return [(arch, cost(arch), loss(arch)) for arch in sorted(cuts, key=lambda arch: (cost(arch), arch.to_json()))]
 
 
 def hypervolume(points: Sequence[tuple[float, float]], reference: tuple[float, float]) -> float:
