@@ -84,8 +84,7 @@ def check(page, run: Path, path: Path, width: int) -> None:
     page.goto(path.resolve().as_uri())
     page.wait_for_function("document.querySelectorAll('.picture.drawn .main-svg').length > 0")
     page.wait_for_timeout(500)
-    for fold in page.query_selector_all("summary"):
-        fold.click()
+    page.evaluate("document.querySelectorAll('details').forEach(fold => (fold.open = true))")
     page.wait_for_timeout(500)
     expect(page.locator(".picture:not(.drawn)").count() == 0, "a figure was not drawn")
     expect(page.evaluate("document.documentElement.scrollWidth") <= width, f"wider than {width} pixels")

@@ -1,5 +1,6 @@
 """The report shows the numbers of its run: figures, tables and commands are read back from the page and compared."""
 
+import errno
 import json
 import logging
 import shutil
@@ -12,6 +13,7 @@ import yaml
 from report_page import Page
 
 from tangle_hf.analysis.trajectories import read_metrics
+from tangle_hf.errors import WriteError
 from tangle_hf.report.figures import MOST_POINTS
 from tangle_hf.report.page import write_report
 from tangle_hf.report.several import write_reports
@@ -346,6 +348,14 @@ def test_trackers_that_keep_files_get_the_report(run, caplog, monkeypatch):
     assert [record.getMessage() for record in caplog.records] == [
         f"trackio did not take {path} (no network); it lies there"
     ]
+
+
+def test_a_page_that_cannot_be_written_leaves_the_one_before(run, monkeypatch):
+    before = write_report(run).read_bytes()
+    monkeypatch.setattr(Path, "replace", lambda *paths: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+    with pytest.raises(WriteError, match="no space is left on the disk of"):
+        write_report(run)
+    assert (run / "report.html").read_bytes() == before and not (run / ".report.html").exists()
 
 
 def test_layers_that_are_kept_in_another_order_have_their_positions(run):

@@ -58,11 +58,12 @@ class Command:
 
 @dataclass(frozen=True)
 class Fold:
-    """Blocks that are hidden until they are asked for."""
+    """Blocks that can be hidden, and are unless they are open."""
 
     kind: ClassVar[str] = "fold"
     title: str
     blocks: Sequence["Block"]
+    open: bool = False
 
 
 Block = Picture | Grid | Table | Words | Command | Fold

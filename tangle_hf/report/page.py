@@ -86,9 +86,12 @@ def save_page(path: Path, title: str, subtitle: str, facts: Mapping[str, str], p
         versions=f"tangle_hf {__version__}, plotly {plotly.__version__}",
     )
     partial = path.with_name(f".{path.name}")
-    with writing(path.parent):
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+    try:
+        with writing(path.parent):
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
     return path
 
 

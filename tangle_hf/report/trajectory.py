@@ -37,7 +37,9 @@ def share_section(run: RunFolder) -> Section:
             parts.append(slider_picture(run, anchor))
             parts.append(Words("The same shares over the steps: bold, their mean over the layers; faint, each layer."))
             parts.append(Grid(lines))
-        blocks += parts if len(limits) == 1 else [Fold(f"at the limit {limit.removeprefix('@')}", parts)]
+        blocks += (
+            parts if len(limits) == 1 else [Fold(f"at the limit {limit.removeprefix('@')}", parts, open=not anchor)]
+        )
     return Section("Shares", blocks)
 
 
