@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from tangle_hf import Architecture, PerLayer, SearchSpace
 from tangle_hf.analysis import plot_architecture
-from tangle_hf.hub.card_facts import layer_rows, public
+from tangle_hf.hub.card_facts import layer_rows, public, space_facts
 from tangle_hf.hub.cards import LOCAL_NAME, card_folder, write_card
 from tangle_hf.hub.front_matter import hub_name
 from tangle_hf.models.example_inputs import example_inputs
@@ -71,6 +71,7 @@ def test_a_run_leaves_cards_that_parse_and_say_what_was_measured(run, kind):
         assert all(given[name] == str(v[number]) for name, v in arch.to_dict().items() if isinstance(v, list))
     assert "arXiv:2312.10440" in text and "recipes/search" not in text.split("## Search\n")[0]
     assert str(run.parent) not in text and "/tmp" not in text, "folders of this machine"
+    assert "\n`mlp_ratio` is the hidden width of the MLP divided by the width of the net.\n" in text
     assert f"seed {settings['seed']}" in text and f"max_steps: {settings['max_steps']}" in text
     assert "population_size" not in text and "arch_adam_beta1" in text, "settings of other methods"
     assert ("max_params" in text) == (run.name == "vit") == bool([t for t in tables(text) if t[0][0] == "budget"])
@@ -146,6 +147,12 @@ def test_stages_and_named_choices_have_tables_and_pictures(tmp_path):
     assert [row["operation"] for row in layer_rows(arch, cell)] == ["", "conv", "skip", "conv"]
     plot_architecture(arch, cell, tmp_path / "cell.png")
     assert all((tmp_path / name).read_bytes().startswith(PNG) for name in ("stages.png", "cell.png"))
+
+
+def test_a_dimension_is_explained_where_its_name_does_not_say_what_it_is():
+    heads = {"num_key_value_heads": [1, 2], "num_key_value_groups": [2]}
+    assert space_facts(SearchSpace(hidden_size=[8], **heads), None)["meanings"].keys() == {"num_key_value_groups"}
+    assert space_facts(SearchSpace(hidden_size=[8], mlp_ratio=[1, 2]), None)["meanings"].keys() == {"mlp_ratio"}
 
 
 def test_folders_of_this_machine_are_left_out():
