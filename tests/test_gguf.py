@@ -134,14 +134,22 @@ def test_llama_cpp_computes_the_logits_of_torch(kind, model_class, config, tmp_p
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_matrices_have_the_type_of_the_model(dtype, tmp_path):
-    model = randomised(LlamaForCausalLM(LlamaConfig(**LLAMA))).to(dtype)
-    export_gguf(model, tmp_path / "gguf")
+    model = randomised(LlamaForCausalLM(LlamaConfig(**LLAMA | {"rope_parameters": BENT})))
+    export_gguf(model, tmp_path / "full")
+    export_gguf(model.to(dtype), tmp_path / "gguf")
     with torch.no_grad():
         expected = model.float()(torch.tensor([TOKENS])).logits[0]
     found = in_llama_cpp(tmp_path / "gguf").logits(TOKENS)  # its activations are rounded, too
     assert 0 < (found - expected).abs().max() < 0.03 * expected.abs().max()
-    types = {tensor.tensor_type.name for tensor in gguf.GGUFReader(tmp_path / "gguf" / "model.gguf").tensors}
-    assert types == {"F32", "F16" if dtype == torch.float16 else "BF16"}
+    full, half = (
+        {tensor.name: tensor for tensor in gguf.GGUFReader(tmp_path / name / "model.gguf").tensors}
+        for name in ("full", "gguf")
+    )
+    assert {tensor.tensor_type.name for tensor in half.values()} == {
+        "F32",
+        "F16" if dtype == torch.float16 else "BF16",
+    }
+    assert (full["rope_freqs.weight"].data == half["rope_freqs.weight"].data).all()
 
 
 def cut(supernet, **sizes):

@@ -5,7 +5,8 @@ from typing import NoReturn
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.pytorch_utils import Conv1D
 
 
@@ -147,16 +148,19 @@ def _llama(model: PreTrainedModel) -> GgufNet:
                 halves = tensor.view(-1, 2, head_dim // 2, *tensor.shape[1:])
                 parameters[name] = halves.transpose(1, 2).reshape(tensor.shape)
     tensors = _renamed(kind, len(layers), parameters)
-    if (factors := _rotary_factors(model, head_dim)) is not None:
+    if (factors := _rotary_factors(config, head_dim)) is not None:
         if kind not in INTERLEAVED:
             _refuse(f"llama.cpp's {kind} reads no rotary scaling {config.rope_parameters['rope_type']!r}")
         tensors["rope_freqs.weight"] = factors
     return GgufNet(kind, heads, groups, hidden, head_dim, tensors)
 
 
-def _rotary_factors(model: PreTrainedModel, head_dim: int) -> Tensor | None:
-    """What the rotary frequencies theta^(-2i/d) are divided by, of shape (head_dim / 2,); None where it is one."""
-    rotary, given = model.model.rotary_emb, model.config.rope_parameters
+def _rotary_factors(config: PreTrainedConfig, head_dim: int) -> Tensor | None:
+    """What the rotary frequencies theta^(-2i/d) are divided by, of shape (head_dim / 2,); None where it is one.
+
+    From the config: the frequencies of a model in half precision may be rounded.
+    """
+    given = config.rope_parameters
     kind = given["rope_type"]
     if kind not in ("default", "linear", "llama3") or given.get("partial_rotary_factor", 1.0) != 1.0:
         _refuse(
@@ -164,8 +168,8 @@ def _rotary_factors(model: PreTrainedModel, head_dim: int) -> Tensor | None:
         )
     if kind == "default":
         return None
-    powers = torch.arange(0, head_dim, 2, device=rotary.inv_freq.device) / head_dim
-    return given["rope_theta"] ** -powers / rotary.inv_freq
+    frequencies, _ = ROPE_INIT_FUNCTIONS[kind](config, torch.device("cpu"))
+    return given["rope_theta"] ** (-torch.arange(0, head_dim, 2) / head_dim) / frequencies
 
 
 def _renamed(kind: str, layers: int, parameters: dict[str, Tensor]) -> dict[str, Tensor]:
