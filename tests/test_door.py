@@ -225,8 +225,10 @@ def test_a_wrong_option_is_refused_as_by_the_recipe_itself(words, tmp_path, monk
         (CalledProcessError(2, "search_gpt.py"), 2),
         (CalledProcessError(-9, "search_gpt.py"), 137),  # killed: as a shell has it
         (ChildFailedError("search_gpt.py", {0: ProcessFailure(0, 1, 1, "none")}), 1),
+        (CalledProcessError(130, "search_gpt.py"), 130),
+        (ChildFailedError("search_gpt.py", {rank: ProcessFailure(rank, 1, 130, "none") for rank in (0, 1)}), 130),
     ],
-    ids=["error", "usage", "killed", "several processes"],
+    ids=["error", "usage", "killed", "several processes", "stopped", "several stopped"],
 )
 def test_the_exit_code_is_that_of_the_recipe(error, code, monkeypatch):
     def launch(told):

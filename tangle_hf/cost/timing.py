@@ -137,7 +137,8 @@ def measure(
     spread = (noise.quantile(0.75, dim=0) - noise.quantile(0.25, dim=0)).quantile(0.5).item()
     if spread > NOISY:
         logger.warning(
-            f"the machine is busy: half of the times of a net are {spread:.0%} or more apart, and latencies as uncertain"
+            f"the machine is busy: half of the times of a net are {spread:.0%} or more apart, and latencies as uncertain; "
+            "measure again when it is quiet"
         )
     return (1000 * (relative + speed.quantile(0.5)).exp()).tolist()
 

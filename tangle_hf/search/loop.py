@@ -43,7 +43,7 @@ def check_settings(
             "mixed_precision=fp16 is not supported: two losses cannot share its scaler; choose bf16 or no"
         )
     if names := settings.settings_without_effect():
-        logger.warning(f"method={settings.method} does not read {', '.join(names)}: no effect")
+        logger.warning(f"method={settings.method} does not read {', '.join(names)}: no effect; leave them out")
     limits.check(settings, supernet)
     if settings.resolved_method.two_stage:  # refuse before the first stage what the second could not draw
         Proposals(settings, supernet, limits).random(random.Random(settings.seed))

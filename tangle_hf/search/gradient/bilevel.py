@@ -118,7 +118,8 @@ def search(
     for anchor in front.budgets:
         for budget in set(anchor) - set(Surface(method, anchor).budgets):
             logger.warning(
-                f"max_{budget.cost} = {budget.text(budget.limit)} is no limit: even the largest architecture keeps to it"
+                f"max_{budget.cost} = {budget.text(budget.limit)} is no limit: even the largest architecture keeps to it; "
+                "leave it out, or make it smaller"
             )
     if settings.arch_start_from is not None:
         for limit, anchor in zip(front.limits, front.anchors, strict=True):
