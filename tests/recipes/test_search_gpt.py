@@ -59,6 +59,7 @@ def test_a_run_leaves_a_checkpoint_that_equals_the_supernet_and_no_warning(tmp_p
     assert process.returncode == 0, err
     assert (out + err).lower().count("warn") == err.count("warning: the search has not decided") == 1, out + err
     assert "\r" not in out + err and "\n\n" not in out and "\n\n" not in err, "bars and blank lines in a file"
+    assert "Map" not in err and "cutting" not in out, "progress of what takes no time"
     assert re.search(r"^n_layer    1, 2 +1\n", out, flags=re.M) and re.search(
         r"^parameters +[\d,]+ to [\d,]+$", out, flags=re.M
     )
