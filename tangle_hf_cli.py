@@ -146,6 +146,32 @@ def make_parser() -> argparse.ArgumentParser:
         default="auto",
         help="form of the model, see tangle-hf export --help; default: auto",
     )
+    trained = added.add_argument_group(
+        "finalists",
+        "a short training that decides, on the data of the search and with its settings unless told otherwise",
+    )
+    trained.add_argument(
+        "--finalists",
+        type=int,
+        metavar="N",
+        help="nets that the search proposes within the budgets for it, beside all cuts by hand; default: 0, no training",
+    )
+    trained.add_argument(
+        "--random_finalists", type=int, metavar="N", help="random nets within the budgets beside them"
+    )
+    trained.add_argument(
+        "--finalist_ratio",
+        type=float,
+        help="steps of the longest of these trainings, as a share of those of the search",
+    )
+    trained.add_argument(
+        "--finalist_start", help="what they are trained from: new weights (new), or the supernet's (supernet)"
+    )
+    trained.add_argument("--finalist_seeds", type=int, metavar="N", help="seeds with which the last nets are trained")
+    trained.add_argument(
+        "--finalist_batches", type=int, metavar="N", help="validation batches by which they are compared"
+    )
+    trained.add_argument("--resume", action="store_true", help="go on with short trainings that were stopped")
     added.add_argument(
         "--output",
         type=home,

@@ -7,6 +7,7 @@ import argparse
 import runpy
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
@@ -21,6 +22,7 @@ from ..models.checkpoint_errors import first_lines
 from ..models.loading import load_model, load_processor, load_supernet
 from ..run_files import supernet_folder
 from ..runs.info import describe, folder_kind, loading_line
+from ..search.finalists.settings import FinalistArguments
 from ..subnets.exports import export, read_architecture
 from ..subnets.extraction import extract, natural_form
 from ..subnets.gguf_exports import export_gguf
@@ -130,7 +132,20 @@ def run_resolve(arguments: argparse.Namespace) -> None:
     if arguments.latency_table is not None and "max_latency_ms" not in budgets:
         raise ValueError("--latency_table has no effect without --max_latency_ms")
     names = ("standard_only", "form", "latency_table", "allow_other_latency_table")
-    done = resolve(source, budgets, output, **{name: getattr(arguments, name) for name in names})
+    options = {name: getattr(arguments, name) for name in names}
+    finalists = {field.name: getattr(arguments, field.name) for field in fields(FinalistArguments)}
+    finalists = {name: value for name, value in finalists.items() if value is not None}
+    if finalists.get("finalists"):
+        from ..runs.resolve_finalists import resolve_with_finalists
+
+        resolve_with_finalists(source, budgets, output, finalists, resume=arguments.resume, **options)
+        return
+    if arguments.resume or any(name != "finalists" for name in finalists):
+        without = [
+            f"--{name}" for name in (*finalists, *(["resume"] if arguments.resume else [])) if name != "finalists"
+        ]
+        raise ValueError(f"{', '.join(without)} would have no effect without --finalists, the number of nets to train")
+    done = resolve(source, budgets, output, **options)
     _report(done.export, done.candidate.arch)
     _print({cost: f"{done.candidate.costs[cost]:,} of {limit:,}" for cost, limit in done.limits.items()})
     if done.latency is not None:

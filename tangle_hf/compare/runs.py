@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,10 @@ from ..data.examples import Examples
 from ..data.images.augmentation_settings import AugmentationArguments
 from ..data.images.settings import ImageArguments
 from ..data.images.soft_targets import use_soft_targets
-from ..data.text_examples import load_text
 from ..data.text_settings import DataArguments
 from ..models.loading import load_supernet
 from ..run_files import read_results, read_settings
-from ..runs.folder import from_settings
+from ..runs.data_of_runs import examples_of
 from ..space import Architecture
 from ..subnets.exports import read_architecture
 
@@ -88,13 +87,7 @@ def load_data(run: Run) -> Examples:
     """
     if run.settings["streaming"]:
         raise ValueError(f"{run.folder} read a stream; a comparison reads its data many times and needs them at hand")
-    if supernet_of(run.folder).main_input_name == "pixel_values":
-        from .images import load_images_of  # needs the extra vision
-
-        return load_images_of(run.folder, run.settings, supernet_of(run.folder))
-    # The tokenizer is the one that the search trained or was given.
-    own = {"tokenizer": str(run.folder / "supernet"), "vocab_size": 0}
-    return load_text(replace(from_settings(DataArguments, run.settings), **own))
+    return examples_of(run.folder, run.settings, supernet_of(run.folder))
 
 
 def data_settings(run: Run) -> dict[str, Any]:

@@ -189,6 +189,7 @@ def finalist_facts(finalists: Mapping[str, Any]) -> dict[str, Any]:
         "rows": [{name: "" if value == "-" else value for name, value in row.items()} for row in finalists["rows"]],
         "start": STARTS[finalists["start"]],
         "noise": None if noise is None else f"{noise:.3f}",
+        "seeded": finalists.get("seeded", 2),  # of earlier runs two, of each point of a front those that may be taken
         "cost": format_cell(finalists["cost"]),
         "changed": finalists["changed"],
     }

@@ -22,6 +22,7 @@ from .front_matter import front_matter, hub_name
 
 # Stands for the model's name in the card's code; `push` puts the repository in its place.
 LOCAL_NAME = "path/to/this/folder"
+RESOLVED = "resolved.json"  # in an export for another budget: its own results
 
 
 def write_card(run_dir: str | Path, folder: str | Path | None = None, *, license: str | None = None) -> Path:
@@ -49,6 +50,8 @@ def write_card(run_dir: str | Path, folder: str | Path | None = None, *, license
     is_supernet = folder.resolve() == (run_dir / "supernet").resolve()
     _check(run_dir, folder, ("config.json",) if is_supernet else ("config.json", "architecture.json"))
     settings, results = read_settings(run_dir), read_results(run_dir / "results.json")
+    if not is_supernet and (folder / RESOLVED).is_file():
+        results |= read_results(folder / RESOLVED)
     family = supernet_class(run_dir / "supernet")
     config = family.config_class.from_pretrained(run_dir / "supernet")
     arch = Architecture(results["found"]) if "found" in results else None

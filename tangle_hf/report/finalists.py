@@ -19,17 +19,19 @@ def finalist_section(run: RunFolder) -> Section:
         return Section("Finalists", [])
     drawn = Picture(
         finalist_figure(run),
-        caption="Validation loss after each round of short training, first seed. Lines that end early were of the worse half.",
+        caption="Validation loss after each round of short training, first seed. Lines that end early did not go on.",
     )
     blocks: list[Block] = [drawn]
     if finalists := run.results.get("finalists"):
         facts = finalist_facts(finalists)
-        blocks.append(Table(facts["rows"], "The first row is the result.", marked=1))
+        front = run.settings.get("pareto") is not None
+        words = "Each point has its own; what is taken is marked yes." if front else "The first row is the result."
+        blocks.append(Table(facts["rows"], words, marked=0 if front else 1))
         words = f"Trained from {facts['start']}. They cost {facts['cost']} training steps, a part of the search cost."
         if facts["noise"]:
             words += (
-                f" Losses of the first two are means over seeds, with a standard error of {facts['noise']}: nets that are "
-                "closer than that are equal as far as this shows."
+                f" The last losses of those that may be taken are means over seeds, with a standard error of {facts['noise']}: "
+                "the choice of the search is given up only for a net that is ahead by two standard errors of the difference."
             )
         blocks.append(Words(words))
     return Section("Finalists", blocks)

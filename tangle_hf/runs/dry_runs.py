@@ -22,6 +22,7 @@ from ..search import SearchArguments, search, train_single_paths
 from ..search.distillation import teacher_of
 from ..search.limits import Limits
 from .latency import without_latency
+from .planned_cost import planned_steps
 
 
 FIRST_SIZE = 2  # examples of the first micro-batch; batch norms cannot take one
@@ -130,6 +131,10 @@ def dry_run(
         count = settings.population_size * settings.generations
         hours = evaluation * count / accelerator.num_processes / 3600
         rows.append({"what": f"projected for {count:,} candidates, at most", "value": f"{hours:.2f} h"})
+    known = replace(
+        without_latency(settings), **({"finalists": 0, "random_finalists": 0} if settings.limits_latency else {})
+    )
+    rows += planned_steps(supernet, known, accelerator, sequence_length)
     print(format_table(rows))
     if size < whole:
         sizes = " and ".join(str(run.size) for run in runs[-2:])
@@ -137,8 +142,8 @@ def dry_run(
             f"measured on micro-batches of {sizes} examples, not {whole}, which would take more than {MOST_SECONDS} s or too "
             "much memory here; times are taken in proportion to the size, memory on the straight line through both"
         )
-    if settings.max_latency_ms is not None:
-        print("max_latency_ms is left out: a dry run measures no latency")
+    if settings.limits_latency:
+        print("limits of latency are left out, and finalists within them: a dry run measures no latency")
 
 
 def measured(whole: int, run: Callable[[int], Measured], accelerator: Accelerator) -> list[Measured]:

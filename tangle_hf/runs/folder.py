@@ -16,7 +16,7 @@ from ..run_files import read_settings
 
 
 # What a run can go on from, or whose loss would hurt.
-KEPT = ("checkpoints", "rows", "table.jsonl")
+KEPT = ("checkpoints", "rows", "table.jsonl", "finalists.jsonl")
 
 
 def settings_of(*parts: Any) -> dict[str, Any]:
@@ -41,7 +41,12 @@ def from_settings(kind: type, settings: Mapping[str, Any]) -> Any:
 
 
 def check_run_folder(
-    run_dir: Path, resolved: dict[str, Any], resume: bool, free: Collection[str], defaults: Mapping[str, Any]
+    run_dir: Path,
+    resolved: dict[str, Any],
+    resume: bool,
+    free: Collection[str],
+    defaults: Mapping[str, Any],
+    other: str = "--output_dir",
 ) -> None:
     """Refuses to write into another run, and to resume with other settings.
 
@@ -51,6 +56,7 @@ def check_run_folder(
         resume: Whether a run is to be continued.
         free: Settings that may change when it is.
         defaults: Default of each setting, for settings that came with an update after the run was started.
+        other: The option that names another folder.
 
     Raises:
         ValueError: It is no folder; it holds a run and `resume` is not given, or the other way round, or settings differ.
@@ -62,7 +68,7 @@ def check_run_folder(
             raise ValueError(f"{run_dir} holds no run to resume; start without --resume")
         return
     if not resume:
-        raise ValueError(f"{run_dir} holds a run already; continue it with --resume or choose another --output_dir")
+        raise ValueError(f"{run_dir} holds a run already; continue it with --resume or choose another {other}")
     stored = {**defaults, **read_settings(run_dir)}
     changed = [k for k, v in resolved.items() if k not in free and stored.get(k) != v]
     if changed:

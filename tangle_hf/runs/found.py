@@ -1,7 +1,7 @@
 """What a search has found, by whatever method."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from ..search.gradient.arch_front import ArchFront
 from ..search.gradient.front import FrontPoint
@@ -37,6 +37,10 @@ class FoundFront:
         hand_cuts: Nets with equal layers at its budgets: (architecture, cost, inherited loss).
         worst: The loss that the smallest net inherits.
         cost: What the search cost, in plain-model steps.
+        proposed: What the search proposes as finalists for each point, its choice first.
+        inherited: An architecture -> the loss that it inherits.
+        results: More for `results.json`.
+        columns: More columns of the front's table, for each point.
         teacher: What the teacher took, if there was one.
     """
 
@@ -45,4 +49,8 @@ class FoundFront:
     hand_cuts: list[tuple[Architecture, float, float]]
     worst: float
     cost: float
+    proposed: Sequence[Sequence[Architecture]]
+    inherited: Callable[[Architecture], float]
+    results: dict = field(default_factory=dict)
+    columns: Sequence[dict[str, str | float]] = ()
     teacher: dict | None = None

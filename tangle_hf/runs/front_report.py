@@ -49,8 +49,11 @@ def report_front(
             "loss": point.loss,
             **examples.columns(scores),
         }
-        points.append({**numbers, "nondominated": point.nondominated, "arch": arch.to_dict()})
-        shown.append({"point": number, **numbers, "front": "yes" if point.nondominated else "no", "arch": str(arch)})
+        trained = found.columns[number] if found.columns else {}
+        points.append({**numbers, **trained, "nondominated": point.nondominated, "arch": arch.to_dict()})
+        said = {name: "-" if value is None else value for name, value in trained.items()}
+        front = {"front": "yes" if point.nondominated else "no"}
+        shown.append({"point": number, **numbers, **said, **front, "arch": str(arch)})
         rows.append(table_row(f"point {number} of the front", supernet, arch, examples, scores))
     if space.ordered:
         rows.append(table_row("largest, in the supernet", supernet, space.largest, examples, test(space.largest)))
@@ -66,13 +69,14 @@ def report_front(
         writer.writerows(shown)
     plot_front(points, cost, run_dir / "pareto.png", cuts)
     print(format_table(shown))
-    results = common_results(supernet, found, examples, used) | {"table": rows}
+    results = common_results(supernet, found, examples, used) | {"table": rows, **found.results}
     if settings.latency_table is not None:
         timed = {f"point {n}": (space.architecture(**point["arch"]), None) for n, point in enumerate(points)}
         results["latency"] = compare_latency(supernet, timed, settings, examples.sequence_length, None)
     write_json(run_dir / "results.json", results)
+    by = " in the short trainings" if found.columns else ""
     print(
-        f"{sum(point['nondominated'] for point in points)} of {len(points)} points are beaten by no other; hypervolume "
+        f"{sum(point['nondominated'] for point in points)} of {len(points)} points are beaten by no other{by}; hypervolume "
         f"{area:.4f} in shares of the largest net's {cost} times nats, up to all of it and the smallest net's loss, "
         f"{found.worst:.4f}"
     )

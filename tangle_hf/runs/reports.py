@@ -1,6 +1,7 @@
 """What a search leaves and prints at its end."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from transformers import PreTrainedModel
 
@@ -13,6 +14,7 @@ from ..hub.publishing import push
 from ..hub.settings import hub_options
 from ..messages import format_lines
 from ..models.generation import with_pad_token
+from ..search import SearchArguments
 from ..space import Architecture
 from ..subnets.exports import Export, export
 from .closing import next_steps
@@ -43,7 +45,17 @@ def report(run: Run, supernet: PreTrainedModel, examples: Examples, found: Found
     supernet.save_pretrained(folder / "supernet")
     with_pad_token(examples.processor).save_pretrained(folder / "supernet")
     plot_losses(read_metrics(folder / "metrics.jsonl"), folder / "losses.png")
-    (_report_net if isinstance(found, Found) else report_front)(run, supernet, examples, found, used)
+    if isinstance(found, Found):
+        (folder / "architecture.json").write_text(found.arch.to_json() + "\n")
+        by_budget = supernet.space.ordered and not run.settings.resolved_method.two_stage
+
+        def more(written: Export) -> dict[str, str]:
+            return next_steps(folder, written, examples, by_budget)
+
+        results = report_net(run.settings, supernet, examples, found, used, folder / "subnet", more)
+        write_json(folder / "results.json", results)
+    else:
+        report_front(run, supernet, examples, found, used)
     for name in ("subnet", "supernet"):
         if (folder / name).is_dir():
             write_card(folder, folder / name, license=run.hub.license)
@@ -54,20 +66,43 @@ def report(run: Run, supernet: PreTrainedModel, examples: Examples, found: Found
             print(f"published: {push(folder, repo_id, supernet=of_supernet, **hub_options(run.hub))}")
 
 
-def _report_net(
-    run: Run, supernet: PreTrainedModel, examples: Examples, found: Found, used: Mapping[str, float | str]
-) -> None:
-    """Leaves the subnet and the results, and prints the table."""
-    settings, space, arch, rows = run.settings, supernet.space, found.arch, []
+def report_net(
+    settings: SearchArguments,
+    supernet: PreTrainedModel,
+    examples: Examples,
+    found: Found,
+    used: Mapping[str, float | str],
+    folder: Path,
+    more: Callable[[Export], Mapping[str, str]],
+    form: str = "auto",
+) -> dict:
+    """Exports what was found, tests it and prints the table.
+
+    Args:
+        settings: Those of the search.
+        supernet: After the search.
+        examples: How nets are tested.
+        found: What it found.
+        used: Device, and if known seconds.
+        folder: Where the net goes.
+        more: The export -> what else is said of it.
+        form: Its form, as `export` takes it.
+
+    Returns:
+        What `results.json` says of the search.
+
+    Raises:
+        ValueError: The net does not have the form, or the export does not compute what the supernet computes.
+    """
+    space, arch, rows = supernet.space, found.arch, []
 
     def row(name: str, of: Architecture, model: PreTrainedModel, **chosen) -> None:
         scores = examples.score(model, examples.test, settings.per_device_batch_size, **chosen)
         rows.append(table_row(name, supernet, of, examples, scores))
 
-    (run.folder / "architecture.json").write_text(arch.to_json() + "\n")
     (sample,) = examples.inputs(examples.test, 1, examples.sample_size)
     inputs = {name: values.to(supernet.device) for name, values in sample.items()}
-    written = export(supernet, arch, run.folder / "subnet", inputs, processor=examples.processor)
+    written = export(supernet, arch, folder, inputs, form, processor=examples.processor)
     subnet = supernet.auto_model.from_pretrained(written.folder, trust_remote_code=written.form == "compact")
     subnet.to(supernet.device)
     row("found, in the supernet", arch, supernet, mixture=one_hot(space, arch))
@@ -88,10 +123,8 @@ def _report_net(
         timed = {"found, exported": (arch, subnet), **({"largest": (space.largest, None)} if space.ordered else {})}
         limit_ms = found.results["budgets"].get("max_latency_ms")
         results["latency"] = compare_latency(supernet, timed, settings, examples.sequence_length, limit_ms)
-    write_json(run.folder / "results.json", results)
-    by_budget = space.ordered and not settings.resolved_method.two_stage
-    lines = _summary(results, arch, written, examples)
-    print(format_lines(lines | next_steps(run.folder, written, examples, by_budget)))
+    print(format_lines(_summary(results, arch, written, examples) | more(written)))
+    return results
 
 
 def _summary(results: dict, arch: Architecture, written: Export, examples: Examples) -> dict[str, str]:

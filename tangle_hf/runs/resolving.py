@@ -88,37 +88,84 @@ def resolve(
         ValueError: The run is not finished or of two stages, a budget is unknown or cannot be kept, the latency table is
             missing or was measured under other conditions, or the folder holds something else than an earlier export.
     """
-    run_dir, folder = Path(run_dir), Path(folder)
-    _check(run_dir)
     check_replaceable(folder, *EXPORT)
+    within = find_within(run_dir, budgets, standard_only, latency_table, allow_other_latency_table)
+    supernet, limits, count = within.supernet, within.limits, 1 if loss is None else count
+    candidates = discretise(
+        supernet, within.shares, limits.budgets, count=count, band=BAND, standard_only=standard_only
+    )
+    if loss is not None:
+        candidates = sorted(candidates, key=lambda candidate: loss(supernet, candidate.arch))
+    settle_batch_norms(supernet, candidates[0].arch, batches)
+    return write_resolved(within, candidates[0], run_dir, folder, inputs, form)
+
+
+@dataclass(frozen=True)
+class Within:
+    """A finished run, and what is to hold for another of its nets.
+
+    Args:
+        settings: Those of the run; of a published supernet those in the header of its logits, as text.
+        supernet: Its supernet, where latency is limited on the device of the latency table.
+        limits: The new ones.
+        arch_parameters: What the search has trained, at these limits.
+    """
+
+    settings: dict
+    supernet: PreTrainedModel
+    limits: Limits
+    arch_parameters: ArchParameters
+
+    @property
+    def shares(self) -> dict[str, Tensor]:
+        """The distribution at these limits."""
+        return self.arch_parameters.probabilities(sampler(self.settings["method"]))
+
+
+def find_within(
+    run_dir: str | Path,
+    budgets: Mapping[str, str | int],
+    standard_only: bool = False,
+    latency_table: str | Path | None = None,
+    allow_other_latency_table: bool = False,
+) -> Within:
+    """Reads a finished run for other budgets; arguments and errors are those of `resolve`."""
+    run_dir, table = Path(run_dir), None
+    _check(run_dir)
     if unknown := budgets.keys() - LIMITS.keys():
         raise ValueError(f"{sorted(unknown)} are not budgets; choose from {list(LIMITS)}")
     settings = _settings(run_dir)
-    method = sampler(settings["method"])
-    supernet, table = load_supernet(supernet_folder(run_dir)).eval(), None
+    supernet = load_supernet(supernet_folder(run_dir)).eval()
     if "max_latency_ms" in budgets:
         table = load_latency_table(latency_table or run_dir / "latency_table.json")
         if table.conditions["device"] == _accelerator():
             supernet.to(_accelerator())
         here = conditions(supernet, **_timed_inputs(table))
         check_latency_table(table, supernet.space, here, allow_other=allow_other_latency_table)
-    limits = make_budgets(supernet.config, **budgets, latency_table=table, sequence_length=_block_size(settings))
-    arch_parameters = _arch_parameters(run_dir, settings, supernet, limits)
-    shares, count = arch_parameters.probabilities(method), 1 if loss is None else count
-    candidates = discretise(supernet, shares, limits, count=count, band=BAND, standard_only=standard_only)
-    if loss is not None:
-        candidates = sorted(candidates, key=lambda candidate: loss(supernet, candidate.arch))
-    arch = candidates[0].arch
-    settle_batch_norms(supernet, arch, batches)
+    length = _block_size(settings)
+    given = make_budgets(supernet.config, **budgets, latency_table=table, sequence_length=length)
+    limits = Limits(given, (given,), standard_only, length, table)
+    return Within(settings, supernet, limits, _arch_parameters(run_dir, settings, supernet, given))
+
+
+def write_resolved(
+    within: Within,
+    candidate: Candidate,
+    run_dir: str | Path,
+    folder: str | Path,
+    inputs: Mapping[str, Tensor] | None = None,
+    form: str = "auto",
+) -> Resolved:
+    """Exports what was found within other budgets, and times it where latency is limited."""
+    supernet, table = within.supernet, within.limits.latency_table
     inputs = {n: v.to(supernet.device) for n, v in (inputs or example_inputs(supernet)).items()}
-    processor = load_processor(supernet_folder(run_dir))
-    written = export(supernet, arch, folder, inputs, form, processor)
+    written = export(supernet, candidate.arch, folder, inputs, form, load_processor(supernet_folder(run_dir)))
     latency = None
     if table is not None:
         timed = example_inputs(supernet, **_timed_inputs(table))
-        (ms,) = measure(build_nets(supernet, [arch], written.form), timed, progress=False)
-        latency = compare(table, arch, ms)
-    return Resolved(candidates[0], {b.cost: b.in_units(b.limit) for b in limits}, written, latency)
+        (ms,) = measure(build_nets(supernet, [candidate.arch], written.form), timed, progress=False)
+        latency = compare(table, candidate.arch, ms)
+    return Resolved(candidate, {b.cost: b.in_units(b.limit) for b in within.limits.budgets}, written, latency)
 
 
 def settle_batch_norms(supernet: PreTrainedModel, arch: Architecture, batches: Iterable[Tensor] | None) -> None:

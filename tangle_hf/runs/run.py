@@ -57,7 +57,7 @@ class Run:
 
     def __enter__(self) -> "Run":
         settings = self.settings
-        self.accelerator = _accelerator(settings)
+        self.accelerator = accelerator_of(settings)
         if not settings.dry_run:
             check_run_folder(self.folder, self.resolved, settings.resume, FREE_ON_RESUME, self._defaults)
             if self.hub.push_to_hub and self.main_process:  # better now than after hours
@@ -117,8 +117,8 @@ class Run:
         return limits
 
     def used(self) -> dict[str, float | str]:
-        """The device, and the seconds of wall clock and of this process on the CPU since `begin`; of a resumed run no time."""
-        used = {"device": device_name(self.accelerator)}
+        """Device and processes; unless it was resumed, seconds since `begin` by the clock and of this process on the CPU."""
+        used = {"device": device_name(self.accelerator), "num_processes": self.accelerator.num_processes}
         if self.settings.resume:  # the time of a part would mislead
             return used
         wall, cpu = self._begin
@@ -146,7 +146,12 @@ class Run:
         return [main] if hub.hub_supernet_model_id is None else [main, (hub.hub_supernet_model_id, True)]
 
 
-def _accelerator(settings: SearchArguments) -> Accelerator:
+def accelerator_of(settings: SearchArguments) -> Accelerator:
+    """Processes, device and precision of a search.
+
+    Raises:
+        ValueError: The tracker is not installed.
+    """
     # A CPU without instructions for it is many times slower in bfloat16, which says nothing of the machine for the search.
     slow = settings.dry_run and not torch.cuda.is_available() and settings.mixed_precision not in (None, "no")
     if slow:

@@ -11,9 +11,9 @@ from ..arch_parameters import ArchParameters
 from ..data.examples import Examples
 from ..samplers import sampler
 from ..search import SearchArguments, choose, search, search_candidates, trace_front, train_single_paths
-from ..search.choice import budget_use, costs, most_likely
+from ..search.choice import budget_use, costs
 from ..search.distillation import Teacher, teacher_of
-from ..search.finalists.candidates import likely_nets
+from ..search.finalists.candidates import proposed_nets
 from ..search.gradient.arch_front import ArchFront
 from ..search.gradient.front import hand_cuts_along
 from ..search.limits import Limits
@@ -22,6 +22,7 @@ from ..search.search_cost import SearchCost
 from ..space import Architecture
 from .finalists import decide
 from .found import Found, FoundFront
+from .front_finalists import decide_front
 from .run import Run
 
 
@@ -51,7 +52,10 @@ def find(run: Run, supernet: PreTrainedModel, examples: Examples, weights, archi
     stages = _two_stages if settings.resolved_method.two_stage else _one_stage
     found = stages(run, supernet, examples, weights, architecture, limits, teacher)
     if settings.proposed_finalists:
-        found = decide(run, supernet, examples, found, limits, teacher, start)
+        best = decide if settings.pareto is None else decide_front
+        found = best(
+            supernet, examples, found, limits, settings, run.accelerator, teacher, start, run.refresh_report, run.stop
+        )
     if found is not None and run.main_process and teacher is not None:
         print(teacher)
         found = replace(found, teacher=teacher.facts())
@@ -90,20 +94,58 @@ def _one_stage(
     cost = SearchCost(
         supernet, step_size(settings, run.accelerator), examples.sequence_length, metrics[-1]["search_cost"]
     )
+    if settings.pareto:
+        loss, method = inherited_loss(supernet, examples, architecture, settings, cost), sampler(settings.sampler)
+        points = trace_front(supernet, arch_parameters, settings, loss)
+        candidate = _scores(supernet, examples, architecture, settings, settings.candidate_batches)
+        cuts = hand_cuts_along(arch_parameters, settings, lambda arch: candidate(arch=arch)["loss"])
+        worst, proposed = loss(supernet.space.smallest), []
+        for point in points if settings.proposed_finalists else ():
+            shares = arch_parameters.at(point.table_limit).probabilities(method)
+            own = limits.at(point.table_limit)
+            proposed.append(proposed_nets(supernet, shares, point.candidate.arch, settings, own))
+        return FoundFront(arch_parameters, points, cuts, worst, cost.spent, proposed, loss)
+    plot_shares(metrics, supernet.space.choices, run.folder / "shares.png")
+    return choose_net(supernet, arch_parameters, examples, architecture, settings, limits, cost)
+
+
+def inherited_loss(
+    supernet: PreTrainedModel, examples: Examples, architecture, settings: SearchArguments, cost: SearchCost
+) -> Callable[[Architecture], float]:
+    """An architecture -> the loss that it inherits on data of the architecture steps, whose cost is added."""
     candidate = _scores(supernet, examples, architecture, settings, settings.candidate_batches)
 
     def loss(arch: Architecture) -> float:
         cost.add_evaluation(arch, _candidate_examples(architecture, settings))
         return candidate(arch=arch)["loss"]
 
-    if settings.pareto:
-        points = trace_front(supernet, arch_parameters, settings, loss)
-        cuts = hand_cuts_along(arch_parameters, settings, lambda arch: candidate(arch=arch)["loss"])
-        return FoundFront(arch_parameters, points, cuts, loss(supernet.space.smallest), cost.spent)
-    plot_shares(metrics, supernet.space.choices, run.folder / "shares.png")
-    candidates = choose(supernet, arch_parameters, settings, loss, limits)
-    arch = candidates[0][0].arch
-    method = sampler(settings.sampler)
+    return loss
+
+
+def choose_net(
+    supernet: PreTrainedModel,
+    arch_parameters: ArchParameters,
+    examples: Examples,
+    architecture,
+    settings: SearchArguments,
+    limits: Limits,
+    cost: SearchCost,
+) -> Found:
+    """What a search of one stage has found within some limits, which need not be those that it had.
+
+    Args:
+        supernet: After the search.
+        arch_parameters: What it has trained.
+        examples: How nets are scored.
+        architecture: Examples for the architecture.
+        settings: Those of the search.
+        limits: What is kept to.
+        cost: What the search cost so far; the choice is added.
+    """
+    candidates = choose(
+        supernet, arch_parameters, settings, inherited_loss(supernet, examples, architecture, settings, cost), limits
+    )
+    arch, method = candidates[0][0].arch, sampler(settings.sampler)
     shares = arch_parameters.probabilities(method)
     results = {
         "entropy": arch_parameters.entropy(method),
@@ -112,10 +154,7 @@ def _one_stage(
             {"arch": c.arch.to_dict(), "log_probability": c.log_probability, "loss": loss} for c, loss in candidates
         ],
     }
-    proposed = [arch]
-    if settings.proposed_finalists:
-        proposed.append(most_likely(supernet, shares, limits.budgets, limits.standard_only))
-        proposed += likely_nets(supernet, shares, settings, limits)
+    proposed = proposed_nets(supernet, shares, arch, settings, limits) if settings.proposed_finalists else [arch]
     return Found(arch, cost.spent, results, proposed)
 
 

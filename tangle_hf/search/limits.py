@@ -69,6 +69,16 @@ class Limits:
         """Whether there is anything to keep to."""
         return self.standard_only or any(self.anchors)
 
+    def at(self, limit: int) -> "Limits":
+        """What a net of one point of a front keeps to.
+
+        Args:
+            limit: The limit of the front's cost at that point, as its table counts.
+        """
+        *others, own = self.anchors[0]
+        budgets = (*others, replace(own, limit=limit))
+        return replace(self, budgets=budgets, anchors=(budgets,))
+
     def check(self, settings: SearchArguments, supernet: PreTrainedModel) -> None:
         """Refuses, before anything is trained or written, what a search cannot keep to.
 

@@ -244,12 +244,12 @@ class SearchArguments(TwoStageArguments, FinalistArguments, LimitArguments, Star
             )
         if not self.finalists and not self.random_finalists:
             return
-        if self.pareto is not None:
+        if self.pareto is not None and not self.finalists:
             raise ValueError(
-                f"finalists={self.finalists} and random_finalists={self.random_finalists} would have no effect: a front has no "
-                "finalists; leave them out, or search with a budget in place of pareto"
+                f"random_finalists={self.random_finalists} would have no effect: a front has finalists on request only; give "
+                "finalists, too"
             )
-        if not self.given_limits():
+        if not self.given_limits() and self.pareto is None:
             raise ValueError(
                 f"finalists={self.finalists} and random_finalists={self.random_finalists} would have no effect without a "
                 "budget, which they all must use; give max_params, max_flops or another"

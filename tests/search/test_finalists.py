@@ -4,6 +4,7 @@ import json
 import math
 import random
 import signal
+from itertools import permutations
 from statistics import mean
 from types import SimpleNamespace
 
@@ -27,7 +28,7 @@ from tangle_hf.budgets.equal_cost import largest_hand_cuts
 from tangle_hf.budgets.limits import make_budgets
 from tangle_hf.cost.tables import exact
 from tangle_hf.evaluation import perplexity
-from tangle_hf.runs.finalists import _say_what_is_missing
+from tangle_hf.runs.finalists import missing
 from tangle_hf.search import Limits, SearchArguments
 from tangle_hf.search.finalists.candidates import (
     BOTH,
@@ -40,7 +41,7 @@ from tangle_hf.search.finalists.candidates import (
     likely_nets,
     spread,
 )
-from tangle_hf.search.finalists.halving import halve, round_steps
+from tangle_hf.search.finalists.halving import BEST, halve, round_steps, steps_in_all, survivors
 from tangle_hf.search.finalists.short_training import ShortTraining
 from tangle_hf.search.search_cost import SearchCost
 
@@ -131,23 +132,21 @@ def test_a_spread_is_the_first_and_what_differs_most():
     assert spread([first, first, near], 5) == [first, near]
 
 
-@pytest.mark.parametrize(
-    ("count", "expected"), [(1, []), (2, [40]), (3, [20, 40]), (5, [10, 20, 40]), (60, [10, 20, 40])]
-)
-def test_rounds_double_in_length(count, expected):
+@pytest.mark.parametrize(("count", "expected"), [(1, []), (2, [40]), (3, [20, 40]), (60, [20, 40])])
+def test_the_first_round_is_half_as_long(count, expected):
     assert round_steps(count, 40) == expected
 
 
 def test_no_round_is_shorter_than_a_step_and_none_is_made_twice():
-    assert round_steps(9, 1) == [1] and round_steps(9, 2) == [1, 2]
+    assert round_steps(9, 1) == [1] and round_steps(9, 3) == [2, 3]
 
 
-def decide(folder, net, finalists, score=None, **options):
+def decide(folder, net, finalists, score=None, keep=(), **options):
     folder.mkdir(exist_ok=True)
     chosen = settings(folder, **{"max_steps": 20, "finalist_ratio": 0.4, "max_params": "60%", **options})
     cost = SearchCost(net, chosen.per_device_batch_size, 8)
     score = score or (lambda model: perplexity(model, Blocks(30), 8)["loss"])
-    return halve(net, finalists, Blocks(), score, 30, chosen, Accelerator(cpu=True), cost)
+    return halve(net, finalists, Blocks(), score, 30, chosen, Accelerator(cpu=True), cost, keep)
 
 
 def by_size(model):
@@ -155,40 +154,100 @@ def by_size(model):
     return float(model.num_parameters())
 
 
-def test_the_best_net_wins_and_the_worse_half_ends_in_each_round(tmp_path, wide):
-    finalists = some(7)
-    sizes = {f: num_params(WIDE, f.arch, wide.config) for f in finalists}
-    decision = decide(tmp_path, wide, finalists, by_size)
-    assert decision.steps == [2, 4, 8] and decision.ranked == sorted(finalists, key=sizes.get)
-    assert [len(losses) for losses in decision.losses] == [3, 3, 2, 2, 1, 1, 1]
-    assert [losses[-1] for losses in decision.losses] == sorted(sizes.values())
+def by_parameters(finalists):
+    """From the best to the worst, as `by_size` has it."""
+    config = ElasticGPT2Config(space=WIDE, vocab_size=40, n_positions=8)
+    return sorted(finalists, key=lambda finalist: num_params(WIDE, finalist.arch, config))
+
+
+def by_hand(finalist):
+    return Finalist(finalist.arch, HAND_CUT)
+
+
+def lines_of(folder):
+    return [json.loads(line) for line in (folder / "finalists.jsonl").read_text().splitlines()]
+
+
+def test_who_goes_on_after_a_round():
+    a, b, c, choice, e, f = some(6)
+    cut, other = by_hand(e), by_hand(f)
+    assert survivors([a, b, c, choice], choice, 2) == [a, b, choice]
+    assert survivors([a, choice, b, c], choice, 2) == [a, choice]
+    assert survivors([a, b, c, cut, choice, other], choice, 2) == [a, b, cut, choice]
+    assert survivors([cut, other, choice, a], choice, 2) == [cut, other, choice]
+    assert survivors([a, b, other, cut, choice], choice, 1) == [a, other, choice]
+    assert survivors([cut, a, choice], choice, 1) == [cut, choice]
+    assert survivors([choice, a, b], choice, 1) == [choice]
+    both = Finalist(choice.arch, BOTH)
+    assert survivors([a, both, cut], both, 1) == [a, both]
+
+
+def test_the_best_net_wins_and_the_choice_and_the_best_cut_by_hand_are_trained_as_often(tmp_path, wide):
+    best, second, third, fourth, choice, cut, worst = by_parameters(some(7))
+    cut, worst = by_hand(cut), by_hand(worst)
+    decision = decide(tmp_path, wide, [choice, worst, fourth, third, second, best, cut], by_size)
+    assert decision.steps == [4, 8] and decision.seeded == 3
+    assert decision.ranked == [best, choice, cut, second, third, fourth, worst]
+    assert [len(losses) for losses in decision.losses] == [2, 2, 2, 2, 1, 1, 1]
+    sizes = [num_params(WIDE, finalist.arch, wide.config) for finalist in decision.ranked]
+    assert [losses[-1] for losses in decision.losses] == sizes
     assert decision.noise == 0  # this loss knows no seed
-    lines = [json.loads(line) for line in (tmp_path / "finalists.jsonl").read_text().splitlines()]
-    assert [(line["steps"], line["seed"]) for line in lines] == [(2, 0)] * 7 + [(4, 0)] * 4 + [(8, 0)] * 2 + [
-        (8, 1)
-    ] * 2
+    lines = lines_of(tmp_path)
+    assert [(line["steps"], line["seed"]) for line in lines] == [(4, 0)] * 7 + [(8, 0)] * 4 + [(8, 1)] * 3
     assert not (tmp_path / "finalists").exists(), "a training that has ended leaves nothing to go on from"
 
 
-def test_other_seeds_are_for_the_best_two_of_the_last_round(tmp_path, wide):
-    decide(tmp_path, wide, some(9), by_size, finalist_seeds=3)
-    lines = [json.loads(line) for line in (tmp_path / "finalists.jsonl").read_text().splitlines()]
-    assert [line["seed"] for line in lines if line["steps"] == 8] == [0, 0, 0, 1, 1, 2, 2]
+def test_a_choice_without_a_rival_is_trained_with_no_other_seed(tmp_path, wide):
+    finalists = by_parameters(some(3))
+    decision = decide(tmp_path, wide, finalists, by_size, finalist_seeds=3)
+    assert decision.ranked[0] == finalists[0] and decision.noise is None and decision.seeded == 1
+    assert [(line["steps"], line["seed"]) for line in lines_of(tmp_path)] == [(4, 0)] * 3 + [(8, 0)] * 2
+
+
+def test_all_seeds_are_for_those_that_may_be_taken(tmp_path, wide):
+    finalists = by_parameters(some(5))[::-1]
+    decide(tmp_path, wide, finalists, by_size, finalist_seeds=3)
+    assert [line["seed"] for line in lines_of(tmp_path) if line["steps"] == 8] == [0, 0, 0, 1, 1, 2, 2]
 
 
 def test_what_finalists_cost_is_their_share_of_the_largest_net(tmp_path, wide):
-    finalists = [Finalist(WIDE.largest.replace(n_embd=width), SEARCH) for width in (16, 32, 48)]
+    finalists = [Finalist(WIDE.largest.replace(n_embd=width), SEARCH) for width in (48, 32, 16)]
     decision = decide(tmp_path, wide, finalists, by_size)
     assert decision.steps == [4, 8]
     spent = SearchCost(wide, 4, 8)
-    for finalist, seeds in zip(finalists, (2, 2, 0), strict=True):  # the largest ends after the first round
-        spent.add_weight_step(finalist.arch, 4)
-        spent.add_evaluation(finalist.arch, 30)
-        if seeds:
-            spent.add_weight_step(finalist.arch, 4 + 8)
-            spent.add_evaluation(finalist.arch, 30 + 30)
+    for finalist, seeds in zip(finalists, (2, 1, 2), strict=True):  # the second is neither the choice nor the best
+        spent.add_weight_step(finalist.arch, 4 + 4 + 8 * (seeds - 1))
+        spent.add_evaluation(finalist.arch, 30 * (2 + seeds - 1))
     assert decision.cost == pytest.approx(spent.spent)
     assert decide(tmp_path / "one", wide, finalists, by_size, finalist_seeds=1).noise is None
+
+
+def test_a_net_that_is_a_finalist_elsewhere_is_not_forgotten(tmp_path, wide):
+    """As at the points of a front: what is known is not trained again, and what goes on goes on from where it was."""
+    finalists = by_parameters(some(4))
+    decide(tmp_path / "run", wide, finalists, by_size, keep={finalists[3].arch})
+    left = [path.name for path in (tmp_path / "run" / "finalists").iterdir()]
+    assert left == [f"{finalists[3].arch.id}-0.pt"]
+    before = (tmp_path / "run" / "finalists.jsonl").read_text()
+    decide(tmp_path / "run", wide, finalists[:1:-1], by_size, resume=True)
+    after = (tmp_path / "run" / "finalists.jsonl").read_text()
+    assert after.startswith(before) and not (tmp_path / "run" / "finalists").exists()
+    new = [json.loads(line) for line in after[len(before) :].splitlines()]
+    assert [(line["steps"], line["seed"]) for line in new] == [(8, 0), (8, 0), (8, 1), (8, 1)]
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 6, 9])
+def test_the_steps_to_come_are_the_most_that_may_come(count):
+    """Counted in rounds, for every place that the search's choice and the best cut by hand may have."""
+    totals, steps = [], round_steps(count, 8)
+    for choice, cut in permutations(range(count), 2):
+        alive = [by_hand(finalist) if number == cut else finalist for number, finalist in enumerate(some(count))]
+        own, total, before = alive[choice], 0, 0
+        for number, until in enumerate(steps, 1):
+            total, before = total + len(alive) * (until - before), until
+            alive = survivors(alive, own, 1 if number == len(steps) else BEST)
+        totals.append(total + 2 * len(alive) * before)  # two other seeds
+    assert steps_in_all(count, steps, 3) == max(totals)
 
 
 def test_with_one_finalist_nothing_is_trained(tmp_path, wide):
@@ -248,10 +307,10 @@ def test_a_short_training_is_plain_steps(tmp_path):
 
 
 def test_an_interrupted_halving_ends_as_if_it_never_was(tmp_path, wide):
-    finalists = some(5)
+    finalists = [*some(4), by_hand(some(5)[4])]
     whole = decide(tmp_path / "whole", wide, finalists)
     assert len({losses[-1] for losses in whole.losses}) == 5 and whole.noise > 0
-    for stop in (2, 6, 8):
+    for stop in (2, 6, 9):
         scored = []
 
         def score(model, stop=stop, scored=scored):
@@ -280,11 +339,13 @@ def test_a_halving_that_is_asked_to_stop_stops_and_goes_on(tmp_path, wide):
 
     assert decide(tmp_path / "run", wide, finalists, score) is None and len(scored) == 2
     again = decide(tmp_path / "run", wide, finalists, score, resume=True)
-    assert again == decide(tmp_path / "whole", wide, finalists, by_size) and len(scored) == 3 + 4
+    assert again == decide(tmp_path / "whole", wide, finalists, by_size) and len(scored) == len(
+        lines_of(tmp_path / "run")
+    )
 
 
 def test_a_new_run_does_not_take_what_another_left(tmp_path, wide):
-    finalists = some(2)
+    finalists = [some(2)[0], by_hand(some(2)[1])]
     decide(tmp_path, wide, finalists, by_size)
     asked = []
     decide(tmp_path, wide, finalists, lambda model: asked.append(model) or 0.0)
@@ -298,18 +359,27 @@ def test_a_net_whose_training_diverges_is_last(tmp_path, wide):
     score = lambda model: math.nan if by_size(model) == broken else by_size(model)  # noqa: E731
     decision = decide(tmp_path, wide, finalists, score)
     assert decision.ranked[-1] == finalists[0] and decision.losses[-1] == [None]
+    assert decision.ranked[0] == by_parameters(finalists[1:])[0]
     assert "NaN" not in (tmp_path / "finalists.jsonl").read_text()
     with pytest.raises(FloatingPointError, match="of all finalists diverged"):
         decide(tmp_path, wide, finalists, lambda model: math.inf)
 
 
-def test_the_winner_is_the_best_by_the_mean_over_seeds(tmp_path, wide):
-    finalists = some(2)
-    scores = iter([1.0, 2.0, 4.0, 2.0])  # the first net is better with the first seed only
-    decision = decide(tmp_path, wide, finalists, lambda model: next(scores))
-    assert decision.ranked == finalists[::-1] and decision.losses == [[2.0], [2.5]]
-    spreads = [0.0, math.sqrt(((1 - 2.5) ** 2 + (4 - 2.5) ** 2) / 1)]
-    assert decision.noise == pytest.approx(math.sqrt(mean(s**2 for s in spreads) / 2))
+@pytest.mark.parametrize(
+    ("other", "wins"), [([2.0, 2.0], True), ([2.0, 2.3], True), ([2.0, 2.6], False), ([3.0, 3.1], False)]
+)
+def test_the_choice_is_given_up_only_for_a_mean_that_is_lower_by_more_than_chance(tmp_path, wide, other, wins):
+    (choice, cut), own = some(2), [3.1, 2.7]
+    cut = by_hand(cut)
+    scores = iter(
+        [own[0], other[0], other[1], own[1]]
+    )  # both with the first seed, then the better one before the other
+    decision = decide(tmp_path, wide, [choice, cut], lambda model: next(scores))
+    spreads = [(a - b) ** 2 / 2 for a, b in (own, other)]
+    assert decision.noise == pytest.approx(math.sqrt(mean(spreads) / 2))
+    assert wins == (mean(own) - mean(other) > 2 * math.sqrt(2) * decision.noise)
+    assert decision.ranked == ([cut, choice] if wins else [choice, cut])
+    assert decision.losses == [[pytest.approx(mean(one))] for one in ((other, own) if wins else (own, other))]
 
 
 @pytest.mark.parametrize(
@@ -317,7 +387,7 @@ def test_the_winner_is_the_best_by_the_mean_over_seeds(tmp_path, wide):
     [
         ({"finalists": 3}, "would have no effect without a budget"),
         ({"random_finalists": 1}, "would have no effect without a budget"),
-        ({"pareto": "params", "finalists": 3}, "a front has no finalists"),
+        ({"pareto": "params", "random_finalists": 3}, "a front has finalists on request only; give finalists, too"),
         ({"max_params": "50%", "finalists": -1}, "finalists=-1 must be at least 0"),
         ({"max_params": "50%", "finalist_ratio": 1.5}, "a short training is not longer than the search"),
         ({"max_params": "50%", "finalist_ratio": 0.0}, "finalist_ratio=0.0 must be above 0"),
@@ -336,11 +406,12 @@ def test_there_are_finalists_by_default_where_there_is_a_budget_and_one_net():
     assert SearchArguments(max_params="50%").proposed_finalists == 4
     assert SearchArguments(max_params="50%", finalists=0).proposed_finalists == 0
     assert SearchArguments(pareto="params").proposed_finalists == 0
+    assert SearchArguments(pareto="params", max_flops="60%").proposed_finalists == 0
+    assert SearchArguments(pareto="params", finalists=2).proposed_finalists == 2
 
 
-def test_what_is_missing_is_said(capsys):
-    _say_what_is_missing(some(2), SearchArguments(max_params="50%", random_finalists=1))
-    assert capsys.readouterr().out.splitlines() == [
+def test_what_is_missing_is_said():
+    assert missing(some(2), SearchArguments(max_params="50%", random_finalists=1)) == [
         "the search proposes 2 different nets that use the budget, fewer than 4",
         "0 other nets use the budget, fewer than random_finalists=1",
         "no net with equal layers uses the budget, so that there is no cut by hand to compare with",

@@ -11,6 +11,7 @@ from ...arch_parameters import Mixture
 from ...budgets.equal_cost import hand_cuts
 from ...budgets.sampling import draw_new
 from ...space import Architecture
+from ..choice import most_likely
 from ..limits import Limits
 from ..settings import SearchArguments
 from ..two_stage.proposals import Proposals
@@ -70,6 +71,22 @@ def likely_nets(
     draw = Proposals(settings, supernet, limits, use_up=True).draws(shares)
     rng = random.Random(f"{settings.seed} likely nets")
     return draw_new(lambda: draw(rng), POOL)
+
+
+def proposed_nets(
+    supernet: PreTrainedModel, shares: Mixture, chosen: Architecture, settings: SearchArguments, limits: Limits
+) -> list[Architecture]:
+    """What a search of one stage proposes: its choice, its most likely net, and likely nets that keep to the limits.
+
+    Args:
+        supernet: What is searched.
+        shares: The distribution that the search has trained.
+        chosen: Its choice.
+        settings: Its seed is the seed of the draws.
+        limits: What all of them keep to.
+    """
+    likeliest = most_likely(supernet, shares, limits.budgets, limits.standard_only)
+    return [chosen, likeliest, *likely_nets(supernet, shares, settings, limits)]
 
 
 def spread(pool: Sequence[Architecture], count: int) -> list[Architecture]:

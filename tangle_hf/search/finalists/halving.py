@@ -1,33 +1,39 @@
-"""Finalists trained in rounds: after each, the worse half ends (successive halving, arXiv:1502.07943).
+"""Finalists trained in rounds, after which most of them end, as in successive halving (arXiv:1502.07943).
 
-With n nets and a longest training of h steps there are r = min(3, ceil(log2 n)) rounds, which end after h / 2^(r-1), ...,
-h / 2 and h steps. Survivors go on from where they were. All nets of a round are at the same point of the same schedule, with
-the same data behind them, and are compared by their loss on data by which nothing was chosen before. The best two of the last
-round are trained with other seeds, too, and the smaller mean wins.
+All n nets are trained for h / 2 steps; the two best, the search's choice and the best cut by hand go on to h steps. Two nets
+have one round, of h steps. All nets of a round are at the same point of the same schedule, with the same data behind them, and
+are compared by their loss on data by which nothing was chosen before.
+
+Seeds matter more than the data that losses are taken on. So the best net, the search's choice and the best cut by hand are
+trained with other seeds, too, and the choice is given up only for a mean that is lower by more than chance explains:
+
+    mean(choice) - mean(best) > margin        margin = 2 * 2^0.5 noise, two standard errors of such a difference
+                                              noise^2 = mean over nets of var over seeds / number of seeds
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import fmean, mean, stdev
 
 from accelerate import Accelerator
-from accelerate.utils import DistributedType, broadcast_object_list, gather_object
+from accelerate.utils import DistributedType, gather_object
 from transformers import PreTrainedModel
 
 from ...space import Architecture
 from ..distillation import Teacher
-from ..loop import append_record, keep_records, progress_bar, stop_on_signal
+from ..loop import progress_bar, stop_on_signal
 from ..search_cost import SearchCost
 from ..settings import SearchArguments
-from .candidates import Finalist
+from .candidates import HAND_CUT, Finalist
+from .known_losses import KnownLosses
 from .short_training import ShortTraining
 
 
-MOST_ROUNDS = 3
+BEST = 2  # nets that go on after the first round because of their loss
 Job = tuple[Finalist, int, int]  # whom to train, with which seed, up to which step
 
 
@@ -36,10 +42,10 @@ class Decision:
     """What came of the finalists.
 
     Args:
-        ranked: All of them, the winner first: the two that were trained with all seeds, the others of the last round, then
-            those that ended before it.
-        losses: The losses of each, in that order, after each round that it was in; the last ones of the first two are means
-            over seeds.
+        ranked: All of them, the winner first, then the others that were trained with all seeds, then those that ended last.
+        losses: The losses of each, in that order, after each round that it was in; the last ones of the first `seeded` are
+            means over seeds.
+        seeded: How many were trained with all seeds.
         steps: Steps at the end of each round.
         noise: Standard error of such a mean, from how a net's losses differ between seeds; None with one seed.
         cost: What it cost, in plain-model steps.
@@ -47,41 +53,42 @@ class Decision:
 
     ranked: list[Finalist]
     losses: list[list[float | None]]
+    seeded: int
     steps: list[int]
     noise: float | None
     cost: float
 
+    @property
+    def margin(self) -> float:
+        """How far a mean over seeds has to be below that of the search's choice for that to be given up."""
+        return margin_of(self.noise)
 
-@dataclass
-class _Known:
-    """Losses by (architecture, seed, steps), and what they cost, as `finalists.jsonl` holds them."""
 
-    path: Path
-    accelerator: Accelerator
-    losses: dict[tuple[Architecture, int, int], float | None] = field(default_factory=dict)
-    cost: float = 0.0
-
-    def read(self, resume: bool) -> None:
-        """Takes what an interrupted run has left; another run starts anew."""
-        main = self.accelerator.is_main_process
-        for record in broadcast_object_list([keep_records(self.path, lambda record: resume) if main else None])[0]:
-            self._note(record)
-
-    def add(self, record: dict) -> None:
-        """Takes a result, and leaves it as a line."""
-        self._note(record)
-        if self.accelerator.is_main_process:
-            append_record(self.path, record)
-
-    def _note(self, record: dict) -> None:
-        self.losses[Architecture(record["arch"]), record["seed"], record["steps"]] = record["loss"]
-        self.cost += record["cost"]
+def margin_of(noise: float | None) -> float:
+    """Two standard errors of a difference of two means; 0 with one seed."""
+    return 2 * math.sqrt(2) * (noise or 0.0)
 
 
 def round_steps(count: int, horizon: int) -> list[int]:
     """Steps at the end of each round, ascending; none with a single net, which needs no training to win."""
-    rounds = min(MOST_ROUNDS, math.ceil(math.log2(count))) if count > 1 else 0
-    return sorted({max(1, round(horizon / 2 ** (rounds - 1 - number))) for number in range(rounds)})
+    return sorted({max(1, round(horizon / 2)), horizon}) if count > 2 else [horizon] * (count > 1)
+
+
+def horizon_of(settings: SearchArguments) -> int:
+    """Steps of the longest training."""
+    return max(1, round(settings.finalist_ratio * settings.max_steps))
+
+
+def survivors(ranked: Sequence[Finalist], choice: Finalist, best: int) -> list[Finalist]:
+    """Who goes on after a round: the best, the search's choice and the best cut by hand, in the order of their losses.
+
+    Args:
+        ranked: Those that were in the round, the best first.
+        choice: What the search would take.
+        best: How many go on because of their loss.
+    """
+    cut = next((finalist for finalist in ranked if HAND_CUT in finalist.origin), choice)
+    return [finalist for place, finalist in enumerate(ranked) if place < best or finalist in (choice, cut)]
 
 
 def halve(
@@ -93,24 +100,26 @@ def halve(
     settings: SearchArguments,
     accelerator: Accelerator,
     cost: SearchCost,
+    keep: Collection[Architecture] = (),
     teacher: Teacher | None = None,
     start: PreTrainedModel | None = None,
     saved: Callable[[], None] | None = None,
 ) -> Decision | None:
-    """Trains finalists and drops the worse half, again and again, and leaves every loss in `finalists.jsonl`.
+    """Trains finalists in rounds, and leaves every loss in `finalists.jsonl`.
 
     Processes share the nets of a round, each of which one process trains by itself. A resumed run trains nothing again that
     the file knows.
 
     Args:
         supernet: After the search.
-        finalists: The nets, the same on every process.
+        finalists: The nets, the same on every process; the first is what the search would take.
         data: Training examples.
         score: A net -> its loss on data by which nothing was chosen before.
         examples: How many examples that takes.
         settings: Those of the search, with the finalists' own.
         accelerator: Processes, device and precision.
         cost: Says what a step costs; nothing is added to it.
+        keep: Nets whose training may go on later: what it would go on from stays in `finalists/`.
         teacher: From whose outputs they learn beside the labels.
         start: The supernet as it was before the search, for `finalist_start="checkpoint"`.
         saved: Called by the main process after each round.
@@ -126,16 +135,16 @@ def halve(
         raise ValueError(
             "finalists are trained by single processes, which needs whole weights; use DDP or one process, or --finalists 0"
         )
-    run_dir, horizon = Path(settings.output_dir), max(1, round(settings.finalist_ratio * settings.max_steps))
+    run_dir, horizon = Path(settings.output_dir), horizon_of(settings)
     training = ShortTraining(supernet, data, settings, accelerator, horizon, run_dir / "finalists", teacher, start)
-    known, steps = _Known(run_dir / "finalists.jsonl", accelerator), round_steps(len(finalists), horizon)
+    known, steps = KnownLosses(run_dir / "finalists.jsonl", accelerator), round_steps(len(finalists), horizon)
     known.read(settings.resume)
     before = dict(zip(steps, [0, *steps], strict=False))  # steps at the end of a round -> at its start
     if not steps:
-        return Decision(list(finalists), [[] for _ in finalists], [], None, 0.0)
-    alive, ended, losses = list(finalists), [], {finalist: [] for finalist in finalists}
-    seeds = range(settings.finalist_seeds)
-    bar = progress_bar(accelerator, _steps_in_all(len(finalists), steps, len(seeds)), 0, "finalists")
+        return Decision(list(finalists), [[] for _ in finalists], 0, [], None, known.cost)
+    alive, ended, seeds = list(finalists), [], range(settings.finalist_seeds)
+    losses = {finalist: [] for finalist in finalists}
+    bar = progress_bar(accelerator, steps_in_all(len(finalists), steps, len(seeds)), 0, "finalists")
 
     def steps_of(job: Job) -> int:
         """Steps since the round before; other seeds than the first begin with the last round."""
@@ -156,6 +165,10 @@ def halve(
         record = {"arch": finalist.arch.to_dict(), "origin": finalist.origin, "seed": seed, "steps": until}
         return record | {"loss": loss if math.isfinite(loss) else None, "cost": spent.spent}
 
+    def forget(finalist: Finalist) -> None:
+        if finalist.arch not in keep:
+            training.forget(finalist.arch)
+
     def train(jobs: list[Job]) -> bool:
         """Makes what is not known yet, side by side on all processes; False if the run was asked to stop."""
         world, rank = accelerator.num_processes, accelerator.process_index
@@ -175,48 +188,57 @@ def halve(
                 return None
             for finalist in alive:
                 losses[finalist].append(known.losses[finalist.arch, 0, until])
-            alive.sort(key=lambda finalist: _last(losses[finalist]))
+            alive.sort(key=lambda finalist: losses[finalist][-1])
             if saved is not None and accelerator.is_main_process:
                 saved()
-            first = f"{alive[0].origin}, loss {_last(losses[alive[0]]):.3f}"
+            first = f"{alive[0].origin}, loss {losses[alive[0]][-1]:.3f}"
             bar.set_postfix_str(f"round {number} of {len(steps)}, first: {first}", refresh=False)
-            if number < len(steps):
-                kept = math.ceil(len(alive) / 2)
-                alive, ended = alive[:kept], alive[kept:] + ended
-                if accelerator.is_main_process:
-                    for finalist in ended:
-                        training.forget(finalist.arch)
-        best, others = alive[:2], alive[2:]
-        if not train([(finalist, seed, steps[-1]) for seed in seeds[1:] for finalist in best]):
+            finite = [finalist for finalist in alive if losses[finalist][-1] < math.inf] or alive
+            kept = survivors(finite, finalists[0], 1 if number == len(steps) else BEST)
+            alive, ended = kept, [finalist for finalist in alive if finalist not in kept] + ended
+            bar.total = bar.n + steps_in_all(len(alive), steps[number:], len(seeds) if len(alive) > 1 else 1, until)
+            if accelerator.is_main_process:
+                for finalist in ended:
+                    forget(finalist)
+        seeds = seeds if len(alive) > 1 else seeds[:1]  # a choice without a rival stays, whatever its loss
+        if not train([(finalist, seed, steps[-1]) for seed in seeds[1:] for finalist in alive]):
             return None
-    by_seed = {finalist: [known.losses[finalist.arch, seed, steps[-1]] for seed in seeds] for finalist in best}
-    for finalist, found in by_seed.items():
-        losses[finalist][-1] = None if None in found else mean(found)
-    ranked = sorted(best, key=lambda finalist: _last(losses[finalist])) + others + ended
-    if _last(losses[ranked[0]]) == math.inf:
+    by_seed = [[known.losses[finalist.arch, seed, steps[-1]] for seed in seeds] for finalist in alive]
+    for finalist, found in zip(alive, by_seed, strict=True):
+        losses[finalist][-1] = fmean(found)
+    alive.sort(key=lambda finalist: losses[finalist][-1])
+    if losses[alive[0]][-1] == math.inf:
         raise FloatingPointError("the short trainings of all finalists diverged; try a smaller --learning_rate")
+    noise, choice = _noise(by_seed), finalists[0]
+    if losses[choice][-1] - losses[alive[0]][-1] <= margin_of(noise):
+        alive.sort(key=lambda finalist: finalist is not choice)  # the rest stays in order
+    ranked = alive + ended
     if accelerator.is_main_process:
         for finalist in finalists:
-            training.forget(finalist.arch)
+            forget(finalist)
         with suppress(OSError):  # it was never made, or holds something else
             training.folder.rmdir()
-    return Decision(ranked, [losses[finalist] for finalist in ranked], steps, _noise([*by_seed.values()]), known.cost)
+    shown = [[None if loss == math.inf else loss for loss in losses[finalist]] for finalist in ranked]
+    return Decision(ranked, shown, len(alive), steps, noise, known.cost)
 
 
-def _last(losses: Sequence[float | None]) -> float:
-    return math.inf if not losses or losses[-1] is None else losses[-1]
-
-
-def _noise(by_net: Sequence[Sequence[float | None]]) -> float | None:
+def _noise(by_net: Sequence[Sequence[float]]) -> float | None:
     """Standard error of a mean over seeds: the pooled standard deviation of a net's losses over the root of their number."""
-    spreads = [stdev(found) for found in by_net if None not in found and len(found) > 1]
+    spreads = [stdev(found) for found in by_net if len(found) > 1 and math.inf not in found]
     return math.sqrt(mean(s**2 for s in spreads) / len(by_net[0])) if spreads else None
 
 
-def _steps_in_all(count: int, steps: Sequence[int], seeds: int) -> int:
-    """Steps of all trainings."""
-    total, before, last = 0, 0, count
+def steps_in_all(count: int, steps: Sequence[int], seeds: int, done: int = 0) -> int:
+    """Steps of all trainings that are to come, at most.
+
+    Args:
+        count: How many nets are in the next round.
+        steps: Steps at the end of the rounds that are to come.
+        seeds: With how many seeds the last ones are trained.
+        done: Steps that each has behind it.
+    """
+    total, last = 0, done
     for until in steps:
-        total, last = total + count * (until - before), count
-        before, count = until, math.ceil(count / 2)
-    return total + min(2, last) * (seeds - 1) * before
+        total, last = total + count * (until - last), until
+        count = min(count, BEST + 2)  # and the search's choice and the best cut by hand
+    return total + min(3, count) * (seeds - 1) * last

@@ -25,12 +25,13 @@ class FinalistArguments:
             "group": "finalists",
             "help": "nets within the budget that the search proposes for a short training at its end, beside all nets with "
             "equal layers; 0 for none, and what the search likes best is taken untried. Default: 4 with a budget, 0 for a "
-            "front",
+            "equal layers; 0 for none, and what the search likes best is taken untried. Default: 4 with a budget, 0 for a "
+            "front, of which every point has as many",
         },
     )
     random_finalists: int = field(default=0, metadata={"help": "random nets within the budget beside them"})
     finalist_ratio: float = field(
-        default=0.2,
+        default=0.1,
         metadata={"help": "steps of the longest of these trainings, as a share of max_steps; worse nets end earlier"},
     )
     finalist_start: str | None = field(
@@ -42,9 +43,12 @@ class FinalistArguments:
     )
     finalist_seeds: int = field(
         default=2,
-        metadata={"help": "seeds with which the best two of the last round are trained; 2 or more show the noise"},
+        metadata={
+            "help": "seeds with which the best net, the search's choice and the best cut by hand are trained; 2 or more show "
+            "the noise"
+        },
     )
-    finalist_batches: int = field(default=20, metadata={"help": "validation batches by which they are compared"})
+    finalist_batches: int = field(default=8, metadata={"help": "validation batches by which they are compared"})
 
     def __post_init__(self):
         for name, least in {"finalists": 0, "random_finalists": 0, "finalist_seeds": 1, "finalist_batches": 1}.items():

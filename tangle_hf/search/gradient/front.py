@@ -28,6 +28,7 @@ class FrontPoint:
         loss: The loss that the architecture inherits.
         candidate: The architecture, with all its costs.
         nondominated: Whether no other point has at most its cost and its loss.
+        table_limit: The limit as the cost's table counts it.
     """
 
     limit: float
@@ -35,6 +36,7 @@ class FrontPoint:
     loss: float
     candidate: Candidate
     nondominated: bool
+    table_limit: int
 
 
 def trace_front(
@@ -52,7 +54,7 @@ def trace_front(
         loss: Loss of an architecture with the supernet's weights, on data of the architecture steps.
     """
     losses: dict[Architecture, float] = {}
-    taken: list[tuple[float, Candidate]] = []
+    taken: list[tuple[int, float, Candidate]] = []
     for limit in limits_along(front, settings):
         shares, budgets = front.at(limit).probabilities(front.method), front.budgets_at(limit)
         candidates = discretise(
@@ -66,18 +68,19 @@ def trace_front(
         for candidate in candidates:
             if candidate.arch not in losses:
                 losses[candidate.arch] = loss(candidate.arch)
-        taken.append((budgets[-1].in_units(limit), min(candidates, key=lambda candidate: losses[candidate.arch])))
-    pairs = [(c.costs[settings.pareto], losses[c.arch]) for _, c in taken]
+        best = min(candidates, key=lambda candidate: losses[candidate.arch])
+        taken.append((limit, budgets[-1].in_units(limit), best))
+    pairs = [(c.costs[settings.pareto], losses[c.arch]) for _, _, c in taken]
     best = moocore.is_nondominated(np.array(pairs, dtype=float))
     return [
-        FrontPoint(limit, cost, inherited, candidate, bool(first))
-        for (limit, candidate), (cost, inherited), first in zip(taken, pairs, best, strict=True)
+        FrontPoint(limit, cost, inherited, candidate, bool(first), number)
+        for (number, limit, candidate), (cost, inherited), first in zip(taken, pairs, best, strict=True)
     ]
 
 
 def limits_along(front: ArchFront, settings: SearchArguments) -> list[int]:
     """`pareto_points` limits, evenly from the first anchor to the last, as the front's cost table counts."""
-    return np.linspace(front.limits[0], front.limits[-1], settings.pareto_points).round().astype(int).tolist()
+    return point_limits(front.limits[0], front.limits[-1], settings.pareto_points)
 
 
 def hand_cuts_along(
@@ -102,6 +105,11 @@ def hand_cuts_along(
     for limit in limits_along(front, settings):
         cuts |= set(sorted(largest_hand_cuts(front.space, front.budgets_at(limit)), key=cost)[-MOST_CUTS:])
     return [(arch, cost(arch), loss(arch)) for arch in sorted(cuts, key=lambda arch: (cost(arch), arch.to_json()))]
+
+
+def point_limits(first: int, last: int, count: int) -> list[int]:
+    """The limits at which a front is read off, evenly from that of the first anchor to that of the last."""
+    return np.linspace(first, last, count).round().astype(int).tolist()
 
 
 def hypervolume(points: Sequence[tuple[float, float]], reference: tuple[float, float]) -> float:

@@ -1,4 +1,4 @@
-"""The data of a comparison of image classifiers."""
+"""The images of a finished search of image classifiers."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,9 +11,9 @@ from ..data.images.examples import ImageExamples, image_examples
 from ..data.images.loading import load_images
 from ..data.images.settings import ImageArguments
 from ..models.image_classifiers import checkpoint_processor
-from ..runs.conv_examples import conv_examples
-from ..runs.folder import from_settings
 from ..subnets.recalibration import batch_norms
+from .conv_examples import conv_examples
+from .folder import from_settings
 
 
 def load_images_of(folder: Path, settings: Mapping[str, Any], supernet: PreTrainedModel) -> ImageExamples:
