@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 .PHONY: search test style quality clean
 
 search: $(VENV)/.installed
-	$(BIN)/tangle-hf search --num_processes 1 gpt2 --output_dir runs/search_gpt $(ARGS)
+	$(BIN)/tangle-hf search --num_processes 1 gpt2 --output_dir runs/search_gpt --arch_learning_rate 0.0625 $(ARGS)
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n auto --dist loadfile
