@@ -27,7 +27,7 @@ from tangle_hf import (
 )
 from tangle_hf.arch_parameters import argmax, uniform_mixture
 from tangle_hf.axes import Axis, ParameterAxes
-from tangle_hf.budgets.discretisation import discretise
+from tangle_hf.budgets.discretisation import discretise, likeliest_of_each_shape
 from tangle_hf.budgets.equal_cost import fits
 from tangle_hf.budgets.limits import Budget, make_budgets
 from tangle_hf.budgets.sampling import ConstrainedSampler
@@ -367,3 +367,27 @@ def test_no_sampled_architecture_within_the_budgets_is_better(problem, standard_
         standard = net.subnet_forms(net.config, arch)["stock"] is None
         if (standard or not standard_only) and all(COSTS[b.cost](net, arch) <= b.limit for b in budgets):
             assert log_probability(net.space, rows, arch) <= best.log_probability + 1e-9
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", NETS)
+def test_the_likeliest_net_of_every_shape_is_the_best_of_those_that_use_what_the_shape_can(name, seed):
+    net, rows = NETS[name], random_rows(NETS[name].space, seed)
+    (budget,) = limits_of(net, ["params"], "90%")
+    whole = [dimension for dimension in net.space.choices if dimension not in net.space.per_layer]
+    shapes = {}
+    for arch, costs, _ in everything(name):
+        if costs["params"] <= budget.limit:
+            shapes.setdefault(tuple(getattr(arch, dimension) for dimension in whole), []).append(
+                (costs["params"], arch)
+            )
+    expected = []
+    for archs in shapes.values():
+        largest = max(cost for cost, _ in archs)
+        if largest >= 0.6 * budget.limit:
+            expected.append(
+                max(log_probability(net.space, rows, arch) for cost, arch in archs if cost >= 0.95 * largest)
+            )
+    found = likeliest_of_each_shape(net.space, rows, [budget], 0.95, 0.6)
+    scores = [log_probability(net.space, rows, arch) for arch in found]
+    assert scores == pytest.approx(sorted(expected, reverse=True)) and expected

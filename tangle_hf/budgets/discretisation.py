@@ -108,6 +108,38 @@ def _within(space: SearchSpace, log_shares, budgets, count, band) -> list[tuple[
     return [(find.score, architecture(space, find.chosen())) for find in found]
 
 
+def likeliest_of_each_shape(
+    space: SearchSpace, mixture: Mapping[str, Tensor], budgets: Sequence[Budget], band: float, least: float
+) -> list[Architecture]:
+    """The most likely architecture of every shape, which is a choice of each dimension of the whole net and of the depth.
+
+    Few large layers cannot use a budget up as many small ones can: each shape has a band of its own, below the largest
+    cost that it reaches within the budgets. Depths of stages, of which a net has several, are no part of a shape.
+
+    Args:
+        space: The search space.
+        mixture: Dimension -> shares (rows, K).
+        budgets: Limits, all of which hold.
+        band: As in `discretise`, of what the shape can use.
+        least: Shapes that use less than this share of every budget are left out.
+
+    Returns:
+        Most likely first, rows of missing layers counted as in `discretise`.
+    """
+    limits, log_shares, found = _limits(budgets), _logarithms(mixture), []
+    depths = log_shares.get(space.depth_name, np.zeros((0, 0)))
+    one_by_one = (
+        [depths] if len(depths) != 1 else np.where(np.eye(depths.shape[1], dtype=bool), depths, -np.inf)[:, None]
+    )
+    for depth in one_by_one:
+        for plan in plans(space, [budget.table for budget in budgets], {**log_shares, space.depth_name: depth}):
+            largest = _largest_within([plan], budgets)
+            if largest is not None and (largest >= least * limits).any():
+                best = best_within([plan], _boxes(budgets, band * largest), 1)[0]
+                found.append((best.score, architecture(space, best.chosen())))
+    return [arch for _, arch in sorted(found, key=lambda entry: -entry[0])]
+
+
 def least_costs(
     space: SearchSpace, mixture: Mapping[str, Tensor], budgets: Sequence[Budget], band: float
 ) -> np.ndarray:

@@ -8,7 +8,8 @@ from itertools import zip_longest
 from transformers import PreTrainedModel
 
 from ...arch_parameters import Mixture
-from ...budgets.equal_cost import hand_cuts
+from ...budgets.discretisation import likeliest_of_each_shape
+from ...budgets.equal_cost import BAND, LEAST_OF_A_CUT, hand_cuts
 from ...budgets.sampling import draw_new
 from ...space import Architecture
 from ..choice import most_likely
@@ -76,7 +77,7 @@ def likely_nets(
 def proposed_nets(
     supernet: PreTrainedModel, shares: Mixture, chosen: Architecture, settings: SearchArguments, limits: Limits
 ) -> list[Architecture]:
-    """What a search of one stage proposes: its choice, its most likely net, and likely nets that keep to the limits.
+    """What a search of one stage proposes: its choice, its most likely net, that of every shape, and other likely nets.
 
     Args:
         supernet: What is searched.
@@ -86,7 +87,10 @@ def proposed_nets(
         limits: What all of them keep to.
     """
     likeliest = most_likely(supernet, shares, limits.budgets, limits.standard_only)
-    return [chosen, likeliest, *likely_nets(supernet, shares, settings, limits)]
+    shapes = []
+    if limits.budgets and not limits.standard_only:
+        shapes = likeliest_of_each_shape(supernet.space, shares, limits.budgets, BAND, LEAST_OF_A_CUT)
+    return [chosen, likeliest, *shapes, *likely_nets(supernet, shares, settings, limits)]
 
 
 def spread(pool: Sequence[Architecture], count: int) -> list[Architecture]:
