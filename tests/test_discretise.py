@@ -389,5 +389,6 @@ def test_the_likeliest_net_of_every_shape_is_the_best_of_those_that_use_what_the
                 max(log_probability(net.space, rows, arch) for cost, arch in archs if cost >= 0.95 * largest)
             )
     found = likeliest_of_each_shape(net.space, rows, [budget], 0.95, 0.6)
-    scores = [log_probability(net.space, rows, arch) for arch in found]
-    assert scores == pytest.approx(sorted(expected, reverse=True)) and expected
+    assert [log_probability(net.space, rows, candidate.arch) for candidate in found] == pytest.approx(
+        sorted(expected, reverse=True)
+    ) and expected

@@ -72,6 +72,10 @@ def discretise(
         found = _equal_layers(supernet, log_shares, budgets, band)[:count]
     else:
         found = _within(space, log_shares, budgets, count, band)
+    return _candidates(found, budgets)
+
+
+def _candidates(found: Sequence[tuple[float, Architecture]], budgets: Sequence[Budget]) -> list[Candidate]:
     costs = ({b.cost: b.in_units(exact(b.table, arch)) for b in budgets} for _, arch in found)
     return [Candidate(arch, score, cost) for (score, arch), cost in zip(found, costs, strict=True)]
 
@@ -110,7 +114,7 @@ def _within(space: SearchSpace, log_shares, budgets, count, band) -> list[tuple[
 
 def likeliest_of_each_shape(
     space: SearchSpace, mixture: Mapping[str, Tensor], budgets: Sequence[Budget], band: float, least: float
-) -> list[Architecture]:
+) -> list[Candidate]:
     """The most likely architecture of every shape, which is a choice of each dimension of the whole net and of the depth.
 
     Few large layers cannot use a budget up as many small ones can: each shape has a band of its own, below the largest
@@ -137,7 +141,7 @@ def likeliest_of_each_shape(
             if largest is not None and (largest >= least * limits).any():
                 best = best_within([plan], _boxes(budgets, band * largest), 1)[0]
                 found.append((best.score, architecture(space, best.chosen())))
-    return [arch for _, arch in sorted(found, key=lambda entry: -entry[0])]
+    return _candidates(sorted(found, key=lambda entry: -entry[0]), budgets)
 
 
 def least_costs(

@@ -6,8 +6,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..arch_parameters import ArchParameters
-from ..budgets.discretisation import Candidate, discretise, log_probability
-from ..budgets.equal_cost import BAND
+from ..budgets.discretisation import Candidate, discretise, likeliest_of_each_shape, log_probability
+from ..budgets.equal_cost import BAND, LEAST_OF_A_CUT
 from ..budgets.limits import Budget
 from ..cost.tables import exact, expected
 from ..samplers import sampler
@@ -35,7 +35,8 @@ def choose(
     """The result of a search and its runners-up.
 
     Without limits it is what the shares stand for (`supernet.most_likely`). With a budget or `standard_only`, the
-    `budget_candidates` most likely architectures are ranked by the loss that they inherit from the supernet.
+    `budget_candidates` most likely architectures, and with a budget the most likely one of every shape, are ranked by the
+    loss that they inherit from the supernet.
 
     Args:
         supernet: After the search.
@@ -66,6 +67,10 @@ def choose(
     )
     if loss is None:
         return [(candidate, None) for candidate in candidates]
+    if limits.budgets and not limits.standard_only:
+        known = {candidate.arch for candidate in candidates}
+        shapes = likeliest_of_each_shape(supernet.space, shares, limits.budgets, BAND, LEAST_OF_A_CUT)
+        candidates += [candidate for candidate in shapes if candidate.arch not in known]
     return sorted(((candidate, loss(candidate.arch)) for candidate in candidates), key=lambda pair: pair[1])
 
 

@@ -89,7 +89,8 @@ def proposed_nets(
     likeliest = most_likely(supernet, shares, limits.budgets, limits.standard_only)
     shapes = []
     if limits.budgets and not limits.standard_only:
-        shapes = likeliest_of_each_shape(supernet.space, shares, limits.budgets, BAND, LEAST_OF_A_CUT)
+        found = likeliest_of_each_shape(supernet.space, shares, limits.budgets, BAND, LEAST_OF_A_CUT)
+        shapes = [candidate.arch for candidate in found]
     return [chosen, likeliest, *shapes, *likely_nets(supernet, shares, settings, limits)]
 
 
