@@ -24,8 +24,8 @@ logger = logging.getLogger(__name__)
 def ordered_dimensions(supernet: PreTrainedModel) -> tuple[str, ...]:
     """The dimensions of a space whose choices drop whole units of a layer, which therefore can be ordered.
 
-    The residual stream is none of them: its units are the same in all layers, and ordering it is worth nothing
-    (`docs/results.md`). Without a fixed `head_dim` heads are none, as other head counts cut the same units into other heads.
+    The residual stream is none of them: one order would have to serve all layers. Without a fixed `head_dim` heads are none, as
+    other head counts cut the same units into other heads.
     """
     space, found = supernet.space, projections(supernet)
     residual = residual_axis(supernet).dimensions
