@@ -5,6 +5,7 @@ step, taken round by round.
 """
 
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -14,6 +15,16 @@ from collections.abc import Callable
 import torch
 
 from tangle_hf.analysis import in_turns
+
+
+# glibc gives large blocks back to the system when they are freed, and the next step faults them in again.
+KEEPING = {"MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_MMAP_MAX_": "0"}
+
+
+def keep_memory() -> None:
+    """Starts this process anew with an allocator that keeps freed memory, unless it has one; of glibc only."""
+    if not KEEPING.keys() <= os.environ.keys():
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **KEEPING})
 
 
 def compare_time(steps: dict[str, Callable[[], None]], rounds: int, sums: dict[str, tuple[str, ...]]) -> list[dict]:
