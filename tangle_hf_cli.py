@@ -17,6 +17,7 @@ from pathlib import Path
 RECIPES = {
     "search": ("{gpt2,llama,vit,cnn}", "Search an architecture and export what is found."),
     "finetune": ("{language,vision}", "Inherit, fine-tune or retrain what was found."),
+    "compress": ("", "Make a trained checkpoint smaller: cut it to a budget and let it recover."),
     "compare": ("", "Train what searches found beside baselines of equal cost, and test the differences."),
 }
 TOOLS = {

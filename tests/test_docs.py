@@ -15,6 +15,7 @@ import torch
 import tangle_hf_cli
 from tangle_hf import Architecture, num_params, settings
 from tangle_hf.cli import recipes
+from tangle_hf.compress import settings as compress_settings
 from tangle_hf.hub.settings import CALLED_AS
 from tangle_hf.search import choose
 from tangle_hf.search.batches import Batches
@@ -62,7 +63,7 @@ def read_only(monkeypatch):
 
         return parse_and_stop
 
-    for module in (settings, finetune_tasks):
+    for module in (settings, finetune_tasks, compress_settings):
         monkeypatch.setattr(module, "parse", stops(settings.parse))
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", stops(argparse.ArgumentParser.parse_args))
     monkeypatch.setattr(recipes, "_launch", lambda launcher, path, options: recipes._run_here(path, options))
@@ -96,6 +97,7 @@ def test_commands_are_accepted(words, read_only):
         "tangle-hf search gtp2",
         "tangle-hf finetune language --checkpoint runs/search_gpt/subnet --moods inherit",
         "tangle-hf compare --run runs/one",
+        "tangle-hf compress --max_parms 50%",
         "tangle-hf precision language --checkpoints runs/search_gpt/subnet",
         "tangle-hf compare_fronts --front runs/front",
         "tangle-hf resolve runs/half --max_parms 35%",

@@ -18,14 +18,14 @@ FLOORS = {
     "arch_parameters": 2, "data": 2,
     "models": 3,
     "subnets": 4,
-    "cost": 5, "compress": 5,
+    "cost": 5,
     "budgets": 6,
     "search": 7,
     "hub": 8,
     "report": 9,
     "runs": 10,
     "training": 11,
-    "compare": 12,
+    "compare": 12, "compress": 12,
     "cli": 13,
 }  # fmt: skip
 SHARED = [path.stem for path in (PACKAGE / "models").glob("*.py")]  # families may read these, not each other

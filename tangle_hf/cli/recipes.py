@@ -20,7 +20,7 @@ RECIPES = {
     "search": {"gpt2": "search_gpt", "llama": "search_llama", "vit": "search_vit", "cnn": "search_cnn"},
     "finetune": {"language": "finetune", "vision": "finetune"},
 }
-ALONE = ("compare",)  # shares its work among processes by itself
+ALONE = ("compare", "compress")  # run in the process of the command
 
 
 def recipe(name: str) -> Path:

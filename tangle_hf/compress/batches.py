@@ -31,14 +31,15 @@ def calibration_batches(examples, most: int = 64, batch_size: int = 8) -> list[d
 
 
 @torch.no_grad()
-def calibration_loss(model: PreTrainedModel, batches: Sequence[Mapping[str, Tensor]]) -> float:
+def calibration_loss(model: PreTrainedModel, batches: Sequence[Mapping[str, Tensor]], **chosen) -> float:
     """Mean loss of batches, in nats, in the mode that the model is in.
 
     Args:
         model: Any model that takes them.
         batches: Arguments of forward passes with `labels`.
+        **chosen: Of a supernet `arch=`, to run one of its nets.
     """
-    total = sum(model(**on_device(model, batch)).loss.item() * len(batch["labels"]) for batch in batches)
+    total = sum(model(**on_device(model, batch), **chosen).loss.item() * len(batch["labels"]) for batch in batches)
     return total / sum(len(batch["labels"]) for batch in batches)
 
 

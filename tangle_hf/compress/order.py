@@ -28,7 +28,7 @@ def ordered_dimensions(supernet: PreTrainedModel) -> tuple[str, ...]:
     other head counts cut the same units into other heads.
     """
     space, found = supernet.space, projections(supernet)
-    residual = residual_axis(supernet).dimensions
+    residual = residual_axis(supernet.axes).dimensions
     return tuple(
         name
         for name in space.choices

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from ..axes import Axis
+from ..axes import Axis, AxisTable
 from ..errors import writing
 from ..messages import with_progress
 from .batches import evaluating, on_device
@@ -120,7 +120,9 @@ def projections(supernet: PreTrainedModel) -> list[Projection]:
     Raises:
         ValueError: The family is no transformer.
     """
-    residual, found = residual_axis(supernet), []
+    if supernet.layer_list is None:
+        raise ValueError(f"{type(supernet).__name__} is no transformer; only their units and layers can be ordered")
+    residual, found = residual_axis(supernet.axes), []
     for name, entry in supernet.axes.items():
         if entry.layer is None or len(entry.axes) != 2:
             continue
@@ -131,15 +133,13 @@ def projections(supernet: PreTrainedModel) -> list[Projection]:
     return found
 
 
-def residual_axis(supernet: PreTrainedModel) -> Axis:
-    """The axis of the residual stream: the one that all matrices of a layer have.
+def residual_axis(axes: AxisTable) -> Axis:
+    """The axis of the residual stream of a transformer: the one that all matrices of a layer have.
 
-    Raises:
-        ValueError: The family is no transformer.
+    Args:
+        axes: The family's axis table.
     """
-    if supernet.layer_list is None:
-        raise ValueError(f"{type(supernet).__name__} is no transformer; only their units and layers can be ordered")
-    matrices = [entry.axes for entry in supernet.axes.values() if entry.layer == 0 and len(entry.axes) == 2]
+    matrices = [entry.axes for entry in axes.values() if entry.layer == 0 and len(entry.axes) == 2]
     return next(axis for axis in matrices[0] if all(any(axis is other for other in axes) for axes in matrices))
 
 

@@ -16,6 +16,7 @@ from ..run_files import read_results, read_settings
 from ..space import Architecture
 from ..subnets.exports import read_architecture
 from .card_facts import search_facts, space_facts, subnet_facts
+from .compressed_cards import compressed_facts, is_compression
 from .finetuned_cards import finetuned_facts, is_finetuning, trained_net
 from .front_matter import front_matter, hub_name
 
@@ -31,7 +32,8 @@ def write_card(run_dir: str | Path, folder: str | Path | None = None, *, license
     An earlier card there is replaced.
 
     Args:
-        run_dir: Folder of the search, with `config.yaml`, `metrics.jsonl`, `results.json` and `supernet/`, or of a fine-tuning.
+        run_dir: Folder of the search, with `config.yaml`, `metrics.jsonl`, `results.json` and `supernet/`, of a
+            fine-tuning or of a compression.
         folder: `run_dir/supernet`, or an export of this run; default: `run_dir/subnet`. Test results are shown where its
             architecture is the one that the run found. Of a fine-tuning: a net in it; default: the only one.
         license: Licence of the weights as the Hub names it, e.g. "apache-2.0"; None states none.
@@ -45,7 +47,9 @@ def write_card(run_dir: str | Path, folder: str | Path | None = None, *, license
     run_dir = Path(run_dir)
     folder = card_folder(run_dir) if folder is None else Path(folder)
     if is_finetuning(run_dir):
-        return _write(folder, "finetuned", {"repo": LOCAL_NAME, **finetuned_facts(run_dir, folder, license)})
+        compressed = is_compression(read_settings(run_dir))
+        kind, facts = ("compressed", compressed_facts) if compressed else ("finetuned", finetuned_facts)
+        return _write(folder, kind, {"repo": LOCAL_NAME, **facts(run_dir, folder, license)})
     run_name = run_dir.resolve().name
     is_supernet = folder.resolve() == (run_dir / "supernet").resolve()
     _check(run_dir, folder, ("config.json",) if is_supernet else ("config.json", "architecture.json"))

@@ -15,14 +15,17 @@ COLUMNS = {"loss": ("test loss", 1), "perplexity": ("perplexity", 1), "accuracy"
 
 
 def is_finetuning(run_dir: str | Path) -> bool:
-    """Whether a folder is a run of fine-tuning and not of a search.
+    """Whether a folder is a run of fine-tuning or of a compression, whose nets have rows, and not of a search.
 
     Raises:
         ValueError: The folder has no readable `config.yaml`, or it is neither of them but a comparison or a table.
     """
     settings = read_settings(run_dir)
-    if "method" not in settings and not {"checkpoint", "mode"} <= settings.keys():
-        raise ValueError(f"{run_dir} is neither a search nor a fine-tuning, whose nets have cards; give one of these")
+    known = ({"method"}, {"checkpoint", "mode"}, {"checkpoint", "calibration_examples"})
+    if not any(names <= settings.keys() for names in known):
+        raise ValueError(
+            f"{run_dir} is no search, fine-tuning or compression, whose nets have cards; give one of these"
+        )
     return "method" not in settings
 
 
@@ -33,7 +36,7 @@ def trained_net(run_dir: str | Path) -> Path:
         ValueError: There is none, or there are several.
     """
     run_dir = Path(run_dir)
-    found = [folder for folder in sorted(run_dir.glob("*")) if _row_file(run_dir, folder).is_file()]
+    found = [folder for folder in sorted(run_dir.glob("*")) if row_file(run_dir, folder).is_file()]
     found = [folder for folder in found if (folder / "config.json").is_file()]
     if not found:
         raise ValueError(
@@ -56,7 +59,7 @@ def finetuned_facts(run_dir: Path, folder: Path, license: str | None) -> dict[st
     Raises:
         ValueError: The folder is no finished net of the run, or the run is older than its cards.
     """
-    if not (folder / "config.json").is_file() or not _row_file(run_dir, folder).is_file():
+    if not (folder / "config.json").is_file() or not row_file(run_dir, folder).is_file():
         raise ValueError(f"{folder} is no net that the fine-tuning in {run_dir} has finished; finish it with --resume")
     settings, results = read_settings(run_dir), read_results(run_dir / "results.json")
     if "pipeline" not in results:
@@ -64,7 +67,7 @@ def finetuned_facts(run_dir: Path, folder: Path, license: str | None) -> dict[st
             f"{run_dir}/results.json is older than cards of fine-tuned nets; run the same command with --resume, which "
             "trains nothing again"
         )
-    return _facts(folder, settings, results, read_results(_row_file(run_dir, folder)), license)
+    return _facts(folder, settings, results, read_results(row_file(run_dir, folder)), license)
 
 
 def _facts(
@@ -90,5 +93,6 @@ def _facts(
     }
 
 
-def _row_file(run_dir: Path, folder: Path) -> Path:
+def row_file(run_dir: Path, folder: Path) -> Path:
+    """Where the row of a net of a run stands."""
     return run_dir / "rows" / f"{folder.resolve().name}.json"

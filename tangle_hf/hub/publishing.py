@@ -20,7 +20,7 @@ from huggingface_hub.utils import validate_repo_id
 from .cards import LOCAL_NAME, card_folder, write_card
 
 
-KINDS = ("subnet", "supernet", "finetuned")
+KINDS = ("subnet", "supernet", "finetuned", "compressed")
 # Files of an earlier push that would be loaded in place of, or beside, the new ones.
 STALE = ("model*.safetensors", "model*.safetensors.index.json", "modeling_*.py", "configuration_*.py")
 # What else of a run goes with its supernet: the logits, the trajectory, and what was found.

@@ -47,13 +47,23 @@ def supernet_class(path: str | Path, revision: str = "main") -> type[PreTrainedM
     config = read_config(path, revision)
     if not config.get("space"):
         raise ValueError(f"the model in {path} has no search space; give the folder of a supernet, not of a subnet")
-    families = {base.__name__: family for family in _subclasses(SupernetMixin) for base in family.__bases__[1:]}
+    families = _families()
     known = [families[name] for name in config.get("architectures") or () if name in families]
     if not known:
         raise ValueError(
             f"the model in {path} is a {config.get('architectures')}; there are supernets of {sorted(families)}"
         )
     return known[0]
+
+
+def transformer_families() -> dict[str, type[PreTrainedModel]]:
+    """Name of a stock class -> the supernet of it, of families whose layers write to one residual stream."""
+    return {name: family for name, family in _families().items() if family.layer_list is not None}
+
+
+def _families() -> dict[str, type[PreTrainedModel]]:
+    """Name of the class that loads an exported largest net -> the supernet of it."""
+    return {base.__name__: family for family in _subclasses(SupernetMixin) for base in family.__bases__[1:]}
 
 
 def _subclasses(base: type) -> list[type]:

@@ -96,8 +96,7 @@ class Teacher:
 
     def __init__(self, model: PreTrainedModel, share: float = 1.0, temperature: float = 1.0):
         self.model, self.share, self.temperature = model.eval().requires_grad_(False), share, temperature
-        if hasattr(model.config, "use_cache"):  # keys and values that nobody reads
-            model.config.use_cache = False
+        self._options = {"use_cache": False} if model.can_generate() else {}  # keys and values that nobody reads
         self._passes, self._seconds, self._logit_bytes = 0, 0.0, 0
 
     @torch.no_grad()
@@ -110,7 +109,7 @@ class Teacher:
         timed = self._passes < TIMED
         inputs = {name: values for name, values in batch.items() if name != "labels"}
         start = _now(timed)
-        logits = self.model(**inputs).logits
+        logits = self.model(**inputs, **self._options).logits
         self._passes += 1
         if timed:
             self._seconds += _now(timed) - start

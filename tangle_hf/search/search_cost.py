@@ -14,6 +14,8 @@ with F(arch) FLOPs of a forward pass per example::
 What only reports, such as losses on validation data, does not count.
 """
 
+from copy import copy
+
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
@@ -55,6 +57,13 @@ class SearchCost:
         self._table = flops_table(supernet, sequence_length)
         self._largest = of_largest(self._table)
         self._mixture = 1.0 if supernet.space.ordered else _flops_of_all(supernet) / self._largest
+
+    @classmethod
+    def like(cls, other: "SearchCost") -> "SearchCost":
+        """Another one of the same net and batch, from zero."""
+        found = copy(other)
+        found.spent = 0.0
+        return found
 
     def add_weight_step(self, arch: Architecture | None = None, count: int = 1) -> None:
         """Training steps of a subnet, or of a mixture if None."""

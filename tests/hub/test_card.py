@@ -211,7 +211,7 @@ def test_what_has_no_card_is_told_what_it_is(tuned, tmp_path):
     with pytest.raises(ValueError, match="no net that fine-tuning has finished"):
         write_card(tuned)
     (tmp_path / "config.yaml").write_text("max_steps: 3\n")
-    with pytest.raises(ValueError, match="is neither a search nor a fine-tuning"):
+    with pytest.raises(ValueError, match="is no search, fine-tuning or compression"):
         write_card(tmp_path)
 
 

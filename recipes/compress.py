@@ -1,0 +1,117 @@
+"""Make a trained checkpoint smaller: a net of it within a budget, chosen by short trainings and taught by the checkpoint.
+
+    accelerate launch recipes/compress.py                                      # a small net on embedded text, minutes on a CPU
+    accelerate launch recipes/compress.py --checkpoint runs/austen/subnet --max_params 60% \\
+        --train_file austen/train.txt --validation_file austen/validation.txt --test_file austen/test.txt
+    accelerate launch recipes/compress.py --checkpoint openai-community/gpt2 --max_params 80% 60% 40%
+    accelerate launch recipes/compress.py --checkpoint runs/vit/subnet --max_flops 50% --output_dir runs/half
+
+GPT-2, ViT, Llama, Mistral, Qwen2 and Qwen3. The units of every layer are ordered by what they matter on the data, the layers
+are ranked, and smaller nets are cut from the checkpoint. Continue a stopped run with the same command and --resume.
+"""
+
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from transformers.utils.logging import disable_progress_bar
+
+from tangle_hf.compress.checkpoints import load_teacher
+from tangle_hf.compress.choice import choose_net
+from tangle_hf.compress.data import examples_of, small_checkpoint
+from tangle_hf.compress.preparation import cost_of_cut, cut, prepare
+from tangle_hf.compress.results import compare_nets, leave_row, recovery_cost, report, save_net
+from tangle_hf.compress.settings import FREE_ON_RESUME, CompressArguments, parse_for_checkpoint
+from tangle_hf.data.images.augmentation_settings import AugmentationArguments
+from tangle_hf.data.images.settings import ImageArguments
+from tangle_hf.data.text_settings import DataArguments
+from tangle_hf.errors import readable_errors, writing
+from tangle_hf.hub.cards import write_card
+from tangle_hf.hub.publishing import check_target, folder_files, publish
+from tangle_hf.hub.settings import HubArguments, hub_options
+from tangle_hf.runs.folder import begun, check_run_folder, defaults_of, settings_of
+from tangle_hf.search import Limits
+from tangle_hf.search.distillation import Teacher
+from tangle_hf.search.loop import step_size
+from tangle_hf.search.search_cost import SearchCost
+from tangle_hf.training.trainer import train, training_arguments
+
+
+def main(
+    settings: CompressArguments,
+    hub: HubArguments,
+    data: DataArguments | ImageArguments,
+    *augmentation: AugmentationArguments,
+) -> None:
+    """The whole run: checkpoint, order, and for every budget a choice, a recovery, and what is left of it."""
+    accelerator = Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision=settings.mixed_precision)
+    run_dir, main_process, parts = (
+        Path(settings.output_dir),
+        accelerator.is_main_process,
+        (settings, hub, data, *augmentation),
+    )
+    resolved = settings_of(*parts)
+    check_run_folder(run_dir, resolved, settings.resume, FREE_ON_RESUME, defaults_of(*parts))
+    repo_id, options = hub.hub_model_id or run_dir.resolve().name, hub_options(hub)
+    if hub.push_to_hub:
+        if len(settings.sizes()) != 1:
+            raise ValueError(f"--push_to_hub publishes one net, these are {list(settings.sizes())}; give one budget")
+        if main_process:  # better now than after hours
+            check_target(repo_id, "compressed", **options)
+    disable_progress_bar()  # of loading and saving; training has its own
+    set_seed(settings.seed)
+    with writing(run_dir), begun(run_dir, resolved, main_process):
+        checkpoint = settings.checkpoint or small_checkpoint(run_dir / "teacher", data, settings, main_process)
+        supernet = load_teacher(checkpoint).to(accelerator.device)
+        with accelerator.main_process_first():
+            examples = examples_of(checkpoint, supernet, data, *augmentation)
+        searches = {
+            name: settings.search_settings(budgets, str(run_dir / "tried" / name))
+            for name, budgets in settings.sizes().items()
+        }
+        for search in searches.values():  # what cannot be kept is refused before anything is computed
+            Limits.of(search, supernet, examples.sequence_length).check(search, supernet)
+        batch = settings.per_device_batch_size
+        cost = SearchCost(supernet, step_size(settings, accelerator), examples.sequence_length)
+        prepared = prepare(supernet, examples, settings, cost, run_dir, main_process)
+        for name, search in searches.items():
+            if (run_dir / "rows" / f"{name}.json").is_file():
+                accelerator.print(f"{name} is finished already")
+                continue
+            accelerator.print(f"{name}:")
+            how = (settings.teacher_share, settings.teacher_temperature)
+            teacher = Teacher(supernet, *how) if settings.teacher_share else None
+            tools = (settings.arch_steps, settings.hand_cuts, accelerator, cost, teacher)
+            chosen = choose_net(supernet, examples, prepared, search, *tools)
+            if chosen is None:
+                return accelerator.print("stopped; continue with the same command and --resume")
+            set_seed(settings.seed)
+            model = cut(supernet, chosen.arch, prepared, main_process)  # anew: what was trained briefly is thrown away
+            inherited = examples.score(model, examples.test, batch)
+            how = training_arguments(
+                settings, "finetune", settings.seed, run_dir / "checkpoints" / name, settings.max_steps
+            )
+            model = train(model, examples.training(settings.seed), how, teacher)
+            if main_process:
+                difference = save_net(model, run_dir / name, chosen.arch, examples, supernet.auto_model)
+                table = compare_nets(
+                    supernet, checkpoint, chosen.arch, model, run_dir / name, inherited, examples, batch
+                )
+                costs = {"preparation": prepared.cost, **chosen.costs}
+                costs["means"] = cost_of_cut(supernet, chosen.arch, prepared, cost)
+                costs["recovery"] = recovery_cost(cost, chosen.arch, settings.max_steps, teacher)
+                leave_row(run_dir, name, supernet, chosen, table, costs, teacher, settings.seed, difference)
+            accelerator.wait_for_everyone()
+    if main_process:
+        print("\n" + report(run_dir, list(searches), examples, checkpoint))
+        for name in searches:
+            write_card(run_dir, run_dir / name, license=hub.license)
+        if hub.push_to_hub:
+            files, message = folder_files(run_dir / name), f"{name} of {run_dir.resolve().name}"
+            print(f"published: {publish(files, repo_id, commit_message=message, **options)}")
+
+
+if __name__ == "__main__":
+    with readable_errors():
+        main(*parse_for_checkpoint(None, __doc__))

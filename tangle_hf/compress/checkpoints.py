@@ -1,0 +1,97 @@
+"""The checkpoint as a supernet: of which family it is, and which smaller nets of it there are.
+
+The residual stream keeps its width. It is what all layers write to, and its units cannot be ordered layer by layer: a net that
+is cut narrower loses most and recovers worst (`docs/results.md`). Everything else may shrink, in every layer by its own.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from ..models.checkpoint_errors import reading_checkpoint
+from ..models.loading import transformer_families
+from ..models.spaces import mlp_ratio
+from ..space import Choice, PerLayer, SearchSpace
+from .scores import residual_axis
+
+
+STEPS = 8  # choices of what a layer can have less of: an eighth, two eighths, ... all of it
+SHALLOWEST = 3  # a net has at least a third of the layers
+
+
+def family_of(checkpoint: str | Path) -> type[PreTrainedModel]:
+    """The supernet class of a checkpoint.
+
+    Raises:
+        ValueError: It cannot be read, is quantised, or no family has its class.
+    """
+    with reading_checkpoint("checkpoint", str(checkpoint)):
+        data = PreTrainedConfig.get_config_dict(checkpoint)[0]
+    if data.get("quantization_config"):
+        raise ValueError(
+            f"{checkpoint} is quantised, so that its weights cannot be cut and trained; give the checkpoint that it was made of"
+        )
+    families = transformer_families()
+    found = [families[name] for name in data.get("architectures") or () if name in families]
+    if not found:
+        raise ValueError(
+            f"{checkpoint} is a {', '.join(data.get('architectures') or [str(data.get('model_type'))])}, which cannot be "
+            f"compressed; there are families for {', '.join(sorted(families))}"
+        )
+    return found[0]
+
+
+def load_teacher(checkpoint: str | Path) -> PreTrainedModel:
+    """A checkpoint as a supernet in float32, with the space of all smaller nets that a compression may choose.
+
+    Raises:
+        ValueError: It cannot be read, is quantised, or no family has its class.
+    """
+    family = family_of(checkpoint)
+    with reading_checkpoint("checkpoint", str(checkpoint)):
+        stored = family.stock_config.from_pretrained(checkpoint)
+        given = _head_dim(stored)
+        fields = {name: value for name, value in stored.to_dict().items() if name not in ("architectures", "auto_map")}
+        plain = family.config_class(**{**fields, **given})
+        return family.from_pretrained(checkpoint, space=smaller_nets(plain), **given)
+
+
+def smaller_nets(config: PreTrainedConfig) -> SearchSpace:
+    """The space of a compression: fewer layers, and in each its own fewer heads and hidden units.
+
+    Args:
+        config: A supernet's config with one choice per dimension.
+    """
+    space, residual = config.space, set(residual_axis(config.axes).dimensions)
+    choices: dict[str, Any] = {}
+    for name in space.choices:
+        (largest,) = space.choices[name]
+        if name in residual:
+            choices[name] = [largest]
+        elif name == space.depth_name:
+            choices[name] = list(range(-(-largest // SHALLOWEST), largest + 1))
+        elif name == "mlp_ratio":
+            (width,) = (space.choices[other][0] for other in residual)
+            choices[name] = PerLayer([mlp_ratio(units, width) for units in _parts(round(largest * width))])
+        else:
+            choices[name] = PerLayer(_parts(largest))
+    return SearchSpace(**choices)
+
+
+def _parts(largest: int) -> list[Choice]:
+    """At most `STEPS` sizes up to the largest, evenly spaced."""
+    return sorted({-(-largest * number // STEPS) for number in range(1, STEPS + 1)})
+
+
+def _head_dim(stored: PreTrainedConfig) -> dict[str, int]:
+    """The width of a head, which stays: fewer heads are fewer units, not wider ones."""
+    width = stored.hidden_size // stored.num_attention_heads  # transformers maps these names where a family has others
+    return {"head_dim": getattr(stored, "head_dim", None) or width}
+
+
+def size_on_disk(folder: Path) -> float | None:
+    """MiB of the weights in a folder; None where there is none, as of a name on the Hub."""
+    files: Sequence[Path] = [*folder.glob("*.safetensors"), *folder.glob("*.bin")]
+    return sum(path.stat().st_size for path in files) / 2**20 if files else None

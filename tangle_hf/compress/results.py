@@ -1,0 +1,160 @@
+"""What a compression leaves of every net: its folder, its row, its table beside the checkpoint, its card."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from ..analysis import format_table
+from ..cost.timing import measure
+from ..data.examples import Examples
+from ..files import replacing
+from ..hub.settings import command_line
+from ..models.example_inputs import example_inputs
+from ..models.generation import with_pad_token
+from ..run_files import read_results
+from ..runs.folder import write_json
+from ..runs.results import table_row
+from ..search.distillation import Teacher
+from ..search.search_cost import SearchCost
+from ..space import Architecture
+from .checkpoints import size_on_disk
+from .choice import Chosen
+
+
+WORST = 1e-3  # difference of a reloaded net's logits, as a share of their size, above which it is not the net
+
+
+def save_net(
+    model: PreTrainedModel, folder: Path, arch: Architecture, examples: Examples, auto_class: type[PreTrainedModel]
+) -> float:
+    """Leaves a net in its natural form with its tokenizer or image processor, loads it again and compares logits.
+
+    Args:
+        model: The net.
+        folder: Where to; it appears when it is whole.
+        arch: Its architecture.
+        examples: Data of the comparison, and the processor.
+        auto_class: What loads it.
+
+    Returns:
+        The largest difference of logits.
+
+    Raises:
+        ValueError: The files do not compute what the net does.
+    """
+    (inputs,) = examples.inputs(examples.test, 1, examples.sample_size)
+    inputs = {name: values.to(model.device) for name, values in inputs.items()}
+    with replacing(folder, "architecture.json", "config.json") as partial:
+        model.save_pretrained(partial)
+        with_pad_token(examples.processor).save_pretrained(partial)
+        (partial / "architecture.json").write_text(arch.to_json() + "\n")
+        again = auto_class.from_pretrained(partial, trust_remote_code=has_code(partial)).to(model.device).eval()
+        with torch.no_grad():
+            own, found = model.eval()(**inputs).logits, again(**inputs).logits
+        difference, scale = (own - found).abs().max().item(), own.abs().max().item()
+        if not difference <= WORST * scale:
+            raise ValueError(
+                f"the files of {folder} would differ from the net by {difference:.1e}; nothing was written"
+            )
+    return difference
+
+
+def has_code(folder: Path) -> bool:
+    """Whether a saved model brings the code that builds it."""
+    return "auto_map" in read_results(folder / "config.json")
+
+
+def compare_nets(
+    supernet: PreTrainedModel,
+    checkpoint: str,
+    arch: Architecture,
+    model: PreTrainedModel,
+    folder: Path,
+    inherited: Mapping[str, float],
+    examples: Examples,
+    batch_size: int,
+) -> list[dict[str, Any]]:
+    """The rows before and after: the checkpoint, the net as it was cut, and the net as it is.
+
+    Args:
+        supernet: The checkpoint.
+        checkpoint: Its folder, or its name on the Hub.
+        arch: The net's architecture.
+        model: The net.
+        folder: Its files.
+        inherited: Its test scores before it was trained.
+        examples: Test data.
+        batch_size: Examples of a batch of the test.
+    """
+    inputs = example_inputs(model, sequence_length=examples.sequence_length)
+    times = measure([supernet.eval(), model.eval()], inputs, progress=False)
+    largest = supernet.space.largest
+    rows = [table_row("checkpoint", supernet, largest, examples, examples.score(supernet, examples.test, batch_size))]
+    rows.append(table_row("cut, not trained", supernet, arch, examples, inherited))
+    rows.append(table_row("compressed", supernet, arch, examples, examples.score(model, examples.test, batch_size)))
+    sizes = [size_on_disk(Path(checkpoint)), size_on_disk(folder), size_on_disk(folder)]
+    for row, mib, ms in zip(rows, sizes, [times[0], times[1], times[1]], strict=True):
+        row["MiB on disk"], row["ms"] = "-" if mib is None else mib, ms
+    return rows
+
+
+def recovery_cost(cost: SearchCost, arch: Architecture, steps: int, teacher: Teacher | None) -> float:
+    """What it costs to train a net for so many steps, in training steps of the checkpoint."""
+    spent = SearchCost.like(cost)
+    spent.add_weight_step(arch, steps)
+    if teacher is not None:
+        spent.add_teacher(steps)
+    return spent.spent
+
+
+def leave_row(
+    run_dir: Path,
+    name: str,
+    supernet: PreTrainedModel,
+    chosen: Chosen,
+    table: list[dict],
+    costs: Mapping[str, float],
+    teacher: Teacher | None,
+    seed: int,
+    difference: float,
+) -> None:
+    """Leaves the row of a finished net; its checkpoints and short trainings are not needed any more."""
+    row = {"found": chosen.arch.to_dict(), "budgets": chosen.budgets, "table": table, "seed": seed}
+    row |= {
+        "finalists": {"rows": chosen.rows, "noise": chosen.noise},
+        "costs": dict(costs),
+        "cost": sum(costs.values()),
+    }
+    kept = supernet.kept_layers(chosen.arch)
+    removed = [layer for layer in range(supernet.space.max_depth) if layer not in kept]
+    row |= {"teacher": teacher and teacher.facts(), "layers_removed": removed, "logit_difference": difference}
+    row |= {"parameters": table[-1]["parameters"]}
+    write_json(run_dir / "rows" / f"{name}.json", row)
+    for folder in ("checkpoints", "tried"):
+        shutil.rmtree(run_dir / folder / name, ignore_errors=True)
+        if (run_dir / folder).is_dir() and not any((run_dir / folder).iterdir()):
+            (run_dir / folder).rmdir()
+
+
+def report(run_dir: Path, names: list[str], examples: Examples, checkpoint: str) -> str:
+    """Leaves `results.json`; the table of the checkpoint and of all nets that were made of it."""
+    rows = {name: read_results(run_dir / "rows" / f"{name}.json") for name in names}
+    table = [next(iter(rows.values()))["table"][0]]
+    for name, row in rows.items():
+        table += [{**line, "net": f"{name}: {line['net']}"} for line in row["table"][1:]]
+    facts = {"pipeline": examples.pipeline, "data": examples.description, "command": command_line()}
+    write_json(run_dir / "results.json", {"checkpoint": checkpoint, **facts, "table": table, "nets": rows})
+    lines = [
+        format_table(table),
+        "ms: a forward pass over one " + examples.example + " on this machine, timed in turns",
+    ]
+    for name, row in rows.items():
+        spent = ", ".join(f"{what} {cost:,.1f}" for what, cost in row["costs"].items())
+        lines.append(f"{name}: cost {row['cost']:,.1f} training steps of the checkpoint ({spent})")
+        loading = ", trust_remote_code=True" if has_code(run_dir / name) else ""
+        lines.append(f'load it: pipeline("{examples.pipeline}", model="{run_dir / name}"{loading})')
+    return "\n".join(lines)

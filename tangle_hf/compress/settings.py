@@ -1,0 +1,188 @@
+"""Settings of a compression, with the help texts that the recipe shows."""
+
+import argparse
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, fields
+
+from ..cost.kinds import LIMITS
+from ..data.images.augmentation_settings import AugmentationArguments
+from ..data.images.settings import ImageArguments
+from ..data.text_settings import DataArguments
+from ..hub.settings import HubArguments
+from ..search import SearchArguments
+from ..search.distillation import TeacherArguments
+from ..settings import at_home, parse, read_config, with_default
+from ..training.trainer import TrainingSettings
+from .checkpoints import family_of
+
+
+TEXT, IMAGES = (DataArguments,), (ImageArguments, AugmentationArguments)
+FREE_ON_RESUME = {"resume", "output_dir", "logging_steps", "save_steps", "dataloader_num_workers"}
+FREE_ON_RESUME |= {item.name for item in fields(HubArguments)}
+USUAL = "60%"  # parameters that are left where no budget is given
+
+
+@dataclass
+class CompressArguments(TrainingSettings, TeacherArguments):
+    """Which checkpoint, how small, and how the smaller net is chosen and trained.
+
+    Raises:
+        ValueError: A value is out of its range, or budgets of several kinds do not belong together.
+    """
+
+    _argument_group_name = "compression"
+
+    checkpoint: str | None = field(
+        default=None,
+        metadata={"group": "compression", "main": True,
+                  "help": "folder or Hub name of the model to compress; default: a small one, trained on the data first"},
+    )  # fmt: skip
+    max_params: list[str] | None = field(
+        default=None,
+        metadata={"main": True,
+                  "help": "most parameters that are left: a number, 20M, or 60%% of the checkpoint; several values give "
+                          "several nets. Default, without any budget: " + USUAL.replace("%", "%%")},
+    )  # fmt: skip
+    max_params_without_embeddings: list[str] | None = field(
+        default=None, metadata={"help": "most parameters without the embedding tables, written like max_params"}
+    )
+    max_flops: list[str] | None = field(
+        default=None, metadata={"help": "most FLOPs of a forward pass over one example (a whole block of text)"}
+    )
+    standard_only: bool = field(
+        default=False, metadata={"help": "find a net that is a stock transformers class: its layers are equal"}
+    )
+    calibration_examples: int = field(
+        default=64, metadata={"help": "training examples by which units are ordered and layers ranked"}
+    )
+    sensitivity_examples: int = field(
+        default=16, metadata={"help": "of these, examples on which single choices are tried one at a time"}
+    )
+    arch_steps: int = field(
+        default=24,
+        metadata={"help": "architecture steps of a gradient search on the frozen checkpoint; 0: none is made"},
+    )
+    hand_cuts: int = field(
+        default=4, metadata={"help": "nets with equal layers that are tried, those that promise most"}
+    )
+    finalists: int = field(
+        default=4, metadata={"help": "nets that sensitivities and gradient search propose, beside the hand cuts"}
+    )
+    finalist_ratio: float = field(
+        default=0.05,
+        metadata={"help": "steps of their longest training, as a share of max_steps; worse nets end earlier"},
+    )
+    finalist_seeds: int = field(default=1, metadata={"help": "seeds with which the best two are trained"})
+    finalist_batches: int = field(default=8, metadata={"help": "validation batches by which they are compared"})
+    max_steps: int = field(
+        default=400, metadata={"group": "training", "main": True, "help": "steps in which the chosen net recovers"}
+    )
+    per_device_batch_size: int = with_default(TrainingSettings, "per_device_batch_size", 8)
+    weight_decay: float = with_default(TrainingSettings, "weight_decay", 0.01)
+    learning_rate: float = with_default(
+        TrainingSettings,
+        "learning_rate",
+        1e-3,
+        help="peak learning rate, about half of the checkpoint's own; then a cosine",
+    )
+    teacher_share: float = with_default(
+        TeacherArguments, "teacher_share", 1.0,
+        help="share of what the checkpoint says, as target beside the labels, wherever smaller nets are trained; 1: no labels",
+    )  # fmt: skip
+    seed: int = field(default=0, metadata={"group": "run", "help": "seed of data order and draws"})
+    output_dir: str = field(default="runs/compress", metadata={"main": True, "help": "folder of the run"})
+    resume: bool = field(default=False, metadata={"main": True, "help": "continue the run in output_dir"})
+
+    def __post_init__(self):
+        super().__post_init__()
+        TeacherArguments.__post_init__(self)
+        if self.retrain_learning_rate is not None:
+            raise ValueError(f"retrain_learning_rate={self.retrain_learning_rate} has no effect; use learning_rate")
+        for name in (
+            "calibration_examples",
+            "sensitivity_examples",
+            "hand_cuts",
+            "finalist_seeds",
+            "finalist_batches",
+        ):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        for name in ("arch_steps", "finalists"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)} must not be negative")
+        if self.max_steps < 1:
+            raise ValueError(f"max_steps={self.max_steps} must be at least 1")
+        if not 0 < self.finalist_ratio <= 1:
+            raise ValueError(f"finalist_ratio={self.finalist_ratio} must be above 0 and at most 1")
+        given = self.given()
+        if not given:
+            self.max_params = [USUAL]
+        if len({len(values) for values in given.values() if len(values) > 1}) > 1 or not all(given.values()):
+            raise ValueError(
+                f"{given}: several budgets of one kind belong to those of another one by one; give equally many, or one"
+            )
+
+    def given(self) -> dict[str, list[str]]:
+        """The budgets that are given, name -> values."""
+        values = {name: getattr(self, name, None) for name in LIMITS}
+        return {name: found for name, found in values.items() if found is not None}
+
+    def sizes(self) -> dict[str, dict[str, str]]:
+        """The nets that are asked for, name of the net -> its budgets.
+
+        Raises:
+            ValueError: Two are the same.
+        """
+        given, found = self.given(), {}
+        count = max(map(len, given.values()))
+        for number in range(count):
+            budgets = {name: values[number if len(values) > 1 else 0] for name, values in given.items()}
+            name = re.sub(r"[^\w.-]+", "", "-".join(budgets.values()).replace("%", "pct"))
+            if name in found:
+                raise ValueError(f"the budgets {budgets} are given twice; leave one out")
+            found[name] = budgets
+        return found
+
+    def search_settings(self, budgets: dict[str, str], folder: str) -> SearchArguments:
+        """The settings of a search from the checkpoint with these budgets: its architecture steps, and its finalists."""
+        same = (
+            "seed", "per_device_batch_size", "gradient_accumulation_steps", "optimizer", "nesterov", "learning_rate",
+            "min_learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "max_grad_norm", "mixed_precision",
+            "dataloader_num_workers", "teacher_share", "teacher_temperature", "standard_only", "finalist_ratio",
+            "finalist_seeds", "finalist_batches", "finalists", "max_steps",
+        )  # fmt: skip
+        return SearchArguments(
+            **{name: getattr(self, name) for name in same},
+            **budgets,
+            output_dir=folder,
+            resume=self.resume,
+            start_from=self.checkpoint or "the data",
+            warmup_steps=int(self.warmup_ratio * self.max_steps),
+            arch_warmup_ratio=0.0,
+        )
+
+
+def parse_for_checkpoint(argv: Sequence[str] | None, description: str) -> tuple:
+    """Settings of a command line, whose checkpoint decides whether its data are text or images.
+
+    Args:
+        argv: Arguments without the program's name; `sys.argv[1:]` by default.
+        description: Text above the options in `--help`: the docstring of the calling script.
+
+    Raises:
+        ValueError: An option is unknown or has a wrong value.
+    """
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--checkpoint")
+    finder.add_argument("--config")
+    given = finder.parse_known_args(argv)[0]
+    checkpoint = given.checkpoint
+    if checkpoint is None and given.config is not None:
+        checkpoint = read_config(given.config, CompressArguments, *TEXT, *IMAGES, HubArguments).get("checkpoint")
+    images = False
+    if checkpoint is not None:
+        with suppress(ValueError):  # which is said when the checkpoint is loaded, before anything else is read
+            images = family_of(at_home(checkpoint)).main_input_name == "pixel_values"
+    return parse(CompressArguments, HubArguments, *(IMAGES if images else TEXT), argv=argv, description=description)

@@ -1,0 +1,199 @@
+"""Compression from end to end on tiny checkpoints: what is left, that it keeps to its budget, resumes, and what is refused."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from compress import main
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    ViTConfig,
+    ViTForImageClassification,
+)
+
+from tangle_hf.compress.checkpoints import load_teacher
+from tangle_hf.compress.settings import CompressArguments, parse_for_checkpoint
+from tangle_hf.data.images.settings import ImageArguments
+from tangle_hf.data.images.transforms import image_processor
+from tangle_hf.data.text import load_texts
+from tangle_hf.data.text_settings import DataArguments
+from tangle_hf.data.tokens import load_tokenizer
+
+
+QUICK = ["--max_steps", "4", "--calibration_examples", "4", "--sensitivity_examples", "2", "--arch_steps", "2",
+         "--finalist_ratio", "0.5", "--finalist_batches", "1", "--per_device_batch_size", "4"]  # fmt: skip
+SMALL = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 300}
+
+
+def checkpoint(folder: Path, family: str) -> str:
+    torch.manual_seed(0)
+    if family == "vit":
+        sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+        ViTForImageClassification(
+            ViTConfig(**sizes, image_size=8, patch_size=4, id2label={n: str(n) for n in range(10)})
+        ).save_pretrained(folder)
+        image_processor(ImageArguments(), 8).save_pretrained(folder)
+        return str(folder)
+    if family == "gpt2":
+        model = GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=3, n_head=4, n_positions=16, vocab_size=300))
+    else:
+        model = LlamaForCausalLM(
+            LlamaConfig(**SMALL, intermediate_size=48, num_key_value_heads=2, max_position_embeddings=16)
+        )
+    model.save_pretrained(folder)
+    data = DataArguments(vocab_size=300, block_size=16)
+    load_tokenizer(data, load_texts(data)).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def gpt2(tmp_path_factory):
+    return checkpoint(tmp_path_factory.mktemp("checkpoints") / "gpt2", "gpt2")
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("text")
+    for name in ("train", "validation", "test"):
+        (folder / f"{name}.txt").write_text("".join(f"{name} line {i} of a small text.\n" for i in range(60)))
+    files = [x for name in ("train", "validation", "test") for x in (f"--{name}_file", str(folder / f"{name}.txt"))]
+    return ["--block_size", "16", *files]
+
+
+def run(folder: Path, data: list[str], *argv: str) -> dict:
+    main(*parse_for_checkpoint([*QUICK, *data, "--output_dir", str(folder), *argv], None))
+    return json.loads((folder / "results.json").read_text())
+
+
+def test_one_run_leaves_nets_of_several_sizes_and_goes_on_where_it_stopped(gpt2, text, tmp_path, capsys):
+    sizes = ["--max_params_without_embeddings", "80%", "50%"]
+    results = run(tmp_path / "run", text, "--checkpoint", gpt2, *sizes)
+    printed = capsys.readouterr().out
+    before, *rows = results["table"]
+    assert [row["net"].split(":")[0] for row in rows] == ["80pct", "80pct", "50pct", "50pct"]
+    for name, share in (("80pct", 0.8), ("50pct", 0.5)):
+        net, row = AutoModelForCausalLM.from_pretrained(tmp_path / "run" / name), results["nets"][name]
+        used = net.num_parameters(exclude_embeddings=True)
+        assert row["budgets"]["arch_params_without_embeddings"] == used
+        whole = AutoModelForCausalLM.from_pretrained(gpt2).num_parameters(exclude_embeddings=True)
+        assert 0.8 * share * whole <= used <= share * whole
+        assert net.num_parameters() == row["parameters"] < before["parameters"]
+        origins = {line["finalist"] for line in row["finalists"]["rows"]}
+        assert {"uniform cut", "sensitivities"} <= origins and all(
+            "inherited" in line for line in row["finalists"]["rows"]
+        )
+        assert row["cost"] == pytest.approx(sum(row["costs"].values())) and min(row["costs"].values()) >= 0
+        card = (tmp_path / "run" / name / "README.md").read_text()
+        assert "## Before and after" in card and "uniform cut" in card and "compressed" in card.split("---")[1]
+        assert (tmp_path / "run" / name / "tokenizer.json").is_file()
+    assert "pipeline(" in printed and "uniform cut" in printed
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        "config.yaml", "results.json", "rows", "80pct", "50pct", "scores.safetensors", "layer_ranks.json",
+        "sensitivities.safetensors",
+    }  # fmt: skip
+    kept = (tmp_path / "run" / "80pct" / "model.safetensors").stat().st_mtime_ns
+    (tmp_path / "run" / "rows" / "50pct.json").unlink()  # as if it had been killed
+    again = run(tmp_path / "run", text, "--checkpoint", gpt2, *sizes, "--resume")
+    assert "80pct is finished already" in capsys.readouterr().out
+    assert (tmp_path / "run" / "80pct" / "model.safetensors").stat().st_mtime_ns == kept
+    assert again["nets"]["50pct"]["found"] == results["nets"]["50pct"]["found"]
+    assert again["nets"]["50pct"]["costs"] == pytest.approx(results["nets"]["50pct"]["costs"])
+
+
+@pytest.mark.parametrize("family", ["llama", "vit"])
+def test_other_families_are_compressed_to_stock_classes(family, text, tmp_path):
+    source = checkpoint(tmp_path / family, family)
+    budget = ["--max_flops", "60%", "--standard_only", "--arch_steps", "0", "--finalists", "1", "--hand_cuts", "2"]
+    data = ["--samples_per_class", "8"] if family == "vit" else text
+    results = run(tmp_path / "run", data, "--checkpoint", source, *budget)
+    before, cut, after = results["table"]
+    assert (
+        after["parameters"] < before["parameters"]
+        and "remote" not in (tmp_path / "run" / "60pct" / "README.md").read_text()
+    )
+    assert results["nets"]["60pct"]["costs"]["gradient search"] == 0
+    assert not (tmp_path / "run" / "60pct" / "configuration_tangle_gpt2.py").exists()
+
+
+def test_the_space_of_a_compression_keeps_the_residual_width(gpt2, tmp_path):
+    space = load_teacher(gpt2).space
+    assert space.choices["n_embd"] == (32,) and space.choices["n_layer"] == (1, 2, 3)
+    assert space.choices["n_head"] == (1, 2, 3, 4) and space.choices["mlp_ratio"] == (0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4)
+    llama = load_teacher(checkpoint(tmp_path / "llama", "llama")).space
+    assert llama.choices["hidden_size"] == (32,) and llama.choices["intermediate_size"] == (
+        6,
+        12,
+        18,
+        24,
+        30,
+        36,
+        42,
+        48,
+    )
+
+
+def edited(source: str, folder: Path, **changes) -> str:
+    shutil.copytree(source, folder)
+    config = json.loads((folder / "config.json").read_text()) | changes
+    (folder / "config.json").write_text(json.dumps(config))
+    return str(folder)
+
+
+def test_what_cannot_be_compressed_is_refused_by_name(gpt2, text, tmp_path):
+    quantised = edited(gpt2, tmp_path / "quantised", quantization_config={"quant_method": "gptq", "bits": 4})
+    foreign = edited(gpt2, tmp_path / "foreign", architectures=["OPTForCausalLM"], model_type="opt")
+    bare = edited(gpt2, tmp_path / "bare")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (Path(bare) / name).unlink()
+    short = [word.replace("train.txt", "short.txt") for word in text]
+    Path(short[short.index("--train_file") + 1]).write_text("a few words")
+    for argv, message in [
+        (["--checkpoint", quantised], "is quantised"),
+        (["--checkpoint", foreign], "is a OPTForCausalLM.*there are families for GPT2LMHeadModel, LlamaForCausalLM"),
+        (["--checkpoint", str(tmp_path / "nothing")], "checkpoint=.*nothing could not be loaded"),
+        (["--checkpoint", bare], "tokenizer .*bare"),
+        (["--checkpoint", gpt2, *short], "shorter than one block"),
+        (["--checkpoint", gpt2, "--block_size", "64"], "has 16 positions, block_size=64"),
+        (["--checkpoint", gpt2, "--max_params", "120%"], "more than the largest"),
+        (["--checkpoint", gpt2, "--max_params", "1%"], "below the smallest possible"),
+        (["--checkpoint", gpt2, "--streaming", "true"], "leave out --streaming"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            run(tmp_path / "run", text, *argv)
+        assert not (tmp_path / "run").exists(), argv
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text("max_steps: 3\n")
+    with pytest.raises(ValueError, match="holds a run already"):
+        run(tmp_path / "run", text, "--checkpoint", gpt2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_params": ["50%", "60%"], "max_flops": ["1%", "2%", "3%"]}, "several budgets of one kind"),
+        ({"max_steps": 0}, "max_steps=0"),
+        ({"hand_cuts": 0}, "hand_cuts=0"),
+        ({"finalist_ratio": 0.0}, "finalist_ratio=0.0"),
+        ({"retrain_learning_rate": 0.1}, "retrain_learning_rate=0.1 has no effect"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        CompressArguments(**options)
+
+
+def test_budgets_are_names_of_nets():
+    both = CompressArguments(max_params=["50%", "1.5M"], max_flops=["70%"])
+    assert both.sizes() == {
+        "50pct-70pct": {"max_params": "50%", "max_flops": "70%"},
+        "1.5M-70pct": {"max_params": "1.5M", "max_flops": "70%"},
+    }
+    assert CompressArguments().sizes() == {"60pct": {"max_params": "60%"}}
+    with pytest.raises(ValueError, match="given twice"):
+        CompressArguments(max_params=["50%", "50%"]).sizes()
