@@ -4,13 +4,10 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ..settings import with_default
-from ..values import share_of_peak
 from .distillation import TeacherArguments
 
 
-GENTLER = (
-    10  # times smaller than that of new weights is the learning rate that leaves a checkpoint what it has learned
-)
+GENTLE = 1e-4  # peak learning rate that leaves a checkpoint what it has learned (`docs/results.md`)
 
 
 @dataclass
@@ -41,16 +38,15 @@ class StartArguments(TeacherArguments):
         default=None,
         metadata={
             "group": "training of the weights",
-            "help": "peak learning rate of the weights (cosine); default: 3e-3 (search_cnn 1e-3), and a tenth of it with "
-            "start_from",
+            "help": "peak learning rate of the weights (cosine); default: 3e-3 (search_cnn 1e-3), with start_from "
+            "1e-4",
         },
     )
 
     def __post_init__(self):
         super().__post_init__()
         if self.learning_rate is None:
-            usual = self.usual_learning_rate
-            self.learning_rate = usual if self.start_from is None else share_of_peak(usual, GENTLER)
+            self.learning_rate = self.usual_learning_rate if self.start_from is None else GENTLE
         if self.teacher_share and self.start_from is None:
             raise ValueError(
                 f"teacher_share={self.teacher_share} needs a teacher, the checkpoint that the search starts from; give "
