@@ -193,7 +193,9 @@ def make_parser() -> argparse.ArgumentParser:
 
     added = commands.add_parser("fork", help="Write a copy of a recipe, to change.", allow_abbrev=False,
                                 description="Write a copy of a recipe, to change. It runs as it is.")  # fmt: skip
-    added.add_argument("recipe", help="search_gpt, search_llama, search_vit, search_cnn, finetune, compress or compare")
+    added.add_argument(
+        "recipe", help="search_gpt, search_llama, search_vit, search_cnn, finetune, compress or compare"
+    )
     added.add_argument("file", help="the copy; must not exist")
     added.set_defaults(command="fork")
 

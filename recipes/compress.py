@@ -46,11 +46,8 @@ def main(
 ) -> None:
     """The whole run: checkpoint, order, and for every budget a choice, a recovery, and what is left of it."""
     accelerator = Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision=settings.mixed_precision)
-    run_dir, main_process, parts = (
-        Path(settings.output_dir),
-        accelerator.is_main_process,
-        (settings, hub, data, *augmentation),
-    )
+    run_dir, main_process = Path(settings.output_dir), accelerator.is_main_process
+    parts = (settings, hub, data, *augmentation)
     resolved = settings_of(*parts)
     check_run_folder(run_dir, resolved, settings.resume, FREE_ON_RESUME, defaults_of(*parts))
     repo_id, options = hub.hub_model_id or run_dir.resolve().name, hub_options(hub)

@@ -1,6 +1,5 @@
 """What is done once for a checkpoint, whatever the budget: units ordered, layers ranked, single choices tried."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,17 +57,18 @@ def prepare(
         examples: Its data; the first training examples are looked at.
         settings: How many.
         cost: Says what a forward pass costs; nothing is added to it.
-        folder: Folder of the run.
+        folder: Folder of the run; what is in it is read if the settings resume it.
         main_process: Whether this process writes and shows progress.
     """
     batches = calibration_batches(examples.training(settings.seed), settings.calibration_examples)
     seen = sum(len(batch["labels"]) for batch in batches)
     spent, largest = SearchCost.like(cost), supernet.space.largest
     spent.add_evaluation(largest, seen)
-    scores = _kept(folder / "scores.safetensors", Scores.load, lambda: calibrate(supernet, batches, main_process))
+    known = folder / "scores.safetensors"
+    scores = Scores.load(known) if settings.resume and known.is_file() else calibrate(supernet, batches, main_process)
     ordered = order_units(supernet, scores)
     found = folder / "layer_ranks.json"
-    if found.is_file():
+    if settings.resume and found.is_file():
         ranked = read_results(found)
     else:
         ranks, losses = rank_by_removal(supernet, batches, progress=main_process)
@@ -85,7 +85,7 @@ def prepare(
         return calibration_loss(supernet, few, arch=arch)
 
     path = folder / "sensitivities.safetensors"
-    if path.is_file():
+    if settings.resume and path.is_file():
         rises = load_file(path)
         spent_on_rises = read_results(found)["cost_of_sensitivities"]
     else:
@@ -125,7 +125,3 @@ def cost_of_cut(supernet: PreTrainedModel, arch: Architecture, prepared: Prepare
     examples = sum(len(batch["labels"]) for batch in prepared.batches)
     spent.add_evaluation(arch, examples * (1 + len(tried)) if tried else 0)
     return spent.spent
-
-
-def _kept(path: Path, load: Callable, make: Callable):
-    return load(path) if path.is_file() else make()
