@@ -31,7 +31,7 @@ def finalist_section(run: RunFolder) -> Section:
         if facts["noise"]:
             words += (
                 f" The last losses of those that may be taken are means over seeds, with a standard error of {facts['noise']}: "
-                "the choice of the search is given up only for a net that is ahead by two standard errors of the difference."
+                "nets that differ by less are equal as far as this shows."
             )
         blocks.append(Words(words))
     return Section("Finalists", blocks)

@@ -112,7 +112,7 @@ def report_finalists(
         What `results.json` says of them.
     """
     table = rows(decision, supernet, chosen)
-    print(f"validation loss of the finalists, trained from {STARTS[settings.finalist_start]}:")
+    print(f"validation loss of the finalists, trained from {STARTS[settings.resolved_finalist_start]}:")
     print(format_table(table))
     if decision.noise is not None:
         print(
@@ -124,10 +124,9 @@ def report_finalists(
     print(f"finalists cost: {decision.cost:,.1f} training steps of the {plain_net} net")
     return {
         "steps": decision.steps,
-        "start": settings.finalist_start,
+        "start": settings.resolved_finalist_start,
         "seeded": decision.seeded,
         "noise": decision.noise,
-        "margin": decision.margin,
         "cost": decision.cost,
         "chosen_by_search": chosen.to_dict(),
         "changed": decision.ranked[0].arch != chosen,
@@ -185,8 +184,6 @@ def verdict(decision: Decision, chosen: Architecture) -> str:
         number = next((n for n, finalist in enumerate(others, 1) if is_it(finalist)), None)
         if number is not None:
             words.append(f"{gap(decision, number)} {name}")
-    if words and decision.noise is not None:
-        words.append(f"the choice is given up only for one that is ahead by more than {decision.margin:.3f}")
     return "; ".join([taken, *words])
 
 

@@ -86,7 +86,7 @@ def decide_front(
         return None
     shutil.rmtree(Path(settings.output_dir) / "finalists", ignore_errors=True)
     table = _rows(decisions, taken, supernet, found)
-    print(f"validation loss of the finalists of each point, trained from {STARTS[settings.finalist_start]}:")
+    print(f"validation loss of the finalists of each point, trained from {STARTS[settings.resolved_finalist_start]}:")
     print(format_table(table))
     if settings.finalist_seeds > 1:
         print(f"of the best, the search's choice and the best cut by hand: means over {settings.finalist_seeds} seeds")
@@ -95,7 +95,7 @@ def decide_front(
     print(f"finalists cost: {cost:,.1f} training steps of the {plain_net} net")
     noises = [decision.noise for decision in decisions if decision.noise is not None]
     noise = fmean(found**2 for found in noises) ** 0.5 if noises else None
-    facts = {"start": settings.finalist_start, "noise": noise, "cost": cost, "rows": table}
+    facts = {"start": settings.resolved_finalist_start, "noise": noise, "cost": cost, "rows": table}
     return _front_of(taken, found, limits, facts)
 
 

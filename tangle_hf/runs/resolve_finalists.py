@@ -125,7 +125,7 @@ def _settings(within: Within, given: Mapping[str, Any], latency_table: Path) -> 
         timed = {"latency_table": str(latency_table), "latency_batch_size": table.conditions["batch_size"]}
     once = {"pareto": None, "pareto_anchors": None, "early_stop_evals": None, "dry_run": False, "report_to": "none"}
     settings = replace(from_settings(SearchArguments, within.settings), **once, **timed, **given)
-    if settings.finalist_start == "checkpoint":
+    if settings.resolved_finalist_start == "checkpoint":
         raise ValueError(
             f"the finalists of this search were trained from slices of {settings.start_from}, which resolve does not read; "
             "give --finalist_start supernet, or new"

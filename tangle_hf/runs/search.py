@@ -47,7 +47,7 @@ def find(run: Run, supernet: PreTrainedModel, examples: Examples, weights, archi
     teacher = teacher_of(supernet, run.settings, device)
     limits = run.begin(supernet, examples.sequence_length)
     settings, start = run.settings, None if teacher is None else teacher.model
-    if start is None and settings.proposed_finalists and settings.finalist_start == "checkpoint":
+    if start is None and settings.proposed_finalists and settings.resolved_finalist_start == "checkpoint":
         start = copy.deepcopy(supernet).to(device)
     stages = _two_stages if settings.resolved_method.two_stage else _one_stage
     found = stages(run, supernet, examples, weights, architecture, limits, teacher)

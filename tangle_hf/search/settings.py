@@ -213,8 +213,6 @@ class SearchArguments(TwoStageArguments, FinalistArguments, LimitArguments, Star
             raise ValueError(
                 f"undecided_entropy={self.undecided_entropy} must be above 0 and at most 1, which is uniform"
             )
-        if self.finalist_start is None:
-            self.finalist_start = "new" if self.start_from is None else "checkpoint"
         self._check_method()
         self._check_finalists()
 
@@ -261,6 +259,11 @@ class SearchArguments(TwoStageArguments, FinalistArguments, LimitArguments, Star
         if self.finalists is not None:
             return self.finalists
         return USUAL if self.given_limits() and self.pareto is None else 0
+
+    @property
+    def resolved_finalist_start(self) -> str:
+        """What finalists are trained from: where none is said the checkpoint that the search starts from, or new weights."""
+        return self.finalist_start or ("new" if self.start_from is None else "checkpoint")
 
     @property
     def resolved_method(self) -> Method:

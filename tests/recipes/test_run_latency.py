@@ -172,4 +172,4 @@ def test_a_table_alone_is_no_budget_but_reported(finished, tmp_path, capsys):
 def test_a_dry_run_measures_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(run_latency, "profile", lambda *given, **options: pytest.fail("measured"))
     run(tmp_path / "run", "--max_latency_ms", "50%", "--dry_run", "--classes", "3", "--image_size", "8")
-    assert "max_latency_ms is left out" in capsys.readouterr().out and not (tmp_path / "run").exists()
+    assert "limits of latency are left out" in capsys.readouterr().out and not (tmp_path / "run").exists()

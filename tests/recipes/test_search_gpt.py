@@ -143,7 +143,8 @@ def test_a_budget_holds_and_is_reported(tmp_path, text, capsys):
     printed = capsys.readouterr().out
     assert "parameters used (" in printed and "FLOPs per block used (" in printed
     losses = [candidate["loss"] for candidate in results["candidates"]]
-    assert len(losses) == 2 and losses == sorted(losses) and results["candidates"][0]["arch"] == results["found"]
+    assert len(losses) == 2 and losses == sorted(losses)
+    assert results["candidates"][0]["arch"] == results["finalists"]["chosen_by_search"]
 
 
 @pytest.mark.parametrize("method", ["drnas", "spos+rs"])
@@ -161,10 +162,7 @@ def test_the_best_finalist_is_exported_and_all_are_shown(tmp_path, text, capsys,
     last = [row["4 steps"] for row in finalists["rows"] if row["4 steps"] != "-"]
     seeded = finalists["seeded"]
     assert 1 < seeded < 4 and last[seeded:] == sorted(last[seeded:])
-    stays = (
-        1 - finalists["changed"]
-    )  # the search's choice stands first though it is not ahead, if it is not far behind
-    assert last[stays:seeded] == sorted(last[stays:seeded]) and last[0] <= min(last[1:seeded]) + finalists["margin"]
+    assert last[:seeded] == sorted(last[:seeded])
     assert f"the last losses of the first {seeded} are means over 2 seeds" in printed
     winner = Architecture(results["found"])
     assert finalists["rows"][0]["architecture"] == str(winner)

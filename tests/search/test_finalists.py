@@ -365,10 +365,8 @@ def test_a_net_whose_training_diverges_is_last(tmp_path, wide):
         decide(tmp_path, wide, finalists, lambda model: math.inf)
 
 
-@pytest.mark.parametrize(
-    ("other", "wins"), [([2.0, 2.0], True), ([2.0, 2.3], True), ([2.0, 2.6], False), ([3.0, 3.1], False)]
-)
-def test_the_choice_is_given_up_only_for_a_mean_that_is_lower_by_more_than_chance(tmp_path, wide, other, wins):
+@pytest.mark.parametrize(("other", "wins"), [([2.0, 2.3], True), ([2.8, 2.9], True), ([3.0, 3.1], False)])
+def test_the_lowest_mean_over_seeds_wins_and_says_how_much_is_chance(tmp_path, wide, other, wins):
     (choice, cut), own = some(2), [3.1, 2.7]
     cut = by_hand(cut)
     scores = iter(
@@ -377,7 +375,6 @@ def test_the_choice_is_given_up_only_for_a_mean_that_is_lower_by_more_than_chanc
     decision = decide(tmp_path, wide, [choice, cut], lambda model: next(scores))
     spreads = [(a - b) ** 2 / 2 for a, b in (own, other)]
     assert decision.noise == pytest.approx(math.sqrt(mean(spreads) / 2))
-    assert wins == (mean(own) - mean(other) > 2 * math.sqrt(2) * decision.noise)
     assert decision.ranked == ([cut, choice] if wins else [choice, cut])
     assert decision.losses == [[pytest.approx(mean(one))] for one in ((other, own) if wins else (own, other))]
 

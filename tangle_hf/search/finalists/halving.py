@@ -5,10 +5,9 @@ have one round, of h steps. All nets of a round are at the same point of the sam
 are compared by their loss on data by which nothing was chosen before.
 
 Seeds matter more than the data that losses are taken on. So the best net, the search's choice and the best cut by hand are
-trained with other seeds, too, and the choice is given up only for a mean that is lower by more than chance explains:
+trained with other seeds, too; the lowest mean wins, and how much of it is chance is reported:
 
-    mean(choice) - mean(best) > margin        margin = 2 * 2^0.5 noise, two standard errors of such a difference
-                                              noise^2 = mean over nets of var over seeds / number of seeds
+    noise^2 = mean over nets of var over seeds / number of seeds
 """
 
 import math
@@ -57,16 +56,6 @@ class Decision:
     steps: list[int]
     noise: float | None
     cost: float
-
-    @property
-    def margin(self) -> float:
-        """How far a mean over seeds has to be below that of the search's choice for that to be given up."""
-        return margin_of(self.noise)
-
-
-def margin_of(noise: float | None) -> float:
-    """Two standard errors of a difference of two means; 0 with one seed."""
-    return 2 * math.sqrt(2) * (noise or 0.0)
 
 
 def round_steps(count: int, horizon: int) -> list[int]:
@@ -209,9 +198,7 @@ def halve(
     alive.sort(key=lambda finalist: losses[finalist][-1])
     if losses[alive[0]][-1] == math.inf:
         raise FloatingPointError("the short trainings of all finalists diverged; try a smaller --learning_rate")
-    noise, choice = _noise(by_seed), finalists[0]
-    if losses[choice][-1] - losses[alive[0]][-1] <= margin_of(noise):
-        alive.sort(key=lambda finalist: finalist is not choice)  # the rest stays in order
+    noise = _noise(by_seed)
     ranked = alive + ended
     if accelerator.is_main_process:
         for finalist in finalists:

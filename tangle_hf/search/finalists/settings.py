@@ -31,7 +31,7 @@ class FinalistArguments:
     )
     random_finalists: int = field(default=0, metadata={"help": "random nets within the budget beside them"})
     finalist_ratio: float = field(
-        default=0.1,
+        default=0.2,
         metadata={"help": "steps of the longest of these trainings, as a share of max_steps; worse nets end earlier"},
     )
     finalist_start: str | None = field(

@@ -56,7 +56,7 @@ class ShortTraining:
         teacher: Teacher | None = None,
         start: PreTrainedModel | None = None,
     ):
-        self.source = start if settings.finalist_start == "checkpoint" else supernet
+        self.source = start if settings.resolved_finalist_start == "checkpoint" else supernet
         self.data, self.accelerator, self.folder, self.teacher = data, accelerator, folder, teacher
         warmup = min(settings.warmup_steps, horizon // 10)
         self.settings = replace(settings, max_steps=horizon, warmup_steps=warmup)
@@ -78,7 +78,7 @@ class ShortTraining:
         """
         settings, path = self.settings, self.folder / f"{arch.id}-{seed}.pt"
         with self._random_numbers(seed):
-            build = new_subnet if settings.finalist_start == "new" else extract
+            build = new_subnet if settings.resolved_finalist_start == "new" else extract
             model = build(self.source, arch)
         optimizer = weight_optimizer(model, settings)
         scheduler = weight_scheduler(optimizer, settings)
