@@ -59,6 +59,6 @@ def search_frozen(
         for step in range(steps):
             micro = [next(batches) for _ in range(settings.gradient_accumulation_steps)]
             loss = levels.arch_step(step, None, micro, ())
+            bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
             bar.update()
-            bar.set_postfix_str(f"loss {loss:.3f}")
     return front.anchors[0].probabilities(method)

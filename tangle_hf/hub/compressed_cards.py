@@ -33,7 +33,7 @@ def compressed_facts(run_dir: Path, folder: Path, license: str | None) -> dict[s
     settings, results, row = read_settings(run_dir), read_results(run_dir / "results.json"), read_results(path)
     base, title = hub_name(settings["checkpoint"]), f"{run_dir.resolve().name}: {folder.resolve().name}"
     before, *_, after = row["table"]
-    whose = "a net that was trained for it" if settings["checkpoint"] is None else public(str(results["checkpoint"]))
+    whose = "A net that was trained for it" if settings["checkpoint"] is None else public(str(results["checkpoint"]))
     limits = [name.removeprefix("max_") for name in row["budgets"] if name.startswith("max_")]
     return {
         "front_matter": front_matter("compressed", title, settings, results, base, license, [after]),

@@ -23,7 +23,9 @@ from tangle_hf.data.images.settings import ImageArguments
 from tangle_hf.data.images.transforms import image_processor
 from tangle_hf.data.text import load_texts
 from tangle_hf.data.text_settings import DataArguments
-from tangle_hf.data.tokens import load_tokenizer
+from tangle_hf.data.tokens import load_tokenizer, pack
+from tangle_hf.evaluation import perplexity
+from tangle_hf.settings import parse
 
 
 QUICK = ["--max_steps", "4", "--calibration_examples", "4", "--sensitivity_examples", "2", "--arch_steps", "2",
@@ -92,6 +94,12 @@ def test_one_run_leaves_nets_of_several_sizes_and_goes_on_where_it_stopped(gpt2,
         card = (tmp_path / "run" / name / "README.md").read_text()
         assert "## Before and after" in card and "uniform cut" in card and "compressed" in card.split("---")[1]
         assert (tmp_path / "run" / name / "tokenizer.json").is_file()
+    (data,) = parse(DataArguments, argv=[*text, "--tokenizer", gpt2, "--vocab_size", "300"])
+    texts = load_texts(data)
+    test = pack(texts["test"], load_tokenizer(data, texts), data)
+    for line, folder in ((before, gpt2), (rows[1], tmp_path / "run" / "80pct"), (rows[3], tmp_path / "run" / "50pct")):
+        score = perplexity(AutoModelForCausalLM.from_pretrained(folder), test, 4)
+        assert line["test loss"] == pytest.approx(score["loss"], rel=1e-6), line["net"]
     assert "pipeline(" in printed and "uniform cut" in printed
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
         "config.yaml", "results.json", "rows", "80pct", "50pct", "scores.safetensors", "layer_ranks.json",
