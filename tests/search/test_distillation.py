@@ -179,6 +179,6 @@ def test_settings_of_a_teacher_that_cannot_be_are_refused(options, message):
 
 def test_a_checkpoint_is_left_slowly_and_its_slices_are_the_finalists():
     new, old = settings(), settings(start_from="x")
-    assert (new.learning_rate, new.finalist_start) == (3e-3, "new")
-    assert (old.learning_rate, old.min_learning_rate, old.finalist_start) == (1e-4, 1e-5, "checkpoint")
+    assert (new.learning_rate, new.resolved_finalist_start) == (3e-3, "new")
+    assert (old.learning_rate, old.min_learning_rate, old.resolved_finalist_start) == (1e-4, 1e-5, "checkpoint")
     assert settings(start_from="x", learning_rate=0.01).learning_rate == 0.01
