@@ -10,6 +10,7 @@
 Continue a stopped run with the same command and --resume.
 """
 
+from dataclasses import dataclass
 from functools import partial
 
 from transformers import PreTrainedConfig
@@ -33,7 +34,7 @@ from tangle_hf.runs.run import Run
 from tangle_hf.runs.search import find
 from tangle_hf.runs.text_supernets import from_checkpoint, text_supernet
 from tangle_hf.search import SearchArguments
-from tangle_hf.settings import parse
+from tangle_hf.settings import parse, with_default
 
 
 SUPERNETS = {
@@ -42,6 +43,13 @@ SUPERNETS = {
     "qwen2": ElasticQwen2ForCausalLM,
     "qwen3": ElasticQwen3ForCausalLM,
 }
+
+
+@dataclass
+class LlamaSearchArguments(SearchArguments):
+    """The trainer's settings, in a folder of this recipe."""
+
+    output_dir: str = with_default(SearchArguments, "output_dir", "runs/search_llama")
 
 
 def main(space: LlamaSpaceArguments, data: DataArguments, settings: SearchArguments, hub: SearchHubArguments) -> None:
@@ -82,4 +90,4 @@ def supernet_config(
 
 if __name__ == "__main__":
     with readable_errors():
-        main(*parse(LlamaSpaceArguments, DataArguments, SearchArguments, SearchHubArguments, description=__doc__))
+        main(*parse(LlamaSpaceArguments, DataArguments, LlamaSearchArguments, SearchHubArguments, description=__doc__))

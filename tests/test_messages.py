@@ -2,14 +2,17 @@
 
 import io
 import logging
+import shlex
 import sys
 import time
 
 import pytest
 from accelerate import PartialState
+from huggingface_hub.utils import validate_repo_id
 
 from tangle_hf import errors, messages
 from tangle_hf.errors import readable_errors
+from tangle_hf.runs.closing import next_steps_of_front
 
 
 class Terminal(io.StringIO):
@@ -71,3 +74,12 @@ def test_progress_over_items_gives_them_all_with_and_without_a_known_length(monk
     assert list(messages.with_progress([3, 1, 2], "items")) == [3, 1, 2]
     assert list(messages.with_progress(iter("ab"), "stream")) == ["a", "b"]
     assert sys.stderr.getvalue().startswith("items: 3 of 3 (100%)") and "\nstream: 2 of ?" in sys.stderr.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"), [("my run", "my-run"), ("half_1.5", "half_1.5"), ("läuft...", "l-uft"), ("...", "found")]
+)
+def test_a_name_for_the_hub_is_one_that_the_hub_allows(tmp_path, folder, name):
+    command = next_steps_of_front(tmp_path / folder)["publish"]
+    validate_repo_id(shlex.split(command)[-1])
+    assert shlex.split(command) == ["tangle-hf", "push", str(tmp_path / folder), name]

@@ -15,6 +15,7 @@ from ..files import replacing
 from ..hub.settings import command_line
 from ..models.example_inputs import example_inputs
 from ..models.generation import with_pad_token
+from ..models.layer_ranks import by_position
 from ..run_files import read_results
 from ..runs.folder import write_json
 from ..runs.results import table_row
@@ -123,7 +124,14 @@ def leave_row(
     difference: float,
 ) -> None:
     """Leaves the row of a finished net; its checkpoints and short trainings are not needed any more."""
-    row = {"found": chosen.arch.to_dict(), "budgets": chosen.budgets, "table": table, "seed": seed}
+    shown = by_position(chosen.arch, supernet.space, supernet.config.layer_ranks).to_dict()
+    row = {
+        "found": chosen.arch.to_dict(),
+        "by_position": shown,
+        "budgets": chosen.budgets,
+        "table": table,
+        "seed": seed,
+    }
     row |= {
         "finalists": {"rows": chosen.rows, "noise": chosen.noise},
         "costs": dict(costs),

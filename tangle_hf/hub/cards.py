@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from ..analysis import format_cell, plot_architecture, plot_losses, plot_shares, read_metrics
 from ..cost.counts import parameter_entries
 from ..cost.tables import of_largest, tabulate
+from ..models.layer_ranks import by_position
 from ..models.loading import supernet_class
 from ..run_files import read_results, read_settings
 from ..space import Architecture
@@ -62,9 +63,12 @@ def write_card(run_dir: str | Path, folder: str | Path | None = None, *, license
     if not is_supernet:
         arch = read_architecture(folder / "architecture.json")
         config.space.validate(arch)
+    ranks = getattr(config, "layer_ranks", None)
+    shown = None if arch is None else by_position(arch, config.space, ranks)
     facts = {
         **search_facts(settings, results),
-        **space_facts(config.space, arch),
+        **space_facts(config.space, shown),
+        "ranked": ranks is not None,
         "repo": LOCAL_NAME,
         "pipeline": results["pipeline"],
         "stock_class": config.architectures[0],
@@ -91,8 +95,8 @@ def write_card(run_dir: str | Path, folder: str | Path | None = None, *, license
     plot_losses(metrics, folder / "losses.png")
     if facts["shares_picture"]:
         plot_shares(metrics, config.space.choices, folder / "shares.png")
-    if arch is not None:
-        plot_architecture(arch, config.space, folder / "architecture.png")
+    if shown is not None:
+        plot_architecture(shown, config.space, folder / "architecture.png")
     return _write(folder, kind, {"front_matter": header, "title": title, **facts})
 
 

@@ -43,7 +43,7 @@ def compressed_facts(run_dir: Path, folder: Path, license: str | None) -> dict[s
         "parameters": format_cell(row["parameters"]),
         "share": f"{row['parameters'] / before['parameters']:.0%}",
         "layers_removed": ", ".join(map(str, row["layers_removed"])),
-        "architecture": [{"size": name, "value": format_value(value)} for name, value in row["found"].items()],
+        "architecture": [{"size": name, "value": format_value(value)} for name, value in row["by_position"].items()],
         "budgets": [
             {"budget": name, "limit": row["budgets"][f"max_{name}"], "this net": row["budgets"][f"arch_{name}"]}
             for name in limits

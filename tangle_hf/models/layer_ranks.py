@@ -8,6 +8,8 @@ position. Without ranks the rank is the position, and a shallower net is a prefi
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
+from ..space import Architecture, SearchSpace
+
 
 Item = TypeVar("Item")
 
@@ -45,6 +47,21 @@ def kept_ranks(ranks: Sequence[int] | None, depth: int) -> list[int]:
 def kept_positions(ranks: Sequence[int] | None, depth: int) -> list[int]:
     """The positions of the layers that a net of that depth has, ascending."""
     return list(range(depth)) if ranks is None else [position for position, rank in enumerate(ranks) if rank < depth]
+
+
+def by_position(arch: Architecture, space: SearchSpace, ranks: Sequence[int] | None) -> Architecture:
+    """An architecture with its layers in order of position, as people count them; to look at, not to cut a net by.
+
+    Args:
+        arch: Layers in the order of their ranks.
+        space: Says which values are per layer.
+        ranks: The supernet's.
+    """
+    if ranks is None:
+        return arch
+    kept = kept_ranks(ranks, arch.depth)
+    moved = {name: [getattr(arch, name)[rank] for rank in kept] for name in space.per_layer}
+    return Architecture({**arch.to_dict(), **moved})
 
 
 def renumbered(

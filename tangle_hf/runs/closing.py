@@ -1,5 +1,6 @@
 """What a search prints at its end: what can be done with what it has found."""
 
+import re
 from pathlib import Path
 from shlex import quote
 
@@ -38,4 +39,7 @@ def _look(folder: Path) -> dict[str, str]:
 
 
 def _publish(folder: Path) -> dict[str, str]:
-    return {"publish": f"tangle-hf push {quote(str(folder))} {quote(folder.resolve().name)}"}
+    name = (
+        re.sub(r"[^\w.-]+", "-", folder.resolve().name, flags=re.ASCII).strip("-.") or "found"
+    )  # what the Hub allows
+    return {"publish": f"tangle-hf push {quote(str(folder))} {name}"}

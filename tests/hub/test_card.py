@@ -15,6 +15,7 @@ from tangle_hf.hub.card_facts import layer_rows, public, space_facts
 from tangle_hf.hub.cards import LOCAL_NAME, card_folder, write_card
 from tangle_hf.hub.front_matter import hub_name
 from tangle_hf.models.example_inputs import example_inputs
+from tangle_hf.models.layer_ranks import by_position
 from tangle_hf.models.loading import load_supernet
 from tangle_hf.subnets.exports import export
 from tangle_hf_cli import main
@@ -147,6 +148,16 @@ def test_stages_and_named_choices_have_tables_and_pictures(tmp_path):
     assert [row["operation"] for row in layer_rows(arch, cell)] == ["", "conv", "skip", "conv"]
     plot_architecture(arch, cell, tmp_path / "cell.png")
     assert all((tmp_path / name).read_bytes().startswith(PNG) for name in ("stages.png", "cell.png"))
+
+
+def test_layers_that_are_ranked_are_shown_by_position():
+    space = SearchSpace(hidden_size=[8], num_hidden_layers=[2, 3, 4], mlp_ratio=PerLayer([1, 2, 3, 4]))
+    ranks = [2, 0, 3, 1]  # at the first position is the layer that is the third to be kept
+    for depth, expected in {4: ["3", "1", "4", "2"], 3: ["3", "1", "2"], 2: ["1", "2"]}.items():
+        arch = space.architecture(hidden_size=8, num_hidden_layers=depth, mlp_ratio=[1, 2, 3, 4][:depth])
+        rows = layer_rows(by_position(arch, space, ranks), space)[1:]
+        assert [(row["layer"], row["mlp_ratio"]) for row in rows] == list(zip("1234", expected, strict=False))
+        assert by_position(arch, space, None) == arch
 
 
 def test_a_dimension_is_explained_where_its_name_does_not_say_what_it_is():

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import search_cnn
 import search_gpt
+import search_llama
 import search_vit
 import torch
 
@@ -33,7 +34,7 @@ from tangle_hf.training.finetuning import FinetuneArguments
 
 
 KINDS = (SpaceArguments, DataArguments, SearchArguments)
-LLAMA_KINDS = (LlamaSpaceArguments, DataArguments, SearchArguments)
+LLAMA_KINDS = (LlamaSpaceArguments, DataArguments, search_llama.LlamaSearchArguments)
 IMAGE_KINDS = (
     ViTSpaceArguments,
     ImageArguments,
@@ -275,3 +276,10 @@ def test_ranks_of_layers_reach_the_supernet(tmp_path):
     assert search_vit.supernet_config(images, 3, 8, ["a", "b"]).layer_ranks == [2, 0, 1]
     with pytest.raises(ValueError, match=r"layer_ranks=\[2, 0, 1\] must have every number from 0 to 3 once"):
         search_vit.supernet_config(ViTSpaceArguments(layer_ranks=[2, 0, 1]), 3, 8, ["a", "b"])
+
+
+def test_every_search_recipe_has_a_folder_of_its_own():
+    """So that one after the other runs without options."""
+    kinds = (SearchArguments, LLAMA_KINDS[-1], IMAGE_KINDS[-1], CONV_KINDS[-1])
+    recipes = (search_gpt, search_llama, search_vit, search_cnn)
+    assert [kind().output_dir for kind in kinds] == [f"runs/{recipe.__name__}" for recipe in recipes]

@@ -54,7 +54,7 @@ RECIPES = {
     search_cnn: (search_cnn.ConvSpaceArguments, search_cnn.ConvImageArguments, search_cnn.SmallAugmentationArguments,
                  search_cnn.ConvSearchArguments),
     search_gpt: (search_gpt.SpaceArguments, search_gpt.DataArguments, SearchArguments),
-    search_llama: (search_llama.LlamaSpaceArguments, search_llama.DataArguments, SearchArguments),
+    search_llama: (search_llama.LlamaSpaceArguments, search_llama.DataArguments, search_llama.LlamaSearchArguments),
     search_vit: (search_vit.ViTSpaceArguments, search_vit.ImageArguments, search_vit.SmallAugmentationArguments,
                  search_vit.ImageSearchArguments),
 }  # fmt: skip

@@ -4,17 +4,16 @@ import json
 
 import pytest
 import torch
-from search_llama import SUPERNETS, main
+from search_llama import SUPERNETS, LlamaSearchArguments, main
 from transformers import AutoModelForCausalLM, AutoTokenizer, MistralConfig, MistralForCausalLM
 
 from tangle_hf.data.text_settings import DataArguments
 from tangle_hf.hub.settings import SearchHubArguments
 from tangle_hf.models.space_settings import LlamaSpaceArguments
-from tangle_hf.search import SearchArguments
 from tangle_hf.settings import parse
 
 
-KINDS = (LlamaSpaceArguments, DataArguments, SearchArguments, SearchHubArguments)
+KINDS = (LlamaSpaceArguments, DataArguments, LlamaSearchArguments, SearchHubArguments)
 TINY = ["--hidden_size", "16", "32", "--num_hidden_layers", "1", "2", "--intermediate_size", "16", "48", "--block_size", "32",
         "--vocab_size", "300", "--max_steps", "4", "--per_device_batch_size", "4", "--save_steps", "2", "--eval_steps", "4",
         "--eval_batches", "2", "--warmup_steps", "1", "--logging_steps", "1", "--finalists", "0"]  # fmt: skip

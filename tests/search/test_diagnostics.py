@@ -20,7 +20,8 @@ from tangle_hf import (
 )
 from tangle_hf.analysis import plot_diagnostics, plot_losses, read_metrics
 from tangle_hf.search import SearchArguments, search
-from tangle_hf.search.gradient.diagnostics import undecided_rows
+from tangle_hf.search.gradient.diagnostics import Found, undecided_message, undecided_rows
+from tangle_hf.space import Architecture
 
 
 BATCH = torch.stack([Blocks()[i]["input_ids"] for i in range(6)])
@@ -134,6 +135,14 @@ def test_what_is_undecided_is_named_with_what_to_do(tmp_path, caplog):
     layers = ", ".join(str(layer) for layer in range(1, lines[-1]["arch"]["n_layer"] + 1))
     assert "n_embd of" not in message and re.search(rf"n_head of layers? {layers}[,;]", message), message
     assert "--max_steps" in message and "--arch_learning_rate (1e-06" in message
+
+
+def test_ranked_layers_are_named_by_their_position():
+    arch = Architecture({"n_layer": 3, "mlp_ratio": [1, 1, 1]})
+    found = Found(limit=None, arch=arch, numbers={}, details={}, undecided={"mlp_ratio": [0, 1], "n_layer": [0]})
+    settings = SearchArguments(max_steps=100)
+    assert "mlp_ratio of layers 1, 2, n_layer;" in undecided_message([found], settings)
+    assert "mlp_ratio of layers 1, 3, n_layer;" in undecided_message([found], settings, [1, 2, 0])
 
 
 @pytest.mark.parametrize("settings", [{**DECIDES, "steps": 24}, {"undecided_entropy": 1.0}])

@@ -202,7 +202,8 @@ def search(
             f"{settings.early_stop_evals} evaluations in a row and no row is undecided; --resume with another "
             "--early_stop_evals, or none, goes on"
         )
-    if message := undecided_message(describe(supernet, front, settings), settings):
+    ranks = getattr(supernet.config, "layer_ranks", None)
+    if message := undecided_message(describe(supernet, front, settings), settings, ranks):
         logger.warning(message)
     # Mixed precision wraps the forward; what is evaluated and exported from here on is the plain model.
     accelerator.unwrap_model(model, keep_fp32_wrapper=False)

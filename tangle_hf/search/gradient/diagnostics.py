@@ -145,11 +145,21 @@ def undecided_rows(
     return near
 
 
-def undecided_message(found: Sequence[Found], settings: SearchArguments) -> str | None:
-    """What a search has left open, and what to change; None if nothing."""
+def undecided_message(
+    found: Sequence[Found], settings: SearchArguments, layer_ranks: Sequence[int] | None = None
+) -> str | None:
+    """What a search has left open, and what to change; None if nothing.
+
+    Args:
+        found: What it has found.
+        settings: Its settings.
+        layer_ranks: The supernet's; layers are named by their position.
+    """
     parts = []
     for one in found:
-        names = [f"{name}{_of_layers(getattr(one.arch, name), rows)}" for name, rows in one.undecided.items()]
+        names = [
+            f"{name}{_of_layers(getattr(one.arch, name), rows, layer_ranks)}" for name, rows in one.undecided.items()
+        ]
         if names:
             parts.append(", ".join(names) + ("" if one.limit is None else f" at {settings.pareto} <= {one.limit:,}"))
     if not parts:
@@ -160,8 +170,9 @@ def undecided_message(found: Sequence[Found], settings: SearchArguments) -> str 
     )
 
 
-def _of_layers(value: object, rows: Sequence[int]) -> str:
+def _of_layers(value: object, rows: Sequence[int], ranks: Sequence[int] | None) -> str:
     """\" of layers 1, 3" for rows 0 and 2 of a value per layer; nothing for a value of the whole net."""
     if not isinstance(value, tuple):
         return ""
-    return f" of layer{'s' * (len(rows) > 1)} {', '.join(str(row + 1) for row in rows)}"
+    positions = rows if ranks is None else sorted(ranks.index(row) for row in rows)
+    return f" of layer{'s' * (len(rows) > 1)} {', '.join(str(position + 1) for position in positions)}"
