@@ -50,6 +50,25 @@ def test_sizes_grow_as_long_as_the_next_one_fits(whole, options, sizes, monkeypa
         assert step == 2.0 * whole and memory == 100 + options.get("bytes_per_example", 1) * whole
 
 
+@pytest.mark.parametrize("points", [1, 3])
+def test_a_step_is_timed_between_the_evaluations_however_many_points_there_are(points, monkeypatch):
+    clock = [0.0]
+
+    def search(*given, evaluate, **options):
+        for seconds in (5.0, 2.0):
+            clock[0] += seconds
+            for _ in range(points):
+                evaluate(None)
+                clock[0] += 0.01
+
+    monkeypatch.setattr(dry_run.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(dry_run, "search", search)
+    supernet = search_gpt.ElasticGPT2LMHeadModel(search_gpt.supernet_config(search_gpt.SpaceArguments(), 16, 50))
+    example = dry_run.made_up_text(50, 16)
+    found = dry_run.two_steps(supernet, SearchArguments(), Accelerator(cpu=True), example, 16, 2)
+    assert (found.first, found.step) == pytest.approx((5.0, 2.01))
+
+
 RECIPES = {
     search_cnn: (search_cnn.ConvSpaceArguments, search_cnn.ConvImageArguments, search_cnn.SmallAugmentationArguments,
                  search_cnn.ConvSearchArguments),
