@@ -30,7 +30,10 @@ from tangle_hf.errors import readable_errors, writing
 from tangle_hf.hub.cards import write_card
 from tangle_hf.hub.publishing import check_target, folder_files, publish
 from tangle_hf.hub.settings import HubArguments, hub_options
+from tangle_hf.runs.about import about
 from tangle_hf.runs.folder import begun, check_run_folder, defaults_of, settings_of
+from tangle_hf.runs.reporting import refresh_report
+from tangle_hf.runs.run import device_name
 from tangle_hf.search import Limits
 from tangle_hf.search.distillation import Teacher
 from tangle_hf.search.loop import step_size
@@ -58,7 +61,8 @@ def main(
             check_target(repo_id, "compressed", **options)
     disable_progress_bar()  # of loading and saving; training has its own
     set_seed(settings.seed)
-    with writing(run_dir), begun(run_dir, resolved, main_process):
+    facts = about(*parts, device=device_name(accelerator))
+    with writing(run_dir), begun(run_dir, resolved, main_process, facts):
         checkpoint = settings.checkpoint or small_checkpoint(run_dir / "teacher", data, settings, main_process)
         supernet = load_teacher(checkpoint).to(accelerator.device)
         with accelerator.main_process_first():
@@ -99,11 +103,13 @@ def main(
                 costs["means"] = cost_of_cut(supernet, chosen.arch, prepared, cost)
                 costs["recovery"] = recovery_cost(cost, chosen.arch, settings.max_steps, teacher)
                 leave_row(run_dir, name, supernet, chosen, table, costs, teacher, settings.seed, difference)
+                refresh_report(run_dir)
             accelerator.wait_for_everyone()
     if main_process:
         print("\n" + report(run_dir, list(searches), examples, checkpoint))
         for name in searches:
             write_card(run_dir, run_dir / name, license=hub.license)
+        refresh_report(run_dir)
         if hub.push_to_hub:
             files, message = folder_files(run_dir / name), f"{name} of {run_dir.resolve().name}"
             print(f"published: {publish(files, repo_id, commit_message=message, **options)}")

@@ -358,11 +358,23 @@ def test_a_page_that_cannot_be_written_leaves_the_one_before(run, monkeypatch):
     assert (run / "report.html").read_bytes() == before and not (run / ".report.html").exists()
 
 
-def test_layers_that_are_kept_in_another_order_have_their_positions(run):
+def test_layers_that_are_kept_in_another_order_stand_where_they_are(run):
+    def seen(found):
+        bars = [
+            trace["text"] for trace in traces(found.figures["what-was-found", "0"], "found") if trace["yaxis"] != "y"
+        ]
+        ratios = found.figures["shares", "0"]["data"][:2]  # of the first dimension: a map, and dots
+        faint = found.figures["shares", "mlp_ratio"]["data"][0]
+        rows = {row: y for row, y in zip(faint["customdata"], faint["y"], strict=True) if row is not None}
+        return bars, [list(shares) for shares in ratios[0]["z"]], ratios[1]["y"], rows
+
+    bars, shares, dots, rows = seen(page(run))
     edit(run / "supernet" / "config.json", layer_ranks=[1, 0])  # the second layer is the first to be kept
-    figure = page(run).figures["what-was-found", "0"]
-    bars = [trace["x"] for trace in figure["data"] if trace["name"] == "found" and trace["yaxis"] != "y"]
-    assert bars == [["2", "1"], ["2", "1"]] and page(run).figures["shares", "0"]["data"][0]["x"] in (["2", "1"], ["1"])
+    found = page(run)
+    moved = [row[::-1] for row in shares]
+    assert ["2", "1"] in bars and shares != moved
+    assert seen(found) == ([row[::-1] for row in bars], moved, dots[::-1], {1: rows[2], 2: rows[1]})
+    assert any("n_head=1,2" in text and "mlp_ratio=1,2" in text for text in found.texts["what-was-found"])
 
 
 def test_a_report_that_fails_is_one_warning(run, caplog, monkeypatch):

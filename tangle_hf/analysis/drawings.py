@@ -38,7 +38,10 @@ class Panel:
 
 
 def drawing(
-    archs: Mapping[str, Architecture], space: SearchSpace, labels: Mapping[str, Sequence[str]] | None = None
+    archs: Mapping[str, Architecture],
+    space: SearchSpace,
+    labels: Mapping[str, Sequence[str]] | None = None,
+    ranks: Sequence[int] | None = None,
 ) -> list[Panel]:
     """What is to be drawn of some nets: a panel of the whole net's choices, then one for each dimension of the layers.
 
@@ -49,12 +52,13 @@ def drawing(
         archs: Name -> architecture.
         space: Their space.
         labels: Dimension -> names of its rows, where they have other names than numbers, such as edges of a cell.
+        ranks: Of the layers in order of position, in which they are drawn; None: the first are kept first.
     """
     searched = [name for name, choices in space.choices.items() if len(choices) > 1 or name in space.per_layer]
     whole = [name for name in searched if name not in space.per_layer]
     panels = [_whole_net(archs, space, whole)] if whole else []
     return panels + [
-        _layers(archs, space, name, (labels or {}).get(name)) for name in searched if name in space.per_layer
+        _layers(archs, space, name, (labels or {}).get(name), ranks) for name in searched if name in space.per_layer
     ]
 
 
@@ -104,13 +108,18 @@ def _whole_net(archs: Mapping[str, Architecture], space: SearchSpace, names: Seq
     return Panel("whole net", "whole net", names, ticks, bars, words, "")
 
 
-def _layers(archs: Mapping[str, Architecture], space: SearchSpace, name: str, labels: Sequence[str] | None) -> Panel:
+def _layers(
+    archs: Mapping[str, Architecture],
+    space: SearchSpace,
+    name: str,
+    labels: Sequence[str] | None,
+    ranks: Sequence[int] | None,
+) -> Panel:
     choices, rows = space.choices[name], space.rows(name)
     width = next((w for w in WIDTHS if w in space.choices and w not in space.per_layer), None)
     width = width if name == RATIO else None
     stages = space.stages > 1 and name != space.depth_name
-    along = "layer, the first to be kept first" if labels and space.depth_name else "edge" if labels else "layer"
-    along = "stage" if name == space.depth_name else along
+    along = "stage" if name == space.depth_name else "edge" if labels else "layer"
 
     def height(arch: Architecture, value: Choice | None) -> float | None:
         if value is None or isinstance(value, str):
@@ -120,6 +129,7 @@ def _layers(archs: Mapping[str, Architecture], space: SearchSpace, name: str, la
     bars, words = {}, {}
     for net, arch in archs.items():
         values = [*arch.values(name), *[None] * rows][:rows]
+        values = values if ranks is None else [values[rank] for rank in ranks]
         bars[net] = [height(arch, value) for value in values]
         words[net] = ["" if value is None else str(value) for value in values]
     largest = space.choices[width][-1] if width else 1

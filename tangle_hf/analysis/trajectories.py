@@ -1,7 +1,7 @@
 """What a run did over its steps, from the numbers in its `metrics.jsonl`: losses, shares, and whether it decides."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ..space import Architecture
@@ -42,15 +42,21 @@ def details(line: Mapping, anchor: int = 0) -> Mapping:
     return line["front"][anchor] if "front" in line else line
 
 
-def loss_chart(metrics: Sequence[Mapping]) -> Chart | None:
-    """Losses of both levels and of the evaluated architectures; None if there is none."""
+def loss_chart(metrics: Sequence[Mapping], words: Callable[[Mapping], object] = Architecture) -> Chart | None:
+    """Losses of both levels and of the evaluated architectures; None if there is none.
+
+    Args:
+        metrics: The lines.
+        words: Makes a text of an architecture.
+    """
     curves = []
     for color, (name, label) in enumerate(LOSSES.items()):
         for anchor, (limit, (steps, values)) in enumerate(_series(metrics, name).items()):
             curve = Curve(f"{label} {limit}".strip(), steps, values, color, dashed=anchor > 0)
             if name == "validation_loss":
                 at = {line["step"]: line for line in metrics}
-                notes = [str(Architecture(details(at[step], anchor).get("arch", {}))) for step in steps]
+                archs = [details(at[step], anchor).get("arch") for step in steps]
+                notes = ["" if arch is None else str(words(arch)) for arch in archs]
                 curve = Curve(curve.name, steps, values, color, dashed=anchor > 0, marked=True, notes=notes)
             curves.append(curve)
     return Chart("losses", curves, "nats") if curves else None

@@ -28,6 +28,7 @@ class Chosen:
         arch: Its architecture.
         budgets: Of each cost its limit and what the net has.
         rows: A row for each net that was tried, the chosen one first.
+        tried: Their architectures.
         noise: Standard error of a loss between seeds, None with one.
         costs: What the gradient search and the finalists cost, in training steps of the checkpoint.
     """
@@ -35,6 +36,7 @@ class Chosen:
     arch: Architecture
     budgets: dict[str, int | float]
     rows: list[dict]
+    tried: list[Architecture]
     noise: float | None
     costs: dict[str, float]
 
@@ -95,4 +97,5 @@ def choose_net(
     if accelerator.is_main_process:
         print(f"\nvalidation loss of the nets that were tried, cut from the checkpoint:\n{format_table(table)}")
     costs = {"gradient search": searched.spent, "finalists": decision.cost + spent.spent}
-    return Chosen(arch, budget_use(arch, limits.budgets), table, decision.noise, costs)
+    tried = [finalist.arch for finalist in decision.ranked]
+    return Chosen(arch, budget_use(arch, limits.budgets), table, tried, decision.noise, costs)

@@ -12,10 +12,10 @@ from ..analysis import format_table
 from ..cost.timing import measure
 from ..data.examples import Examples
 from ..files import replacing
+from ..hub.compressed_cards import joint_table
 from ..hub.settings import command_line
 from ..models.example_inputs import example_inputs
 from ..models.generation import with_pad_token
-from ..models.layer_ranks import by_position
 from ..run_files import read_results
 from ..runs.folder import write_json
 from ..runs.results import table_row
@@ -124,16 +124,15 @@ def leave_row(
     difference: float,
 ) -> None:
     """Leaves the row of a finished net; its checkpoints and short trainings are not needed any more."""
-    shown = by_position(chosen.arch, supernet.space, supernet.config.layer_ranks).to_dict()
-    row = {
-        "found": chosen.arch.to_dict(),
-        "by_position": shown,
-        "budgets": chosen.budgets,
-        "table": table,
-        "seed": seed,
-    }
+    row = {"found": chosen.arch.to_dict(), "by_position": supernet.by_position(chosen.arch).to_dict()}
+    row |= {"space": supernet.space.to_dict(), "layer_ranks": supernet.config.layer_ranks}
+    row |= {"budgets": chosen.budgets, "table": table, "seed": seed}
     row |= {
-        "finalists": {"rows": chosen.rows, "noise": chosen.noise},
+        "finalists": {
+            "rows": chosen.rows,
+            "archs": [arch.to_dict() for arch in chosen.tried],
+            "noise": chosen.noise,
+        },
         "costs": dict(costs),
         "cost": sum(costs.values()),
     }
@@ -151,9 +150,7 @@ def leave_row(
 def report(run_dir: Path, names: list[str], examples: Examples, checkpoint: str) -> str:
     """Leaves `results.json`; the table of the checkpoint and of all nets that were made of it."""
     rows = {name: read_results(run_dir / "rows" / f"{name}.json") for name in names}
-    table = [next(iter(rows.values()))["table"][0]]
-    for name, row in rows.items():
-        table += [{**line, "net": f"{name}: {line['net']}"} for line in row["table"][1:]]
+    table = joint_table(rows)
     facts = {"pipeline": examples.pipeline, "data": examples.description, "command": command_line()}
     write_json(run_dir / "results.json", {"checkpoint": checkpoint, **facts, "table": table, "nets": rows})
     lines = [

@@ -42,7 +42,7 @@ def compressed_facts(run_dir: Path, folder: Path, license: str | None) -> dict[s
         "checkpoint": base or whose,
         "parameters": format_cell(row["parameters"]),
         "share": f"{row['parameters'] / before['parameters']:.0%}",
-        "layers_removed": ", ".join(map(str, row["layers_removed"])),
+        "layers_removed": ", ".join(str(layer + 1) for layer in row["layers_removed"]),
         "architecture": [{"size": name, "value": format_value(value)} for name, value in row["by_position"].items()],
         "budgets": [
             {"budget": name, "limit": row["budgets"][f"max_{name}"], "this net": row["budgets"][f"arch_{name}"]}
@@ -61,6 +61,18 @@ def compressed_facts(run_dir: Path, folder: Path, license: str | None) -> dict[s
         "settings": settings_text(settings),
         "license": license,
     }
+
+
+def joint_table(rows: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The checkpoint and all nets that were made of it, before and after their training, as one table.
+
+    Args:
+        rows: Name of the net -> what `rows/` has of it, at least one.
+    """
+    table = [next(iter(rows.values()))["table"][0]]
+    for name, row in rows.items():
+        table += [{**line, "net": f"{name}: {line['net']}"} for line in row["table"][1:]]
+    return table
 
 
 def format_value(value: Any) -> str:

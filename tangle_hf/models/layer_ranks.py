@@ -64,6 +64,16 @@ def by_position(arch: Architecture, space: SearchSpace, ranks: Sequence[int] | N
     return Architecture({**arch.to_dict(), **moved})
 
 
+def rows_by_position(rows: Sequence[Item], ranks: Sequence[int] | None) -> list[Item | None]:
+    """What there is of every layer, in order of position; None for layers that a net does not have.
+
+    Args:
+        rows: In the order of their ranks: of all layers, or of those that a net has.
+        ranks: The supernet's.
+    """
+    return list(rows) if ranks is None else [rows[rank] if rank < len(rows) else None for rank in ranks]
+
+
 def renumbered(
     parameters: Mapping[str, Item], layer_list: str, ranks: Sequence[int] | None, depth: int
 ) -> dict[str, Item]:

@@ -17,7 +17,7 @@ from ..arch_parameters import argmax
 from ..axes import AxisTable, membership, named_tensors, slice_parameters
 from ..space import Architecture, SearchSpace
 from .checkpoint_errors import load_whole
-from .layer_ranks import kept_positions, renumbered
+from .layer_ranks import by_position, kept_positions, renumbered
 from .spaces import check_checkpoint
 
 
@@ -177,6 +177,10 @@ class SupernetMixin:
         if self.layer_list is None:
             raise ValueError(f"{type(self).__name__} has no list of layers of which a net could keep some")
         return kept_positions(self.config.layer_ranks, arch.depth)
+
+    def by_position(self, arch: Architecture) -> Architecture:
+        """An architecture with its layers in order of position, to look at; the same one where layers are not ranked."""
+        return by_position(arch, self.space, getattr(self.config, "layer_ranks", None))
 
     def set_layer_ranks(self, ranks: Sequence[int] | None) -> None:
         """Says which layers a shallower net has: depth d has the d layers of the lowest ranks. The weights stay.

@@ -45,10 +45,8 @@ def score_figure(nets: Sequence[Mapping[str, Any]], column: str, unit: str) -> F
             continue
         name, low_high = escape(net["net"]), score["interval"]
         error = {} if low_high is None else {"error_y": {"type": "data", "array": [low_high[1] - score["mean"]]}}
-        words = (
-            f"{name}<br>{lines_of(net['architecture'])}<br>mean of {len(score['values'])} {score['of']}: %{{y:.4f}}"
-        )
-        found = score["values"]
+        found, layers = score["values"], lines_of(Architecture(net["architecture"]))
+        words = f"{name}<br>{layers}<br>mean of {len(found)} {score['of']}: %{{y:.4f}}"
         traces += [
             {"x": [name] * len(found), "y": found, "marker": {"color": color(1), "size": 7, "symbol": "circle-open"},
              "hovertemplate": f"{name}: %{{y:.4f}}<extra></extra>"},

@@ -4,7 +4,7 @@ A figure is plotly's own JSON, a dict with "data" and "layout". Its Python class
 at each checkpoint of a search; tests have them check whole pages instead.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
@@ -166,6 +166,6 @@ def rounded(value: float | None, digits: int = 5) -> float | None:
     return None if value is None else float(f"{value:.{digits}g}")
 
 
-def lines_of(arch: Mapping[str, Any]) -> str:
-    """An architecture, given as JSON, for a hover text: a dimension a line."""
-    return "<br>".join(escape(word) for word in str(Architecture(arch)).split(" "))
+def lines_of(arch: Architecture) -> str:
+    """An architecture for a hover text: a dimension a line."""
+    return "<br>".join(escape(word) for word in str(arch).split(" "))

@@ -1,6 +1,8 @@
 """The part of a report that shows the short trainings at the end of a search with a budget."""
 
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
+from typing import Any
 
 from ..analysis.pictures import COLORS, MUTED
 from ..hub.card_facts import finalist_facts
@@ -10,15 +12,17 @@ from .figures import Figure, figure, lines_of
 from .run_folder import RunFolder
 
 
-TINTS = {"search": COLORS[0], "search and hand cut": COLORS[3], "hand cut": COLORS[1], "random": COLORS[2]}
+TINTS = {"search": COLORS[0], "search and hand cut": COLORS[3], "hand cut": COLORS[1], "random": COLORS[2],
+         "uniform cut": COLORS[4], "sensitivities": COLORS[2], "gradient search": COLORS[0]}  # fmt: skip
 
 
 def finalist_section(run: RunFolder) -> Section:
     """Losses by round, and the table of the finalists once it is decided."""
     if not run.finalists:
         return Section("Finalists", [])
+    lines = [line for line in run.finalists if line["seed"] == 0 and line["loss"] is not None]
     drawn = Picture(
-        finalist_figure(run),
+        round_figure(lines, run.arch if run.finished else None, run.shown),
         caption="Validation loss after each round of short training, first seed. Lines that end early did not go on.",
     )
     blocks: list[Block] = [drawn]
@@ -37,17 +41,26 @@ def finalist_section(run: RunFolder) -> Section:
     return Section("Finalists", blocks)
 
 
-def finalist_figure(run: RunFolder) -> Figure:
-    """A line for each finalist, coloured by who proposed it."""
-    lines: dict[Architecture, list] = {}
-    for line in run.finalists:
-        if line["seed"] == 0 and line["loss"] is not None:
-            lines.setdefault(Architecture(line["arch"]), []).append(line)
+def round_figure(
+    lines: Sequence[Mapping[str, Any]], result: Architecture | None, shown: Callable[[Architecture], Architecture]
+) -> Figure:
+    """Losses of short trainings: a line for each net, coloured by who proposed it.
+
+    Args:
+        lines: What was measured: "arch", "origin", "steps", "loss".
+        result: The net that was taken; None: nothing is decided.
+        shown: Puts the layers of an architecture in their order.
+    """
+    nets: dict[Architecture, list] = {}
+    for line in lines:
+        nets.setdefault(
+            line["arch"] if isinstance(line["arch"], Architecture) else Architecture(line["arch"]), []
+        ).append(line)
     traces, named = [], set()
-    for arch, found in lines.items():
+    for arch, found in nets.items():
         found, origin = sorted(found, key=lambda line: line["steps"]), found[0]["origin"]
-        taken = arch == run.arch and run.finished
-        words = f"{escape(origin)}{', the result' if taken else ''}<br>{lines_of(arch.to_dict())}"
+        taken = arch == result
+        words = f"{escape(origin)}{', the result' if taken else ''}<br>{lines_of(shown(arch))}"
         traces.append(
             {
                 "type": "scatter",

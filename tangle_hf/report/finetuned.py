@@ -1,7 +1,6 @@
 """The part of a report about a run of fine-tuning: the scores of its modes, over their seeds."""
 
 from ..analysis import format_cell
-from ..run_files import read_results
 from .blocks import Block, Picture, Section, Table
 from .figures import color, figure, rounded
 from .run_folder import RunFolder
@@ -9,9 +8,7 @@ from .run_folder import RunFolder
 
 def finetuned_section(run: RunFolder) -> Section:
     """A mark for each trained net, and the table."""
-    rows = (
-        [read_results(path) for path in sorted((run.folder / "rows").glob("*.json"))] if run.kind == "finetune" else []
-    )
+    rows = list(run.rows.values())
     if not rows:
         return Section("Scores", [])
     names = [name for name in rows[0]["test"] if all(name in row["test"] for row in rows)]

@@ -31,21 +31,19 @@ def found_section(run: RunFolder) -> Section:
     blocks: list[Block] = []
     nets, hidden = _nets(run)
     if nets and run.space is not None:
-        drawn = net_figure(nets, run.space, run.labels, hidden)
+        drawn = net_figure(nets, run.space, run.labels, hidden, run.ranks)
         if drawn is not None:
             blocks.append(Picture(drawn, caption=note))
     if "notation" in run.results:
         blocks.append(Words(run.results["notation"]))
     if run.arch is not None:
-        blocks.append(Words(str(run.arch)))
+        blocks.append(Words(str(run.shown(run.arch))))
     table = run.results.get("table", [])
     if table and not run.front:  # the points of a front have a table of their own
         words = "With the weights that all nets share: trained by itself, each would be better."
         blocks.append(Table(table, words, marked=sum(row["net"].startswith("found") for row in table)))
     if budgets := budget_rows(run.results.get("budgets") or {}):
-        blocks.append(
-            Table([_with_share(row) for row in budgets], "What the budgets allow, and what is used of them.")
-        )
+        blocks.append(Table([with_share(row) for row in budgets], "What the budgets allow, and what is used of them."))
     if latency := run.results.get("latency"):
         words = f"One forward pass: {conditions_text(latency['conditions'])}."
         if latency["limit_ms"] is not None:
@@ -54,7 +52,8 @@ def found_section(run: RunFolder) -> Section:
     return Section(title, blocks)
 
 
-def _with_share(row: Mapping[str, Any]) -> dict[str, Any]:
+def with_share(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of a budget, with the share of it that is used."""
     return {**row, "used": f"{row['this net'] / row['limit']:.1%}"}
 
 

@@ -27,7 +27,7 @@ def front_section(run: RunFolder) -> Section:
     rows = []
     for number, point in enumerate(run.front["points"]):
         numbers = {name: value for name, value in point.items() if name not in ("nondominated", "arch")}
-        numbers |= {"beaten": "" if point["nondominated"] else "yes", "architecture": str(Architecture(point["arch"]))}
+        numbers |= {"beaten": "" if point["nondominated"] else "yes", "architecture": str(run.shown(point["arch"]))}
         rows.append({"point": number, **numbers, "export": export_command(run, number)})
     return Section("Front", [Picture(front_figure(run), caption=words), Table(rows)])
 
@@ -42,7 +42,7 @@ def front_figure(run: RunFolder) -> Figure:
     front = run.front
     points = [
         (point["cost"], point["loss"], point["nondominated"],
-         f"point {number}<br>{lines_of(point['arch'])}<br>{escape(export_command(run, number))}")
+         f"point {number}<br>{lines_of(run.shown(point['arch']))}<br>{escape(export_command(run, number))}")
         for number, point in enumerate(front["points"])
     ]  # fmt: skip
     best = sorted(point for point in points if point[2])
@@ -50,7 +50,10 @@ def front_figure(run: RunFolder) -> Figure:
         _points("beaten by another", [point for point in points if not point[2]], "circle", faint(COLORS[0], 0.35)),
         _points("front", best, "circle", COLORS[0], line=True),
     ]
-    cuts = [(c["cost"], c["loss"], False, f"hand cut<br>{lines_of(c['arch'])}") for c in front.get("hand_cuts", ())]
+    cuts = [
+        (c["cost"], c["loss"], False, f"hand cut<br>{lines_of(run.shown(c['arch']))}")
+        for c in front.get("hand_cuts", ())
+    ]
     traces.append(_points("hand cuts", cuts, "square", COLORS[1]))
     return figure(
         [trace for trace in traces if trace is not None],
@@ -80,17 +83,19 @@ def candidate_figure(run: RunFolder, cost: str) -> Figure:
     """Inherited loss over cost; the one that was taken, and a front, stand out."""
     shown = thinned(run.candidates, MOST_CANDIDATES)
     traces = [
-        _points("candidates", [(c[cost], rounded(c["loss"]), False, lines_of(c["arch"])) for c in shown], "circle",
-                faint(MUTED, 0.5), size=6)
+        _points("candidates", [(c[cost], rounded(c["loss"]), False, lines_of(run.shown(c["arch"]))) for c in shown],
+                "circle", faint(MUTED, 0.5), size=6)
     ]  # fmt: skip
     if front := run.results.get("front"):
-        best = sorted((c[cost], c["loss"], True, lines_of(c["arch"])) for c in front if "arch" in c and cost in c)
+        best = sorted(
+            (c[cost], c["loss"], True, lines_of(run.shown(c["arch"]))) for c in front if "arch" in c and cost in c
+        )
         traces.append(_points("front", best, "circle", COLORS[0], line=True))
     taken = [c for c in run.candidates if run.arch is not None and Architecture(c["arch"]) == run.arch]
     traces.append(
         _points(
             "found",
-            [(c[cost], c["loss"], True, lines_of(c["arch"])) for c in taken[:1]],
+            [(c[cost], c["loss"], True, lines_of(run.shown(c["arch"]))) for c in taken[:1]],
             "star",
             COLORS[0],
             size=14,

@@ -18,6 +18,7 @@ def net_figure(
     space: SearchSpace,
     labels: Mapping[str, Sequence[str]],
     hidden: Collection[str] = (),
+    ranks: Sequence[int] | None = None,
 ) -> Figure | None:
     """Nets layer by layer; None where nothing is searched.
 
@@ -27,8 +28,9 @@ def net_figure(
         space: Their space.
         labels: Dimension -> names of its rows, where they are no numbers.
         hidden: Nets that the legend shows on request only.
+        ranks: Of the layers in order of position, None where they are not ranked.
     """
-    panels = drawing(archs, space, labels)
+    panels = drawing(archs, space, labels, ranks)
     if not panels:
         return None
     heights = [_height(panel) for panel in panels]

@@ -13,6 +13,7 @@ from ..errors import writing
 from ..version import __version__
 from .blocks import Picture, Section
 from .compared import comparison_section, score_section
+from .compressed import left_section, tried_section
 from .finalists import finalist_section
 from .finetuned import finetuned_section
 from .found import found_section
@@ -31,6 +32,7 @@ OF_ALL = (usage_section, settings_section, provenance_section)
 KINDS = {
     "search": ("architecture search", (*SEARCH, *OF_ALL)),
     "finetune": ("fine-tuning", (finetuned_section, *OF_ALL)),
+    "compress": ("compression", (left_section, tried_section, *OF_ALL)),
     "compare": ("comparison", (score_section, comparison_section, *OF_ALL)),
     "table": ("table of trained nets", OF_ALL),
 }

@@ -31,6 +31,8 @@ def tiles(run: RunFolder) -> dict[str, str]:
         last = run.metrics[-1]
         found["step"] = f"{run.step:,} of {run.settings['max_steps']:,}"
         found |= {name.replace("_", " "): f"{last[name]:.4g}" for name in ("train_loss", "entropy") if name in last}
+    if run.kind == "compress" and run.rows:
+        found |= _before_and_after(run)
     if "search_cost" in results:
         found["search cost"] = f"{results['search_cost']:,.0f} training steps of the {_plain_net(results)} net"
     if "entropy" in results:
@@ -40,6 +42,19 @@ def tiles(run: RunFolder) -> dict[str, str]:
     return found
 
 
+def _before_and_after(run: RunFolder) -> dict[str, str]:
+    """Of a compression: how many parameters are left, and what its net with most of them scores."""
+    rows = sorted(run.rows.values(), key=lambda row: -row["parameters"])
+    before, *_, after = rows[0]["table"]
+    shares = ", ".join(f"{row['parameters'] / before['parameters']:.0%}" for row in rows)
+    found = {"parameters": f"{shares} of {before['parameters']:,}"}
+    for name in ("test loss", "perplexity", "accuracy in %"):
+        if name in after:
+            found[name] = f"{format_cell(after[name])} (checkpoint: {format_cell(before[name])})"
+    cost = sum(row["cost"] for row in rows)
+    return found | {"cost": f"{cost:,.0f} training steps of the checkpoint"}
+
+
 def provenance_section(run: RunFolder) -> Section:
     """Command, data, device, time and versions, as far as the run has left them."""
     results, about = run.results, run.about
@@ -47,6 +62,7 @@ def provenance_section(run: RunFolder) -> Section:
     rows = {
         "method": run.settings.get("method"),
         "architectures in the space": None if run.space is None else f"{run.space.size:,}",
+        "checkpoint": results.get("checkpoint"),
         "data": results.get("data"),
         "steps": run.settings.get("max_steps"),
         "search cost": None if "search_cost" not in results else f"{results['search_cost']:,.1f} training steps of the "

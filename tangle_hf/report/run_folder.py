@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ..analysis.trajectories import details
+from ..hub.compressed_cards import is_compression
 from ..models.cells.genotypes import CELLS
+from ..models.layer_ranks import by_position, rows_by_position
 from ..run_files import read_results, read_settings
 from ..search.methods import METHODS
 from ..space import Architecture, SearchSpace
@@ -20,15 +22,17 @@ class RunFolder:
 
     Args:
         folder: The folder.
-        kind: "search", "finetune", "compare", or "table" of trained nets.
+        kind: "search", "finetune", "compress", "compare", or "table" of trained nets.
         settings: `config.yaml`.
         about: `run.json`.
         results: `results.json`.
-        metrics: Lines of `metrics.jsonl`.
+        metrics: Lines of `metrics.jsonl`; what they have of each layer is in order of position.
         finalists: Lines of `finalists.jsonl`.
         candidates: Lines of `candidates.jsonl`.
         front: `pareto.json`.
+        rows: `rows/*.json`, name -> content.
         space: What is searched, where it is known.
+        ranks: `layer_ranks` of the supernet; architectures in the files have their layers in the order of these.
     """
 
     folder: Path
@@ -40,7 +44,9 @@ class RunFolder:
     finalists: Sequence[Mapping[str, Any]]
     candidates: Sequence[Mapping[str, Any]]
     front: Mapping[str, Any]
+    rows: Mapping[str, Mapping[str, Any]]
     space: SearchSpace | None
+    ranks: Sequence[int] | None
 
     @property
     def name(self) -> str:
@@ -74,17 +80,17 @@ class RunFolder:
 
     @cached_property
     def labels(self) -> dict[str, list[str]]:
-        """Dimension -> names of its rows: the edges of cells, the positions of layers that are kept in another order."""
-        name, ranks = self.settings.get("space"), _json(self.folder / "supernet" / "config.json").get("layer_ranks")
-        if self.space is None:
-            return {}
-        if ranks is not None:
-            positions = [str(ranks.index(rank) + 1) for rank in range(len(ranks))]
-            return dict.fromkeys(self.space.of_layers, positions)
-        cell = CELLS.get(name) if isinstance(name, str) else None
+        """Dimension -> names of its rows, where these are no numbers: the edges of cells."""
+        name = self.settings.get("space")
+        cell = CELLS.get(name) if self.space is not None and isinstance(name, str) else None
         return (
             {kind: [f"{source} to {target}" for source, target in cell.edges] for kind in cell.kinds} if cell else {}
         )
+
+    def shown(self, arch: Architecture | Mapping[str, Any]) -> Architecture:
+        """An architecture in words: its layers are in order of position."""
+        arch = arch if isinstance(arch, Architecture) else Architecture(arch)
+        return arch if self.space is None else by_position(arch, self.space, self.ranks)
 
 
 def read_run(folder: str | Path) -> RunFolder:
@@ -98,17 +104,22 @@ def read_run(folder: str | Path) -> RunFolder:
         raise ValueError(f"there is no folder {folder}; give the folder of a run")
     settings = dict(read_settings(folder))
     about, results, front = (_json(folder / name) for name in ("run.json", "results.json", "pareto.json"))
+    rows = {path.stem: _json(path) for path in sorted((folder / "rows").glob("*.json"))}
+    space, ranks = _space(folder, about, settings, rows), _ranks(folder, settings, rows)
+    metrics = _lines(folder / "metrics.jsonl")
     return RunFolder(
         folder,
         _kind(folder, settings),
         settings,
         about,
         results,
-        _lines(folder / "metrics.jsonl"),
+        metrics if space is None or ranks is None else [_by_position(line, space, ranks) for line in metrics],
         _lines(folder / "finalists.jsonl"),
         _lines(folder / "candidates.jsonl"),
         front,
-        _space(folder, about, settings),
+        rows,
+        space,
+        ranks,
     )
 
 
@@ -116,16 +127,36 @@ def _kind(folder: Path, settings: Mapping[str, Any]) -> str:
     if "method" in settings:
         return "search"
     if "checkpoint" in settings:
-        return "finetune"
+        return "compress" if is_compression(settings) else "finetune"
     return "compare" if (folder / "rows").is_dir() else "table"
 
 
-def _space(folder: Path, about: Mapping[str, Any], settings: Mapping[str, Any]) -> SearchSpace | None:
-    """From where it stands: `run.json`, the config of the saved supernet, or the settings of a comparison."""
+def _space(
+    folder: Path, about: Mapping[str, Any], settings: Mapping[str, Any], rows: Mapping[str, Mapping[str, Any]]
+) -> SearchSpace | None:
+    """From where it stands: `run.json`, the saved supernet, the settings of a comparison, or the row of a compressed net."""
     saved = _json(folder / "supernet" / "config.json").get("space")
     own = settings.get("space") if isinstance(settings.get("space"), Mapping) else None
-    found = about.get("space") or saved or own
+    found = about.get("space") or saved or own or next(iter(rows.values()), {}).get("space")
     return SearchSpace.from_dict(found) if found else None
+
+
+def _ranks(folder: Path, settings: Mapping[str, Any], rows: Mapping[str, Mapping[str, Any]]) -> Sequence[int] | None:
+    """The same of the ranks of layers."""
+    saved = _json(folder / "supernet" / "config.json").get("layer_ranks")
+    return saved or settings.get("layer_ranks") or next(iter(rows.values()), {}).get("layer_ranks") or None
+
+
+def _by_position(line: Mapping[str, Any], space: SearchSpace, ranks: Sequence[int]) -> dict[str, Any]:
+    """A line of the metrics with the shares and entropies of layers in order of position."""
+    if "front" in line:
+        return {**line, "front": [_by_position(anchor, space, ranks) for anchor in line["front"]]}
+    moved = {
+        key: {name: rows_by_position(rows, ranks) if name in space.of_layers else rows for name, rows in found.items()}
+        for key in ("shares", "entropies")
+        if (found := line.get(key))
+    }
+    return {**line, **moved}
 
 
 def _json(path: Path) -> dict[str, Any]:

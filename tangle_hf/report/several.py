@@ -61,7 +61,7 @@ def _table(runs: Mapping[str, RunFolder]) -> Section:
         row["search cost"] = run.results.get("search_cost")
         seconds = run.results.get("search", {}).get("seconds")
         row["time"] = None if seconds is None else clock(seconds)
-        row["found"] = "a front" if run.front else "" if run.arch is None else str(run.arch)
+        row["found"] = "a front" if run.front else "" if run.arch is None else str(run.shown(run.arch))
         rows.append(row)
     columns = dict.fromkeys(key for row in rows for key in row if key != "found")
     filled = [{key: "" if row.get(key) is None else row[key] for key in (*columns, "found")} for row in rows]
@@ -78,16 +78,16 @@ def _sizes(runs: Mapping[str, RunFolder]) -> Section:
     return Section("Size and score", [Picture(_scatter(runs, scores[0]), caption="Point at a net for its layers.")])
 
 
-def _points(runs: Mapping[str, RunFolder]) -> list[tuple[str, Mapping[str, Any], Mapping[str, Any]]]:
+def _points(runs: Mapping[str, RunFolder]) -> list[tuple[str, Mapping[str, Any], Architecture]]:
     """(run, row of its table, architecture) of every net that was found."""
     found = []
     for name, run in runs.items():
         table = run.results.get("table", [])
         if run.front:
             pairs = zip(run.front["points"], table, strict=False)
-            found += [(name, row, point["arch"]) for point, row in pairs]
+            found += [(name, row, run.shown(point["arch"])) for point, row in pairs]
         elif table and run.arch is not None:
-            found.append((name, table[0], run.arch.to_dict()))
+            found.append((name, table[0], run.shown(run.arch)))
     return found
 
 
@@ -114,15 +114,14 @@ def _scatter(runs: Mapping[str, RunFolder], score: str) -> Figure:
 
 def _nets(runs: Mapping[str, RunFolder]) -> Section:
     """What was found, drawn together, where the spaces are equal."""
-    spaces = [run.space for run in runs.values() if run.space is not None]
     found = {name: run.arch for name, run in runs.items() if run.arch is not None}
-    if not found or not spaces:
+    if not found or all(run.space is None for run in runs.values()):
         return Section("Nets", [])
-    if len(spaces) < len(runs) or any(space != spaces[0] for space in spaces):
-        return Section("Nets", [Words("The runs have different spaces, so that their nets are not drawn together.")])
-    largest: dict[str, Architecture] = {LARGEST: spaces[0].largest} if spaces[0].ordered else {}
     first = next(iter(runs.values()))
-    drawn = net_figure({**largest, **found}, spaces[0], first.labels)
+    if any((run.space, run.ranks) != (first.space, first.ranks) for run in runs.values()):
+        return Section("Nets", [Words("The runs have different spaces, so that their nets are not drawn together.")])
+    largest: dict[str, Architecture] = {LARGEST: first.space.largest} if first.space.ordered else {}
+    drawn = net_figure({**largest, **found}, first.space, first.labels, ranks=first.ranks)
     return Section("Nets", [] if drawn is None else [Picture(drawn, caption="Pale: the largest net.")])
 
 
@@ -131,7 +130,7 @@ def _curves(runs: Mapping[str, RunFolder]) -> Section:
     curves: dict[str, list[Curve]] = {}
     for number, (name, run) in enumerate(runs.items()):
         seen: set[str] = set()
-        for curve in (loss_chart(run.metrics) or Chart("", [])).curves:
+        for curve in (loss_chart(run.metrics, run.shown) or Chart("", [])).curves:
             title = curve.name.split(" @")[0]
             if title not in seen:
                 seen.add(title)

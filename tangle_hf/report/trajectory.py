@@ -5,6 +5,7 @@ from html import escape
 
 from ..analysis.pictures import COLORS, MUTED
 from ..analysis.trajectories import decision_charts, details, limits_of, loss_chart, share_charts
+from ..models.layer_ranks import rows_by_position
 from ..space import Architecture
 from .blocks import Block, Fold, Grid, Picture, Section, Words
 from .figures import MOST_POINTS, Trace, chart_figure, faint, figure, on_panel, rounded, stacked, thinned
@@ -16,7 +17,7 @@ MOST_STOPS, GAP = 60, 46  # of the slider; pixels between two maps
 
 def loss_section(run: RunFolder) -> Section:
     """Losses, and whether the search decides."""
-    charts = [loss_chart(run.metrics), *decision_charts(run.metrics)]
+    charts = [loss_chart(run.metrics, run.shown), *decision_charts(run.metrics)]
     pictures = [Picture(chart_figure(chart, MOST_POINTS // 3), chart.title) for chart in charts if chart is not None]
     return Section("Losses and decisions", [Grid(pictures)] if pictures else [])
 
@@ -61,7 +62,7 @@ def slider_picture(run: RunFolder, anchor: int = 0) -> Picture:
             "categoryarray": names,
         }
     title = {
-        "text": _title(lines[-1], anchor),
+        "text": _title(run, lines[-1], anchor),
         "font": {"size": 12},
         "x": 0,
         "xanchor": "left",
@@ -90,13 +91,13 @@ def _frame(run: RunFolder, line: Mapping, anchor: int, names: Sequence[str]) -> 
     for name in names:
         x, y = _dots(run, at, name)
         data += [{"type": "heatmap", "z": _shares(at, name)}, {"type": "scatter", "x": x, "y": y}]
-    return {"name": str(line["step"]), "data": data, "layout": {"title": {"text": _title(line, anchor)}}}
+    return {"name": str(line["step"]), "data": data, "layout": {"title": {"text": _title(run, line, anchor)}}}
 
 
-def _title(line: Mapping, anchor: int) -> str:
+def _title(run: RunFolder, line: Mapping, anchor: int) -> str:
     """The net of a step, in at most three rows."""
     rows = [""]
-    for word in str(Architecture(details(line, anchor)["arch"])).split(" "):
+    for word in str(run.shown(details(line, anchor)["arch"])).split(" "):
         if rows[-1] and len(rows[-1]) + len(word) > 60:
             rows.append("")
         rows[-1] += f" {word}"
@@ -133,6 +134,8 @@ def _shares(at: Mapping, name: str) -> list[list[float | None]]:
 
 
 def _dots(run: RunFolder, at: Mapping, name: str) -> tuple[list[str], list[str]]:
-    taken = zip(_labels(run, at, name), Architecture(at["arch"]).values(name), strict=False)
+    values = Architecture(at["arch"]).values(name)
+    values = rows_by_position(values, run.ranks) if name in run.space.of_layers else values
+    taken = zip(_labels(run, at, name), values, strict=False)
     there = [(label, str(value)) for label, value in taken if value is not None]
     return [label for label, _ in there], [text for _, text in there]

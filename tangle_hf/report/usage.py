@@ -10,17 +10,17 @@ WORD = {"text-generation": "language", "image-classification": "vision"}  # of `
 
 
 def usage_section(run: RunFolder) -> Section:
-    """Commands for a search or a fine-tuning that has come to its end, or how to go on with one that has not."""
+    """Commands for a run that has left nets, or how to go on with one that has not come to its end."""
     folder = shlex.quote(str(run.folder))
-    if run.kind not in ("search", "finetune"):
+    if run.kind not in ("search", "finetune", "compress"):
         return Section("Use it", [])
     if not run.finished:
         command = run.about.get("command")
         return Section(
             "Go on", [Command(f"{command} --resume", "Continues it where its last checkpoint is.")] if command else []
         )
-    if run.kind == "finetune":
-        return Section("Use it", _of_finetuning(run, folder))
+    if run.kind in ("finetune", "compress"):
+        return Section("Use it", _of_trained_nets(run, folder))
     if run.front:
         return Section("Use it", _of_front(run, folder))
     return Section("Use it", _of_net(run, folder))
@@ -54,8 +54,8 @@ def _of_front(run: RunFolder, folder: str) -> list[Block]:
     ]
 
 
-def _of_finetuning(run: RunFolder, folder: str) -> list[Block]:
-    nets = sorted(path.parent for path in run.folder.glob("*/config.json"))
+def _of_trained_nets(run: RunFolder, folder: str) -> list[Block]:
+    nets = [run.folder / name for name in run.rows if (run.folder / name / "config.json").is_file()]
     blocks: list[Block] = []
     for net in nets:
         remote = ", trust_remote_code=True" if "auto_map" in (net / "config.json").read_text(encoding="utf-8") else ""
@@ -63,8 +63,12 @@ def _of_finetuning(run: RunFolder, folder: str) -> list[Block]:
             Command(_pipeline(run.results.get("pipeline", "text-generation"), str(net), remote), f"Load {net.name}.")
         )
     if nets:
-        blocks.append(Command(f"tangle-hf push {folder} OWNER/NAME --folder {shlex.quote(str(nets[-1]))}",
-                              "Publish a net on the Hub, with its model card."))  # fmt: skip
+        last = shlex.quote(str(nets[-1]))
+        blocks += [
+            Command(f"tangle-hf push {folder} OWNER/NAME --folder {last}",
+                    "Publish a net on the Hub, with its model card."),
+            Command(f"tangle-hf export {last} --form onnx", "Write it in another form: onnx, or gguf for llama.cpp."),
+        ]  # fmt: skip
     return blocks
 
 

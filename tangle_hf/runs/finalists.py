@@ -166,7 +166,7 @@ def rows(decision: Decision, supernet: PreTrainedModel, chosen: Architecture) ->
         for number, steps in enumerate(decision.steps):
             loss = losses[number] if number < len(losses) else "-"
             row[f"{steps} step{'s' * (steps > 1)}"] = "diverged" if loss is None else loss
-        found.append(row | {"architecture": str(finalist.arch)})
+        found.append(row | {"architecture": str(supernet.by_position(finalist.arch))})
     return found
 
 

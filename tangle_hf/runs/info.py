@@ -9,6 +9,7 @@ from transformers import PreTrainedConfig
 
 from ..cost.counts import num_params, parameter_entries
 from ..cost.tables import of_largest, tabulate
+from ..hub.compressed_cards import is_compression
 from ..models.loading import model_class, read_config, supernet_class
 from ..run_files import ARCH_PARAMETERS, read_settings, supernet_folder
 from ..space import SearchSpace
@@ -65,8 +66,8 @@ def _run(folder: Path) -> dict[str, str]:
     if "method" not in settings:
         models = [path.parent.name for path in sorted(folder.glob("*/config.json"))]
         return {
-            "kind": "a run of fine-tuning",
-            "of": settings.get("checkpoint"),
+            "kind": "a compression" if is_compression(settings) else "a run of fine-tuning",
+            "of": settings["checkpoint"] or "teacher/, trained for it",
             "models": ", ".join(models) or "none",
         }
     lines = {"kind": f"a run of a search with {settings['method']}"}

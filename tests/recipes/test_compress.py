@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from compress import main
+from report_page import Page
 from transformers import (
     AutoModelForCausalLM,
     GPT2Config,
@@ -17,6 +18,7 @@ from transformers import (
     ViTForImageClassification,
 )
 
+from tangle_hf.analysis import format_cell
 from tangle_hf.compress.checkpoints import load_teacher
 from tangle_hf.compress.settings import CompressArguments, parse_for_checkpoint
 from tangle_hf.data.images.settings import ImageArguments
@@ -103,8 +105,9 @@ def test_one_run_leaves_nets_of_several_sizes_and_goes_on_where_it_stopped(gpt2,
     assert "pipeline(" in printed and "uniform cut" in printed
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
         "config.yaml", "results.json", "rows", "80pct", "50pct", "scores.safetensors", "layer_ranks.json",
-        "sensitivities.safetensors",
+        "sensitivities.safetensors", "run.json", "report.html",
     }  # fmt: skip
+    check_report(Page(tmp_path / "run" / "report.html"), results)
     kept = (tmp_path / "run" / "80pct" / "model.safetensors").stat().st_mtime_ns
     (tmp_path / "run" / "rows" / "50pct.json").unlink()  # as if it had been killed
     again = run(tmp_path / "run", text, "--checkpoint", gpt2, *sizes, "--resume")
@@ -112,6 +115,31 @@ def test_one_run_leaves_nets_of_several_sizes_and_goes_on_where_it_stopped(gpt2,
     assert (tmp_path / "run" / "80pct" / "model.safetensors").stat().st_mtime_ns == kept
     assert again["nets"]["50pct"]["found"] == results["nets"]["50pct"]["found"]
     assert again["nets"]["50pct"]["costs"] == pytest.approx(results["nets"]["50pct"]["costs"])
+
+
+def check_report(page: Page, results: dict) -> None:
+    """The page has the run's numbers, and draws layers where the checkpoint has them."""
+    shown = page.rows("what-is-left")
+    assert [(row["net"], row["test loss"]) for row in shown] == [
+        (row["net"], format_cell(row["test loss"])) for row in results["table"]
+    ]
+    sizes = page.figures["what-is-left", "0"]["data"][0]
+    assert dict(zip(sizes["x"], sizes["y"], strict=True)) == {
+        row["parameters"]: pytest.approx(row["test loss"], rel=1e-4)
+        for row in results["table"]
+        if "cut" not in row["net"]
+    }
+    for number, (name, row) in enumerate(results["nets"].items()):
+        kept = [str(layer + 1) for layer in range(3) if layer not in row["layers_removed"]]
+        heads = page.figures["what-is-left", str(number + 1)]["data"]
+        bars = next(trace for trace in heads if trace["name"] == "found" and len(trace["x"]) == len(kept))
+        assert bars["x"] == kept and bars["text"] == [str(n) for n in row["by_position"]["n_head"]], name
+        rows = page.rows("what-was-tried", 2 * number)
+        assert [line["architecture"] for line in rows] == [line["architecture"] for line in row["finalists"]["rows"]]
+        lines = page.figures["what-was-tried", str(number)]["data"]
+        losses = [[v for k, v in line.items() if k[0].isdigit() and v != "-"] for line in row["finalists"]["rows"]]
+        assert sorted(trace["y"] for trace in lines) == sorted(losses)
+    assert any("tangle-hf push" in text for text in page.texts["use-it"])
 
 
 @pytest.mark.parametrize("family", ["llama", "vit"])
