@@ -82,17 +82,18 @@ def train_finalists(
     start: PreTrainedModel | None = None,
     saved: Callable[[], None] | None = None,
 ) -> Decision | None:
-    """`halve` on the training data of some examples, by the first batches of their validation data."""
-    size, most = settings.per_device_batch_size, settings.finalist_batches
+    """`halve` on the training data of some examples, by the first validation batches of a step's size."""
+    size, step = settings.per_device_batch_size, step_size(settings, accelerator)
+    most = settings.finalist_batches * step // size  # of the batches that one process scores at a time
 
     def score(model: PreTrainedModel) -> float:
         examples.settle(model, size, most)
         return examples.score(model, examples.validation, size, most)["loss"]
 
-    count = size * most
+    count = settings.finalist_batches * step
     if hasattr(examples.validation, "__len__"):
         count = min(count, len(examples.validation))
-    cost = SearchCost(supernet, step_size(settings, accelerator), examples.sequence_length)
+    cost = SearchCost(supernet, step, examples.sequence_length)
     data = examples.training(settings.seed)
     return halve(supernet, finalists, data, score, count, settings, accelerator, cost, keep, teacher, start, saved)
 

@@ -62,7 +62,7 @@ def most_of_finalists(
     draw, rng = Proposals(settings, supernet, limits, use_up=True).random, random.Random(settings.seed)
     likely = [draw(rng) for _ in range(DRAWS)]
     nets = choose_finalists(supernet, likely, settings, limits)
-    before, examples = cost.spent, settings.finalist_batches * settings.per_device_batch_size
+    before, examples = cost.spent, settings.finalist_batches * cost.batch_size
     steps = round_steps(len(nets), horizon_of(settings))
     trained = steps_in_all(len(nets), steps, settings.finalist_seeds)
     scored = steps_in_all(len(nets), range(1, len(steps) + 1), 1) + min(3, len(nets)) * (settings.finalist_seeds - 1)

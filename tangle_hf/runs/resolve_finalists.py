@@ -1,5 +1,6 @@
 """Another budget for a finished search, decided by finalists: its proposals within the budget beside cuts by hand."""
 
+import math
 import shutil
 import sys
 from collections.abc import Mapping
@@ -139,18 +140,21 @@ def _settings(within: Within, given: Mapping[str, Any], latency_table: Path) -> 
 
 
 def _same_steps(settings: SearchArguments, searched: int, accelerator: Accelerator) -> SearchArguments:
-    """As many examples in a step as the search had, on other processes.
+    """As many examples in a step as the search had, on other processes, and at most as many at a time on each.
 
     Raises:
         ValueError: They cannot be shared evenly.
     """
-    micro, rest = divmod(settings.gradient_accumulation_steps * searched, accelerator.num_processes)
+    size, count = settings.per_device_batch_size, accelerator.num_processes
+    examples = size * settings.gradient_accumulation_steps * searched
+    share, rest = divmod(examples, count)
     if rest:
         raise ValueError(
-            f"the search made steps of {settings.gradient_accumulation_steps * searched} micro-batches, which "
-            f"{accelerator.num_processes} processes cannot share evenly; use {searched} or one"
+            f"the search made steps of {examples} examples, which {count} processes cannot share evenly; use one process, or "
+            f"{searched} as the search did"
         )
-    return replace(settings, gradient_accumulation_steps=micro)
+    parts = next(parts for parts in range(math.ceil(share / size), share + 1) if share % parts == 0)
+    return replace(settings, per_device_batch_size=share // parts, gradient_accumulation_steps=parts)
 
 
 def _decide(

@@ -3,12 +3,14 @@
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import pytest
 from test_search_gpt import run, text  # noqa: F401
 
 from tangle_hf.runs import finalists as runs
-from tangle_hf.runs.resolve_finalists import resolve_with_finalists
+from tangle_hf.runs.resolve_finalists import _same_steps, resolve_with_finalists
+from tangle_hf.search import SearchArguments
 from tangle_hf.search.finalists.short_training import ShortTraining
 from tangle_hf.space import Architecture
 from tangle_hf_cli import main as cli
@@ -215,3 +217,28 @@ def test_more_processes_than_the_search_had_make_its_steps(one, tmp_path, monkey
     )
     assert resolve_with_finalists(three, {"max_params": "60%"}, tmp_path / "net", {"finalists": 2}) is None
     assert asked == [3]
+
+
+@pytest.mark.parametrize(
+    "searched, now, expected",
+    [
+        ((8, 1, 1), 1, (8, 1)),
+        ((8, 1, 1), 2, (4, 1)),
+        ((8, 2, 2), 1, (8, 4)),
+        ((6, 3, 1), 2, (3, 3)),
+        ((8, 3, 1), 4, (6, 1)),
+    ],
+)
+def test_other_processes_than_the_search_had_share_its_batch(searched, now, expected):
+    size, parts, processes = searched
+    settings = SearchArguments(per_device_batch_size=size, gradient_accumulation_steps=parts)
+    shared = _same_steps(settings, processes, SimpleNamespace(num_processes=now))
+    assert (shared.per_device_batch_size, shared.gradient_accumulation_steps) == expected
+    assert now * expected[0] * expected[1] == size * parts * processes and expected[0] <= size
+
+
+def test_a_batch_that_processes_cannot_share_is_refused():
+    with pytest.raises(
+        ValueError, match="steps of 8 examples, which 3 processes cannot share evenly; use one process"
+    ):
+        _same_steps(SearchArguments(per_device_batch_size=8), 1, SimpleNamespace(num_processes=3))

@@ -28,7 +28,7 @@ from tangle_hf.budgets.equal_cost import largest_hand_cuts
 from tangle_hf.budgets.limits import make_budgets
 from tangle_hf.cost.tables import exact
 from tangle_hf.evaluation import perplexity
-from tangle_hf.runs.finalists import missing
+from tangle_hf.runs.finalists import missing, train_finalists
 from tangle_hf.search import Limits, SearchArguments
 from tangle_hf.search.finalists.candidates import (
     BOTH,
@@ -220,6 +220,27 @@ def test_what_finalists_cost_is_their_share_of_the_largest_net(tmp_path, wide):
         spent.add_evaluation(finalist.arch, 30 * (2 + seeds - 1))
     assert decision.cost == pytest.approx(spent.spent)
     assert decide(tmp_path / "one", wide, finalists, by_size, finalist_seeds=1).noise is None
+
+
+def test_a_batch_in_parts_changes_no_loss(tmp_path, wide):
+    examples = SimpleNamespace(
+        training=lambda seed: Blocks(),
+        validation=Blocks(30),
+        sequence_length=8,
+        settle=lambda model, size, most: None,
+        score=lambda model, data, size, most: perplexity(model, data, size, most),
+    )
+    decisions = []
+    for size, parts in ((8, 1), (2, 4)):
+        folder = tmp_path / str(size)
+        folder.mkdir()
+        chosen = settings(folder, max_steps=20, max_params="60%", finalist_batches=2,
+                          per_device_batch_size=size, gradient_accumulation_steps=parts)  # fmt: skip
+        decisions.append(train_finalists(wide, examples, some(3), chosen, Accelerator(cpu=True)))
+    whole, parted = decisions
+    assert whole.ranked == parted.ranked and whole.cost == pytest.approx(parted.cost)
+    for losses, others in zip(whole.losses, parted.losses, strict=True):
+        assert losses == pytest.approx(others, abs=1e-5)
 
 
 def test_a_net_that_is_a_finalist_elsewhere_is_not_forgotten(tmp_path, wide):

@@ -48,7 +48,9 @@ class FinalistArguments:
             "the noise"
         },
     )
-    finalist_batches: int = field(default=8, metadata={"help": "validation batches by which they are compared"})
+    finalist_batches: int = field(
+        default=8, metadata={"help": "validation batches, each as large as that of a step, by which they are compared"}
+    )
 
     def __post_init__(self):
         for name, least in {"finalists": 0, "random_finalists": 0, "finalist_seeds": 1, "finalist_batches": 1}.items():
