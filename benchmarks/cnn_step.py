@@ -13,9 +13,9 @@ import json
 
 import torch
 from side_by_side import compare_memory, compare_time, peak_memory, print_rows
+from steps import plain_step, search_steps
 
 from tangle_hf import (
-    ArchParameters,
     ElasticConvMacroConfig,
     ElasticConvMacroForImageClassification,
     ElasticMobileNetV3Config,
@@ -24,7 +24,6 @@ from tangle_hf import (
     TangleConvMacroForImageClassification,
     TangleMobileNetV3Config,
     TangleMobileNetV3ForImageClassification,
-    sampler,
 )
 from tangle_hf.models.conv_spaces import CONV_MACRO, OFA_MOBILENETV3
 
@@ -53,28 +52,9 @@ def build(kind: str, space: str):
     (images, size, classes), plain, elastic, choices = SPACES[space]
     batch = {"pixel_values": torch.randn(images, 3, size, size), "labels": torch.arange(images) % classes}
     if kind == "plain":
-        model = plain[0](plain[1](num_labels=classes)).train()
-
-        def step():
-            model(**batch).loss.backward()
-            model.zero_grad(set_to_none=True)
-
-        return step
+        return plain_step(plain[0](plain[1](num_labels=classes)).train(), batch)
     supernet = elastic[0](elastic[1](space=choices, num_labels=classes)).train()
-    arch_parameters, drnas = ArchParameters(choices), sampler("drnas")
-
-    def weight_step():
-        mixture = {name: rows.detach() for name, rows in arch_parameters.sample(drnas).items()}
-        supernet(**batch, mixture=mixture).loss.backward()
-        supernet.zero_grad(set_to_none=True)
-
-    def arch_step():
-        supernet.requires_grad_(False)
-        leaves = {n: rows.detach().requires_grad_() for n, rows in arch_parameters.sample(drnas).items()}
-        supernet(**batch, mixture=leaves).loss.backward()
-        supernet.requires_grad_(True)
-
-    return {"weight": weight_step, "arch": arch_step}[kind]
+    return search_steps(supernet, batch)[kind]
 
 
 def main() -> None:

@@ -14,18 +14,10 @@ import resource
 
 import torch
 from side_by_side import compare_memory, compare_time, peak_memory, print_rows
+from steps import plain_step, search_steps
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from tangle_hf import (
-    ArchParameters,
-    ElasticGPT2Config,
-    ElasticGPT2LMHeadModel,
-    PerLayer,
-    SearchSpace,
-    extract,
-    sampler,
-)
-from tangle_hf.arch_parameters import argmax
+from tangle_hf import ElasticGPT2Config, ElasticGPT2LMHeadModel, PerLayer, SearchSpace, extract
 
 
 SIZES = ((2, 128, 2048), (12, 224, 2048), (2, 128, 50257))  # sequences, tokens of each, vocabulary
@@ -58,34 +50,13 @@ def build(kind: str, size: tuple[int, int, int], space: SearchSpace, compiled: b
         sizes = {"n_embd": 768, "n_layer": 7, "n_head": 12, "activation_function": activation}
         model = GPT2LMHeadModel(GPT2Config(**common(size), **sizes, bos_token_id=None, eos_token_id=None))
         model.loss_type = "ForCausalLM"  # the class has none of its own, and transformers warns
-        run = torch.compile(model) if compiled else model
-
-        def step():
-            run(input_ids=tokens, labels=tokens).loss.backward()
-            model.zero_grad(set_to_none=True)
-
-        return step
+        return plain_step(model, {"input_ids": tokens, "labels": tokens}, torch.compile(model) if compiled else model)
     form, level = kind.rsplit(" ", 1)
-    method = sampler(form if form in ("gdas", "reinmax") else "drnas")
     options = {"superposition": "weights" if form == "weights" else "inputs", "sampled_heads": form == "sampled heads"}
     supernet = ElasticGPT2LMHeadModel(ElasticGPT2Config(**common(size), space=space, **options))
     run = torch.compile(supernet) if compiled else supernet
-    arch_parameters, generator = ArchParameters(space), torch.Generator().manual_seed(0)
-
-    def weight_step():
-        mixture = {n: rows.detach() for n, rows in arch_parameters.sample(method, 0.0, generator).items()}
-        chosen = {"arch": argmax(space, mixture)} if method.hard else {"mixture": mixture}
-        run(input_ids=tokens, labels=tokens, **chosen).loss.backward()
-        supernet.zero_grad(set_to_none=True)
-
-    def arch_step():
-        supernet.requires_grad_(False)
-        mixture = arch_parameters.sample(method, 0.0, generator)
-        leaves = {name: rows.detach().requires_grad_() for name, rows in mixture.items()}
-        run(input_ids=tokens, labels=tokens, mixture=leaves).loss.backward()
-        supernet.requires_grad_(True)
-
-    return {"weight": weight_step, "arch": arch_step}[level]
+    method = form if form in ("gdas", "reinmax") else "drnas"
+    return search_steps(supernet, {"input_ids": tokens, "labels": tokens}, method, run)[level]
 
 
 def table(
@@ -158,17 +129,10 @@ def by_single_path(rounds: int) -> None:
     tokens = torch.randint(2048, (12, 224))
     for _ in range(7):
         arch = space.sample(rng)
-        subnet = extract(supernet, arch).train()
-
-        def plain(subnet=subnet):
-            subnet(input_ids=tokens, labels=tokens).loss.backward()
-            subnet.zero_grad(set_to_none=True)
-
-        def single(arch=arch):
-            supernet(input_ids=tokens, labels=tokens, arch=arch).loss.backward()
-            supernet.zero_grad(set_to_none=True)
-
-        print_rows(f"single path: {arch}", compare_time({"extracted": plain, "single path": single}, rounds, {}))
+        batch = {"input_ids": tokens, "labels": tokens}
+        steps = {"extracted": plain_step(extract(supernet, arch).train(), batch)}
+        steps["single path"] = plain_step(supernet, batch, arch=arch)
+        print_rows(f"single path: {arch}", compare_time(steps, rounds, {}))
 
 
 def by_memory(rounds: int) -> None:

@@ -16,24 +16,17 @@ import random
 
 import torch
 from side_by_side import compare_memory, compare_time, keep_memory, peak_memory, print_rows
+from steps import plain_step, search_steps
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from tangle_hf import (
-    ArchParameters,
-    ElasticLlamaConfig,
-    ElasticLlamaForCausalLM,
-    PerLayer,
-    SearchSpace,
-    extract,
-    sampler,
-)
+from tangle_hf import ElasticLlamaConfig, ElasticLlamaForCausalLM, PerLayer, SearchSpace, extract
 
 
 CASES = ((6, 2, 256), (4, 8, 256))  # layers, sequences, tokens of each
 WIDTHS = {3: (384, 480, 576), 6: (384, 432, 480, 512, 544, 576)}
 HIDDEN = {3: (768, 1152, 1536), 6: (768, 896, 1024, 1152, 1344, 1536)}
-KINDS = ("stock", "weight", "architecture")
-SEARCH = {"search": ("weight", "architecture")}
+KINDS = ("stock", "weight", "arch")
+SEARCH = {"search": ("weight", "arch")}
 
 
 def space_of(layers: int, choices: int = 3) -> SearchSpace:
@@ -56,28 +49,10 @@ def build(kind: str, case: tuple[int, int, int], choices: int = 3):
     if kind == "stock":
         sizes = {"hidden_size": 576, "intermediate_size": 1536, "num_attention_heads": 9, "num_key_value_heads": 3}
         model = LlamaForCausalLM(LlamaConfig(**sizes, **fields, num_hidden_layers=layers, head_dim=64))
-
-        def step():
-            model(input_ids=tokens, labels=tokens).loss.backward()
-            model.zero_grad(set_to_none=True)
-
-        return step
+        return plain_step(model, {"input_ids": tokens, "labels": tokens})
     space = space_of(layers, choices)
     supernet = ElasticLlamaForCausalLM(ElasticLlamaConfig(space=space, head_dim=64, **fields)).train()
-    arch_parameters, drnas = ArchParameters(space), sampler("drnas")
-
-    def weight_step():
-        mixture = {name: rows.detach() for name, rows in arch_parameters.sample(drnas).items()}
-        supernet(input_ids=tokens, labels=tokens, mixture=mixture).loss.backward()
-        supernet.zero_grad(set_to_none=True)
-
-    def arch_step():
-        supernet.requires_grad_(False)
-        leaves = {name: rows.detach().requires_grad_() for name, rows in arch_parameters.sample(drnas).items()}
-        supernet(input_ids=tokens, labels=tokens, mixture=leaves).loss.backward()
-        supernet.requires_grad_(True)
-
-    return {"weight": weight_step, "architecture": arch_step}[kind]
+    return search_steps(supernet, {"input_ids": tokens, "labels": tokens})[kind]
 
 
 def title(case: tuple[int, int, int]) -> str:
@@ -104,20 +79,12 @@ def by_single_path(rounds: int) -> None:
     space = space_of(case[0])
     fields = {"vocab_size": 49152, "tie_word_embeddings": True, "use_cache": False, "head_dim": 64}
     supernet = ElasticLlamaForCausalLM(ElasticLlamaConfig(space=space, **fields)).train()
-    tokens = torch.randint(49152, case[1:])
+    batch = dict.fromkeys(("input_ids", "labels"), torch.randint(49152, case[1:]))
     for _ in range(5):
         arch = space.sample(rng)
-        subnet = extract(supernet, arch).train()
-
-        def plain(subnet=subnet):
-            subnet(input_ids=tokens, labels=tokens).loss.backward()
-            subnet.zero_grad(set_to_none=True)
-
-        def single(arch=arch):
-            supernet(input_ids=tokens, labels=tokens, arch=arch).loss.backward()
-            supernet.zero_grad(set_to_none=True)
-
-        print_rows(f"single path: {arch}", compare_time({"extracted": plain, "single path": single}, rounds, {}))
+        steps = {"extracted": plain_step(extract(supernet, arch).train(), batch)}
+        steps["single path"] = plain_step(supernet, batch, arch=arch)
+        print_rows(f"single path: {arch}", compare_time(steps, rounds, {}))
 
 
 def by_choices(rounds: int) -> None:

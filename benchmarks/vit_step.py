@@ -14,9 +14,10 @@ import json
 
 import torch
 from side_by_side import compare_memory, compare_time, peak_memory, print_rows
+from steps import plain_step, search_steps
 from transformers import ViTConfig, ViTForImageClassification
 
-from tangle_hf import ArchParameters, ElasticViTConfig, ElasticViTForImageClassification, sampler
+from tangle_hf import ElasticViTConfig, ElasticViTForImageClassification
 from tangle_hf.models.vit.spaces_vit import AUTOFORMER_HEAD_DIM, AUTOFORMER_T
 
 
@@ -36,32 +37,14 @@ def build(kind: str, compiled: str = "no"):
         run = torch.compile(model) if compiled == "whole" else model
         if kind != "stock":  # what an architecture step cannot do without: all of the gradients but those of weights
             model.requires_grad_(False).vit.embeddings.position_embeddings.requires_grad_(True)
-
-        def step():
-            run(**batch).loss.backward()
-            model.zero_grad(set_to_none=True)
-
-        return step
+        return plain_step(model, batch, run)
     form, level = kind.split()
     config = ElasticViTConfig(space=AUTOFORMER_T, head_dim=AUTOFORMER_HEAD_DIM, num_labels=1000, superposition=form)
     supernet = ElasticViTForImageClassification(config).train()
     if compiled == "blocks":
         supernet.compile_blocks()
     run = torch.compile(supernet) if compiled == "whole" else supernet
-    arch_parameters, drnas = ArchParameters(AUTOFORMER_T), sampler("drnas")
-
-    def weight_step():
-        mixture = {name: rows.detach() for name, rows in arch_parameters.sample(drnas).items()}
-        run(**batch, mixture=mixture).loss.backward()
-        supernet.zero_grad(set_to_none=True)
-
-    def arch_step():
-        supernet.requires_grad_(False)
-        leaves = {n: rows.detach().requires_grad_() for n, rows in arch_parameters.sample(drnas).items()}
-        run(**batch, mixture=leaves).loss.backward()
-        supernet.requires_grad_(True)
-
-    return {"weight": weight_step, "arch": arch_step}[level]
+    return search_steps(supernet, batch, run=run)[level]
 
 
 def main() -> None:
