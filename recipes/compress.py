@@ -17,12 +17,17 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from transformers.utils.logging import disable_progress_bar
 
+from tangle_hf.analysis import format_table
 from tangle_hf.compress.checkpoints import load_teacher
-from tangle_hf.compress.choice import choose_net
+from tangle_hf.compress.choice import nets_to_try, plan_of
 from tangle_hf.compress.data import examples_of, small_checkpoint
-from tangle_hf.compress.preparation import cost_of_cut, cut, prepare
-from tangle_hf.compress.results import compare_nets, leave_row, recovery_cost, report, save_net
+from tangle_hf.compress.forms import check_forms, leave_forms
+from tangle_hf.compress.preparation import cut, prepare
+from tangle_hf.compress.recovery import recover
+from tangle_hf.compress.results import compare_nets, leave_row, report, save_net, tried_rows
 from tangle_hf.compress.settings import FREE_ON_RESUME, CompressArguments, parse_for_checkpoint
+from tangle_hf.compress.sizes import sizes_of
+from tangle_hf.compress.tasks import check_tasks, with_task_scores
 from tangle_hf.data.images.augmentation_settings import AugmentationArguments
 from tangle_hf.data.images.settings import ImageArguments
 from tangle_hf.data.text_settings import DataArguments
@@ -34,11 +39,11 @@ from tangle_hf.runs.about import about
 from tangle_hf.runs.folder import begun, check_run_folder, defaults_of, settings_of
 from tangle_hf.runs.reporting import refresh_report
 from tangle_hf.runs.run import device_name
-from tangle_hf.search import Limits
+from tangle_hf.search.choice import budget_use
 from tangle_hf.search.distillation import Teacher
 from tangle_hf.search.loop import step_size
 from tangle_hf.search.search_cost import SearchCost
-from tangle_hf.training.trainer import train, training_arguments
+from tangle_hf.training.trainer import training_arguments
 
 
 def main(
@@ -53,6 +58,8 @@ def main(
     parts = (settings, hub, data, *augmentation)
     resolved = settings_of(*parts)
     check_run_folder(run_dir, resolved, settings.resume, FREE_ON_RESUME, defaults_of(*parts))
+    check_forms(settings.forms, text=not augmentation)
+    check_tasks(settings.eval_tasks, text=not augmentation)
     repo_id, options = hub.hub_model_id or run_dir.resolve().name, hub_options(hub)
     if hub.push_to_hub:
         if len(settings.sizes()) != 1:
@@ -67,47 +74,43 @@ def main(
         supernet = load_teacher(checkpoint).to(accelerator.device)
         with accelerator.main_process_first():
             examples = examples_of(checkpoint, supernet, data, *augmentation)
-        searches = {
-            name: settings.search_settings(budgets, str(run_dir / "tried" / name))
-            for name, budgets in settings.sizes().items()
-        }
-        for search in searches.values():  # what cannot be kept is refused before anything is computed
-            Limits.of(search, supernet, examples.sequence_length).check(search, supernet)
+        sizes = sizes_of(settings, supernet, accelerator, examples.sequence_length, run_dir)
         batch = settings.per_device_batch_size
         cost = SearchCost(supernet, step_size(settings, accelerator), examples.sequence_length)
-        prepared = prepare(supernet, examples, settings, cost, run_dir, main_process)
-        for name, search in searches.items():
+        how = (settings.teacher_share, settings.teacher_temperature)
+        teacher = Teacher(supernet, *how) if settings.teacher_share else None
+        plan = plan_of(settings, supernet, [size.limits for size in sizes.values()], cost, teacher)
+        prepared = prepare(supernet, examples, settings, plan, cost, run_dir, main_process)
+        for name, size in sizes.items():
             if (run_dir / "rows" / f"{name}.json").is_file():
                 accelerator.print(f"{name} is finished already")
                 continue
             accelerator.print(f"{name}:")
-            how = (settings.teacher_share, settings.teacher_temperature)
-            teacher = Teacher(supernet, *how) if settings.teacher_share else None
             tools = (settings.arch_steps, settings.hand_cuts, accelerator, cost, teacher)
-            chosen = choose_net(supernet, examples, prepared, search, *tools)
-            if chosen is None:
-                return accelerator.print("stopped; continue with the same command and --resume")
-            set_seed(settings.seed)
-            model = cut(supernet, chosen.arch, prepared, main_process)  # anew: what was trained briefly is thrown away
-            inherited = examples.score(model, examples.test, batch)
+            tried = nets_to_try(supernet, examples, prepared, plan, size.search, size.limits, *tools)
             how = training_arguments(
                 settings, "finetune", settings.seed, run_dir / "checkpoints" / name, settings.max_steps
             )
-            model = train(model, examples.training(settings.seed), how, teacher)
+            best = recover(supernet, tried.finalists, prepared, settings, examples, how, teacher, accelerator, cost)
+            model, arch = best.model, best.decision.ranked[0].arch
             if main_process:
-                difference = save_net(model, run_dir / name, chosen.arch, examples, supernet.auto_model)
-                table = compare_nets(
-                    supernet, checkpoint, chosen.arch, model, run_dir / name, inherited, examples, batch
-                )
-                costs = {"preparation": prepared.cost, **chosen.costs}
-                costs["means"] = cost_of_cut(supernet, chosen.arch, prepared, cost)
-                costs["recovery"] = recovery_cost(cost, chosen.arch, settings.max_steps, teacher)
-                leave_row(run_dir, name, supernet, chosen, table, costs, teacher, settings.seed, difference)
+                rows = tried_rows(tried, best, supernet)
+                print(f"nets that were tried, their validation loss while they recovered:\n{format_table(rows)}")
+                difference = save_net(model, run_dir / name, arch, examples, supernet.auto_model)
+                inherited = examples.score(cut(supernet, arch, prepared, show=False), examples.test, batch)
+                table = compare_nets(supernet, checkpoint, arch, model, run_dir / name, inherited, examples, settings)
+                tasks = (examples.processor, settings.eval_tasks, settings.eval_limit, run_dir / "tasks.json")
+                table = with_task_scores(table, supernet, model, *tasks)
+                forms = leave_forms(settings.forms, model, supernet, arch, run_dir / name, examples)
+                costs = {"preparation": prepared.cost, **tried.costs, **best.costs}
+                budgets = budget_use(arch, size.limits.budgets)
+                others = {"seed": settings.seed, "logit_difference": difference, "forms": forms}
+                leave_row(run_dir, name, supernet, best, budgets, rows, table, costs, teacher, others)
                 refresh_report(run_dir)
             accelerator.wait_for_everyone()
     if main_process:
-        print("\n" + report(run_dir, list(searches), examples, checkpoint))
-        for name in searches:
+        print("\n" + report(run_dir, list(sizes), examples, checkpoint, settings.latency_batch_size))
+        for name in sizes:
             write_card(run_dir, run_dir / name, license=hub.license)
         refresh_report(run_dir)
         if hub.push_to_hub:

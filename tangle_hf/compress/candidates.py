@@ -7,14 +7,20 @@ from transformers import PreTrainedModel
 
 from ..arch_parameters import Mixture
 from ..budgets.discretisation import discretise
-from ..budgets.equal_cost import BAND, hand_cuts
+from ..budgets.equal_cost import BAND, fits, hand_cuts
 from ..search import Limits, SearchArguments
 from ..search.finalists.candidates import HAND_CUT, Finalist, likely_nets, spread
 from ..space import Architecture, SearchSpace
 from .sensitivities import predicted_rise, preferences
 
 
+LEAST = 0.25  # of a size, that a layer keeps before there are fewer layers
 UNIFORM, OPTIMUM, GRADIENT = "uniform cut", "sensitivities", "gradient search"
+
+
+def uniform_cut(supernet: PreTrainedModel, limits: Limits) -> Finalist:
+    """The checkpoint made smaller in every layer alike, with as many layers as fit."""
+    return Finalist(max(_cuts(supernet, limits), key=lambda arch: evenness(supernet.space, arch)), UNIFORM)
 
 
 def candidates(
@@ -25,7 +31,10 @@ def candidates(
     limits: Limits,
     most_cuts: int,
 ) -> list[Finalist]:
-    """All that are tried, each architecture once, with the first of its origins.
+    """The uniform cut and what is proposed in its place, each architecture once, with the first of its origins.
+
+    All have as many layers as the uniform cut. Nets with fewer are ahead while a recovery is short and behind when it is over
+    (`docs/results.md`), so that a short comparison would take them.
 
     Args:
         supernet: The checkpoint.
@@ -35,34 +44,45 @@ def candidates(
         limits: What all of them keep to.
         most_cuts: How many cuts by hand: the uniform one, and those for which the sensitivities promise most.
     """
-    space, found = supernet.space, {}
-    cuts = hand_cuts(space, limits.budgets)
-    if limits.standard_only:
-        cuts = [arch for arch in cuts if supernet.subnet_forms(supernet.config, arch)["stock"] is None]
-    cuts = sorted(cuts, key=lambda arch: predicted_rise(space, rises, arch))
-    if cuts:
-        found[max(cuts, key=lambda arch: evenness(space, arch))] = UNIFORM
-    for arch in cuts:
+    space, first = supernet.space, uniform_cut(supernet, limits).arch
+    found = {first: UNIFORM}
+    cuts = [arch for arch in _cuts(supernet, limits) if arch.depth == first.depth]
+    for arch in sorted(cuts, key=lambda arch: predicted_rise(space, rises, arch)):
         if len(found) < most_cuts:
             found.setdefault(arch, HAND_CUT)
-    proposed = {OPTIMUM: _best(supernet, preferences(rises), settings.finalists, limits)}
+    proposed = {OPTIMUM: _best(supernet, preferences(space, rises, first.depth), settings.finalists, limits)}
     if shares is not None:
         likely = _best(supernet, shares, settings.finalists, limits) + likely_nets(supernet, shares, settings, limits)
         proposed[GRADIENT] = likely
     for number, (origin, archs) in enumerate(proposed.items()):
         count = settings.finalists // len(proposed) + (number < settings.finalists % len(proposed))
-        new = [arch for arch in archs if arch not in found]
+        new = [arch for arch in archs if arch not in found and arch.depth == first.depth]
         found |= dict.fromkeys(spread(new, count), origin)
     return [Finalist(arch, origin) for arch, origin in found.items()]
 
 
-def evenness(space: SearchSpace, arch: Architecture) -> tuple[int, float]:
-    """How much an architecture is a net made smaller in every layer alike: its depth, then its least share of a size."""
+def evenness(space: SearchSpace, arch: Architecture) -> tuple[bool, int, float]:
+    """How much an architecture is a net made smaller in every layer alike: its depth, then its least share of a size.
+
+    More layers are better as long as each keeps `LEAST` of every size.
+    """
     least = min(
         (arch.values(name)[0] / space.choices[name][-1] for name in space.of_layers if len(space.choices[name]) > 1),
         default=1.0,
     )
-    return arch.depth, least
+    return least >= LEAST, arch.depth, least
+
+
+def _cuts(supernet: PreTrainedModel, limits: Limits) -> list[Architecture]:
+    """What a person would cut by hand; with `standard_only` what is stock, if need be smaller than that."""
+    cuts = hand_cuts(supernet.space, limits.budgets)
+    if not limits.standard_only:
+        return cuts
+
+    def stock(archs) -> list[Architecture]:
+        return [arch for arch in archs if supernet.subnet_forms(supernet.config, arch)["stock"] is None]
+
+    return stock(cuts) or stock(arch for arch in supernet.space.equal_layers() if fits(arch, limits.budgets))
 
 
 def _best(supernet: PreTrainedModel, shares: Mixture, count: int, limits: Limits) -> Sequence[Architecture]:

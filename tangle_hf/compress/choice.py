@@ -1,101 +1,126 @@
-"""Which of the smaller nets is taken: all are cut from the checkpoint, trained briefly on what it says, and halved."""
+"""Which of the smaller nets are tried: the uniform cut, and as many rivals as the allowance is enough for."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 
 from accelerate import Accelerator
 from transformers import PreTrainedModel
 
-from ..analysis import format_table
 from ..data.examples import Examples
-from ..runs.finalists import rows, train_finalists
 from ..search import Limits, SearchArguments
-from ..search.choice import budget_use
 from ..search.distillation import Teacher
+from ..search.finalists.candidates import Finalist
 from ..search.search_cost import SearchCost
 from ..space import Architecture
 from ..subnets.extraction import extract
-from .candidates import candidates
+from .batches import calibration_loss
+from .candidates import candidates, uniform_cut
 from .frozen_search import search_frozen
+from .plan import Plan, fitting, plan_choice
 from .preparation import Prepared
+from .settings import CompressArguments
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """The net that is taken.
+class Tried:
+    """What is tried.
 
     Args:
-        arch: Its architecture.
-        budgets: Of each cost its limit and what the net has.
-        rows: A row for each net that was tried, the chosen one first.
-        tried: Their architectures.
-        noise: Standard error of a loss between seeds, None with one.
-        costs: What the gradient search and the finalists cost, in training steps of the checkpoint.
+        finalists: The nets, the uniform cut first.
+        inherited: Of each its loss on calibration data as it is cut from the checkpoint.
+        left_out: How many more were proposed.
+        costs: What the proposals cost, in training steps of the checkpoint.
     """
 
-    arch: Architecture
-    budgets: dict[str, int | float]
-    rows: list[dict]
-    tried: list[Architecture]
-    noise: float | None
+    finalists: list[Finalist]
+    inherited: dict[Architecture, float]
+    left_out: int
     costs: dict[str, float]
 
 
-def choose_net(
+def nets_to_try(
     supernet: PreTrainedModel,
     examples: Examples,
     prepared: Prepared,
+    plan: Plan,
     settings: SearchArguments,
+    limits: Limits,
     arch_steps: int,
     most_cuts: int,
     accelerator: Accelerator,
     cost: SearchCost,
     teacher: Teacher | None,
-) -> Chosen | None:
-    """Chooses a net within the budgets of the settings; None if it was interrupted.
+) -> Tried:
+    """The uniform cut, and of all that is proposed the nets that inherit the lowest loss.
 
     Args:
         supernet: The checkpoint, ordered.
-        examples: Its data. Validation examples chose nothing before.
+        examples: Its data.
         prepared: What was found out about it.
-        settings: Budgets, and how finalists are trained.
+        plan: How much rivals may cost.
+        settings: How many nets are proposed.
+        limits: What all of them keep to.
         arch_steps: Steps of the gradient search; 0: none.
-        most_cuts: How many cuts by hand are tried.
+        most_cuts: How many cuts by hand are proposed.
         accelerator: Device and processes; all of them call this.
         cost: Says what a step costs; nothing is added to it.
         teacher: From whose outputs all of them learn.
 
     Raises:
-        ValueError: No net keeps to the budgets.
-        FloatingPointError: All trainings diverged.
+        ValueError: No net keeps to the budgets, or a gradient search would have no effect.
     """
-    limits = Limits.of(settings, supernet, examples.sequence_length)
-    data, searched, shares = examples.training(settings.seed), SearchCost.like(cost), None
-    if arch_steps:
-        shares = search_frozen(supernet, data, settings, arch_steps, accelerator, limits, searched, teacher)
-    finalists = candidates(supernet, prepared.rises, shares, settings, limits, most_cuts)
-    batch, most = settings.per_device_batch_size, settings.finalist_batches
+    searched, looked, shares = SearchCost.like(cost), SearchCost.like(cost), None
+    first = uniform_cut(supernet, limits)
+    proposed = [first]
+    if prepared.rises is not None:
+        if arch_steps:
+            data = examples.training(settings.seed)
+            shares = search_frozen(supernet, data, settings, arch_steps, accelerator, limits, searched, teacher)
+        proposed = candidates(supernet, prepared.rises, shares, settings, limits, most_cuts)
+    elif arch_steps:
+        raise ValueError(
+            f"arch_steps={arch_steps} would have no effect: {settings.max_steps} steps leave no room for rivals of the uniform "
+            "cut; raise --max_steps or --choice_ratio"
+        )
+    inherited = {}
+    for finalist in proposed:
+        inherited[finalist.arch] = calibration_loss(extract(supernet, finalist.arch), prepared.batches)
+        looked.add_evaluation(finalist.arch, sum(len(batch["labels"]) for batch in prepared.batches))
+    rivals = sorted((f for f in proposed if f.arch != first.arch), key=lambda finalist: inherited[finalist.arch])
+    step = step_cost(cost, first.arch, teacher)
+    count = fitting(len(proposed), settings.max_steps, step, plan.rivals)
+    costs = {"gradient search": searched.spent, "looking at proposals": looked.spent}
+    return Tried([first, *rivals[: count - 1]], inherited, len(proposed) - count, costs)
 
-    def score(model: PreTrainedModel) -> float:
-        return examples.score(model, examples.validation, batch, most)["loss"]
 
-    count = min(batch * most, len(examples.validation)) if hasattr(examples.validation, "__len__") else batch * most
-    inherited = {finalist.arch: score(extract(supernet, finalist.arch)) for finalist in finalists}
+def plan_of(
+    settings: CompressArguments,
+    supernet: PreTrainedModel,
+    limits: Collection[Limits],
+    cost: SearchCost,
+    teacher: Teacher | None,
+) -> Plan:
+    """How much of all recoveries may go into the choice, and what it is enough for.
+
+    Args:
+        settings: The share, and on how many examples things are tried at most.
+        supernet: The checkpoint.
+        limits: What each of the nets that are asked for keeps to.
+        cost: Says what a step costs; nothing is added to it.
+        teacher: From whose outputs all of them learn.
+    """
+    uniform = [uniform_cut(supernet, own).arch for own in limits]
+    steps, space = [step_cost(cost, arch, teacher) for arch in uniform], supernet.space
+    shallower = any(arch.depth < space.max_depth for arch in uniform)
+    ranked, tried = settings.calibration_examples, settings.sensitivity_examples
+    most = (settings.choice_ratio, ranked, tried)
+    return plan_choice(space, cost, max(steps), len(steps), settings.max_steps, *most, shallower)
+
+
+def step_cost(cost: SearchCost, arch: Architecture, teacher: Teacher | None, steps: int = 1) -> float:
+    """What steps of a net's recovery cost, in training steps of the checkpoint."""
     spent = SearchCost.like(cost)
-    for finalist in finalists:
-        spent.add_evaluation(finalist.arch, count)
-    Path(settings.output_dir).mkdir(parents=True, exist_ok=True)
-    options = {"teacher": teacher, "start": supernet}
-    decision = train_finalists(supernet, examples, finalists, settings, accelerator, **options)
-    if decision is None:
-        return None
-    arch = decision.ranked[0].arch
-    table = []
-    for row, finalist in zip(rows(decision, supernet, finalists[0].arch), decision.ranked, strict=True):
-        first = {"finalist": finalist.origin, "parameters": row["parameters"], "inherited": inherited[finalist.arch]}
-        table.append(first | {name: value for name, value in row.items() if name not in first})
-    if accelerator.is_main_process:
-        print(f"\nvalidation loss of the nets that were tried, cut from the checkpoint:\n{format_table(table)}")
-    costs = {"gradient search": searched.spent, "finalists": decision.cost + spent.spent}
-    tried = [finalist.arch for finalist in decision.ranked]
-    return Chosen(arch, budget_use(arch, limits.budgets), table, tried, decision.noise, costs)
+    spent.add_weight_step(arch, steps)
+    if teacher is not None:
+        spent.add_teacher(steps)
+    return spent.spent

@@ -17,7 +17,8 @@ from ..subnets.extraction import extract
 from .batches import calibration_batches, calibration_loss, evaluating
 from .means import absorb_means, mean_outputs
 from .order import order_units
-from .ranks import rank_by_removal
+from .plan import INFLUENCE, Plan, passes, removal_cost, sensitivity_cost
+from .ranks import rank_by_influence, rank_by_removal
 from .scores import Scores, calibrate, projections
 from .sensitivities import sensitivities
 from .settings import CompressArguments
@@ -29,16 +30,14 @@ class Prepared:
 
     Args:
         scores: Of the units, in their new order.
-        batches: The calibration data that single choices were tried on.
-        rises: What `sensitivities` gave, on the ordered checkpoint.
-        removals: Loss without the k layers of the highest ranks, k = 0, 1, ...
+        batches: Some of the calibration data, by which means are absorbed and nets compared before they are trained.
+        rises: What `sensitivities` gave, on the ordered checkpoint; None: nothing was tried.
         cost: What it cost, in training steps of the checkpoint.
     """
 
     scores: Scores
     batches: list[dict[str, Tensor]]
-    rises: dict[str, Tensor]
-    removals: list[float]
+    rises: dict[str, Tensor] | None
     cost: float
 
 
@@ -46,6 +45,7 @@ def prepare(
     supernet: PreTrainedModel,
     examples: Examples,
     settings: CompressArguments,
+    plan: Plan,
     cost: SearchCost,
     folder: Path,
     main_process: bool,
@@ -55,53 +55,50 @@ def prepare(
     Args:
         supernet: The checkpoint as it was loaded.
         examples: Its data; the first training examples are looked at.
-        settings: How many.
+        settings: How many of them.
+        plan: What else is found out, and on how many.
         cost: Says what a forward pass costs; nothing is added to it.
         folder: Folder of the run; what is in it is read if the settings resume it.
         main_process: Whether this process writes and shows progress.
     """
-    batches = calibration_batches(examples.training(settings.seed), settings.calibration_examples)
-    seen = sum(len(batch["labels"]) for batch in batches)
-    spent, largest = SearchCost.like(cost), supernet.space.largest
-    spent.add_evaluation(largest, seen)
+    data = examples.training(settings.seed)
+    batches = calibration_batches(data, settings.calibration_examples)
+    space, seen = supernet.space, sum(len(batch["labels"]) for batch in batches)
+    spent, show = passes(cost, space, seen), main_process
     known = folder / "scores.safetensors"
-    scores = Scores.load(known) if settings.resume and known.is_file() else calibrate(supernet, batches, main_process)
+    scores = Scores.load(known) if settings.resume and known.is_file() else calibrate(supernet, batches, show)
     ordered = order_units(supernet, scores)
-    found = folder / "layer_ranks.json"
-    if settings.resume and found.is_file():
-        ranked = read_results(found)
-    else:
-        ranks, losses = rank_by_removal(supernet, batches, progress=main_process)
-        ranked = {"ranks": ranks, "losses": losses}
-    supernet.set_layer_ranks(ranked["ranks"])
-    layers = len(ranked["ranks"])
-    for kept in range(layers, supernet.space.depths[0], -1):  # what stands in front of a layer is computed once
-        spent.add_evaluation(largest, round(seen * (1 + kept / 2) * kept / layers))
-    few = calibration_batches(examples.training(settings.seed), settings.sensitivity_examples)
-    passes: list[Architecture] = []
-
-    def loss(arch: Architecture) -> float:
-        passes.append(arch)
-        return calibration_loss(supernet, few, arch=arch)
-
-    path = folder / "sensitivities.safetensors"
-    if settings.resume and path.is_file():
-        rises = load_file(path)
-        spent_on_rises = read_results(found)["cost_of_sensitivities"]
-    else:
-        with evaluating(supernet):
-            rises = sensitivities(supernet.space, loss, main_process)
-        before = spent.spent
-        for arch in passes:
-            spent.add_evaluation(arch, sum(len(batch["labels"]) for batch in few))
-        spent_on_rises, spent.spent = spent.spent - before, before
+    found, ranked = folder / "layer_ranks.json", None
+    if plan.ranked is not None:
+        few = calibration_batches(data, plan.ranked or INFLUENCE)
+        if settings.resume and found.is_file():
+            ranked = read_results(found)
+        elif plan.ranked:
+            ranks, losses = rank_by_removal(supernet, few, progress=show)
+            ranked = {"ranks": ranks, "losses": losses, "examples": plan.ranked}
+        else:
+            ranked = {"ranks": rank_by_influence(supernet, few, show), "losses": None, "examples": INFLUENCE}
+        supernet.set_layer_ranks(ranked["ranks"])
+        spent += removal_cost(space, cost, plan.ranked) if plan.ranked else passes(cost, space, INFLUENCE)
+    few = calibration_batches(data, settings.sensitivity_examples)
+    path, rises = folder / "sensitivities.safetensors", None
+    if plan.sensitive:
+        fewer = calibration_batches(data, plan.sensitive)
+        spent += sensitivity_cost(space, cost, plan.sensitive)
+        if settings.resume and path.is_file():
+            rises = load_file(path)
+        else:
+            with evaluating(supernet):
+                rises = sensitivities(space, lambda arch: calibration_loss(supernet, fewer, arch=arch), show)
     if main_process:
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            scores.save(folder / "scores.safetensors")
-            write_json(found, ranked | {"cost_of_sensitivities": spent_on_rises})
-            save_file(rises, path)
-    return Prepared(ordered, few, rises, ranked["losses"], spent.spent + spent_on_rises)
+            scores.save(known)
+            if ranked is not None:
+                write_json(found, ranked)
+            if rises is not None:
+                save_file(rises, path)
+    return Prepared(ordered, few, rises, spent)
 
 
 def cut(supernet: PreTrainedModel, arch: Architecture, prepared: Prepared, show: bool) -> PreTrainedModel:

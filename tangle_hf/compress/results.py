@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,15 @@ from ..hub.settings import command_line
 from ..models.example_inputs import example_inputs
 from ..models.generation import with_pad_token
 from ..run_files import read_results
+from ..runs.finalists import rows
 from ..runs.folder import write_json
 from ..runs.results import table_row
 from ..search.distillation import Teacher
-from ..search.search_cost import SearchCost
 from ..space import Architecture
 from .checkpoints import size_on_disk
-from .choice import Chosen
+from .choice import Tried
+from .recovery import Recovered
+from .settings import CompressArguments
 
 
 WORST = 1e-3  # difference of a reloaded net's logits, as a share of their size, above which it is not the net
@@ -77,7 +80,7 @@ def compare_nets(
     folder: Path,
     inherited: Mapping[str, float],
     examples: Examples,
-    batch_size: int,
+    settings: CompressArguments,
 ) -> list[dict[str, Any]]:
     """The rows before and after: the checkpoint, the net as it was cut, and the net as it is.
 
@@ -89,9 +92,10 @@ def compare_nets(
         folder: Its files.
         inherited: Its test scores before it was trained.
         examples: Test data.
-        batch_size: Examples of a batch of the test.
+        settings: Examples of a batch of the test, and of one that is timed.
     """
-    inputs = example_inputs(model, sequence_length=examples.sequence_length)
+    batch_size = settings.per_device_batch_size
+    inputs = example_inputs(model, batch_size=settings.latency_batch_size, sequence_length=examples.sequence_length)
     times = measure([supernet.eval(), model.eval()], inputs, progress=False)
     largest = supernet.space.largest
     rows = [table_row("checkpoint", supernet, largest, examples, examples.score(supernet, examples.test, batch_size))]
@@ -103,51 +107,49 @@ def compare_nets(
     return rows
 
 
-def recovery_cost(cost: SearchCost, arch: Architecture, steps: int, teacher: Teacher | None) -> float:
-    """What it costs to train a net for so many steps, in training steps of the checkpoint."""
-    spent = SearchCost.like(cost)
-    spent.add_weight_step(arch, steps)
-    if teacher is not None:
-        spent.add_teacher(steps)
-    return spent.spent
+def tried_rows(tried: Tried, recovered: Recovered, supernet: PreTrainedModel) -> list[dict[str, Any]]:
+    """A row for each net that was tried, the one that is taken first."""
+    table, ranked = [], recovered.decision.ranked
+    for row, finalist in zip(rows(recovered.decision, supernet, ranked[0].arch), ranked, strict=True):
+        first = {
+            "finalist": finalist.origin,
+            "parameters": row["parameters"],
+            "inherited": tried.inherited[finalist.arch],
+        }
+        table.append(first | {name: value for name, value in row.items() if name not in first})
+    return table
 
 
 def leave_row(
     run_dir: Path,
     name: str,
     supernet: PreTrainedModel,
-    chosen: Chosen,
+    recovered: Recovered,
+    budgets: Mapping[str, int | float],
+    tried: list[dict],
     table: list[dict],
     costs: Mapping[str, float],
     teacher: Teacher | None,
-    seed: int,
-    difference: float,
+    facts: Mapping[str, Any],
 ) -> None:
-    """Leaves the row of a finished net; its checkpoints and short trainings are not needed any more."""
-    row = {"found": chosen.arch.to_dict(), "by_position": supernet.by_position(chosen.arch).to_dict()}
+    """Leaves the row of a finished net; its checkpoints are not needed any more."""
+    nets = [finalist.arch for finalist in recovered.decision.ranked]
+    arch = nets[0]
+    row = {"found": arch.to_dict(), "by_position": supernet.by_position(arch).to_dict()}
     row |= {"space": supernet.space.to_dict(), "layer_ranks": supernet.config.layer_ranks}
-    row |= {"budgets": chosen.budgets, "table": table, "seed": seed}
-    row |= {
-        "finalists": {
-            "rows": chosen.rows,
-            "archs": [arch.to_dict() for arch in chosen.tried],
-            "noise": chosen.noise,
-        },
-        "costs": dict(costs),
-        "cost": sum(costs.values()),
-    }
-    kept = supernet.kept_layers(chosen.arch)
+    row |= {"budgets": dict(budgets), "table": table, "costs": dict(costs), "cost": sum(costs.values())}
+    row |= {"finalists": {"rows": tried, "archs": [net.to_dict() for net in nets], "noise": None}}
+    kept = supernet.kept_layers(arch)
     removed = [layer for layer in range(supernet.space.max_depth) if layer not in kept]
-    row |= {"teacher": teacher and teacher.facts(), "layers_removed": removed, "logit_difference": difference}
+    row |= {"teacher": teacher and teacher.facts(), "layers_removed": removed, **facts}
     row |= {"parameters": table[-1]["parameters"]}
     write_json(run_dir / "rows" / f"{name}.json", row)
-    for folder in ("checkpoints", "tried"):
-        shutil.rmtree(run_dir / folder / name, ignore_errors=True)
-        if (run_dir / folder).is_dir() and not any((run_dir / folder).iterdir()):
-            (run_dir / folder).rmdir()
+    shutil.rmtree(run_dir / "checkpoints" / name, ignore_errors=True)
+    with suppress(OSError):  # another size is not finished
+        (run_dir / "checkpoints").rmdir()
 
 
-def report(run_dir: Path, names: list[str], examples: Examples, checkpoint: str) -> str:
+def report(run_dir: Path, names: list[str], examples: Examples, checkpoint: str, timed: int) -> str:
     """Leaves `results.json`; the table of the checkpoint and of all nets that were made of it."""
     rows = {name: read_results(run_dir / "rows" / f"{name}.json") for name in names}
     table = joint_table(rows)
@@ -155,11 +157,12 @@ def report(run_dir: Path, names: list[str], examples: Examples, checkpoint: str)
     write_json(run_dir / "results.json", {"checkpoint": checkpoint, **facts, "table": table, "nets": rows})
     lines = [
         format_table(table),
-        "ms: a forward pass over one " + examples.example + " on this machine, timed in turns",
+        f"ms: a forward pass over {timed} {examples.example}{'s' * (timed > 1)} on this machine, timed in turns",
     ]
     for name, row in rows.items():
         spent = ", ".join(f"{what} {cost:,.1f}" for what, cost in row["costs"].items())
         lines.append(f"{name}: cost {row['cost']:,.1f} training steps of the checkpoint ({spent})")
         loading = ", trust_remote_code=True" if has_code(run_dir / name) else ""
+        lines += [f"{form}: {words}" for form, words in row["forms"].items()]
         lines.append(f'load it: pipeline("{examples.pipeline}", model="{run_dir / name}"{loading})')
     return "\n".join(lines)

@@ -15,7 +15,7 @@ from ..space import Architecture, SearchSpace
 
 
 MOST_TRIED = 4  # choices of a row that are run; what lies between is interpolated
-STEEPNESS = 300  # nats between the shares of the best and the worst choice, within what float64 holds
+STEEPNESS = 300  # nats between the best and the worst of all nets; twice that is within what float64 holds
 
 
 def sensitivities(
@@ -41,8 +41,7 @@ def sensitivities(
     for name, row in with_progress(jobs, "sensitivities", progress):
         choices = space.choices[name]
         rises = found.setdefault(name, torch.zeros(space.rows(name), len(choices), dtype=torch.float64))[row]
-        step = 1 if len(choices) <= MOST_TRIED + 1 else 2
-        tried = sorted({*range(len(choices) - 1, -1, -step), 0})
+        tried = tried_choices(len(choices))
         for number in tried[:-1]:
             rises[number] = loss(_with(space, largest, name, row, choices[number])) - base
         for left, right in zip(tried, tried[1:], strict=False):
@@ -51,14 +50,33 @@ def sensitivities(
     return found
 
 
-def preferences(rises: Mapping[str, Tensor]) -> Mixture:
-    """Shares under which the most likely architecture is that of the smallest sum of rises.
+def tried_choices(count: int) -> list[int]:
+    """Which choices of a row are run, by their numbers, the largest last: every other one where there are many."""
+    step = 1 if count <= MOST_TRIED + 1 else 2
+    return sorted({*range(count - 1, -1, -step), 0})
+
+
+def preferences(space: SearchSpace, rises: Mapping[str, Tensor], depth: int | None) -> Mixture:
+    """Shares under which the most likely architecture of a depth is that of the smallest sum of rises.
 
     The exact discretisation maximises the sum of log-shares, which here is minus the sum of rises, up to a constant and a
-    factor; a row of a layer that a net lacks counts as its best choice.
+    factor. All of them together weigh less than another depth.
+
+    Args:
+        space: The space of the rises.
+        rises: What `sensitivities` gave.
+        depth: Layers of the net; None where the space has no depth.
     """
-    scale = STEEPNESS / max(1e-12, max(rows.max().item() - rows.min().item() for rows in rises.values()))
-    return {name: torch.softmax(-scale * rows, -1) for name, rows in rises.items()}
+    scale = STEEPNESS / max(
+        1e-12, sum((rows.max(-1).values - rows.min(-1).values).sum().item() for rows in rises.values())
+    )
+    shares = {name: torch.softmax(-scale * rows, -1) for name, rows in rises.items()}
+    if space.depth_name:
+        others = torch.tensor(
+            [0.0 if choice == depth else -2 * STEEPNESS for choice in space.choices[space.depth_name]]
+        )
+        shares[space.depth_name] = torch.softmax(others.double(), -1)[None]
+    return shares
 
 
 def predicted_rise(space: SearchSpace, rises: Mapping[str, Tensor], arch: Architecture) -> float:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 from ..cost.kinds import LIMITS
 from ..data.images.augmentation_settings import AugmentationArguments
@@ -51,31 +52,55 @@ class CompressArguments(TrainingSettings, TeacherArguments):
     max_flops: list[str] | None = field(
         default=None, metadata={"help": "most FLOPs of a forward pass over one example (a whole block of text)"}
     )
+    max_latency_ms: list[str] | None = field(
+        default=None,
+        metadata={"help": "most milliseconds of a forward pass over latency_batch_size examples, predicted from times measured "
+                          "on this device at the start: 12, or 60%% of the checkpoint"},
+    )  # fmt: skip
+    latency_batch_size: int = field(default=1, metadata={"help": "examples in a forward pass that is timed"})
+    latency_table: str | None = field(
+        default=None,
+        metadata={"help": "file of measured times, latency_table.json of another run; default: measured at the start"},
+    )
     standard_only: bool = field(
         default=False, metadata={"help": "find a net that is a stock transformers class: its layers are equal"}
     )
     calibration_examples: int = field(
-        default=64, metadata={"help": "training examples by which units are ordered and layers ranked"}
+        default=64, metadata={"help": "training examples by which units are ordered, and layers ranked at most"}
     )
     sensitivity_examples: int = field(
-        default=16, metadata={"help": "of these, examples on which single choices are tried one at a time"}
+        default=16,
+        metadata={
+            "help": "of these, examples on which single choices are tried at most, and nets compared before training"
+        },
     )
     arch_steps: int = field(
-        default=24,
-        metadata={"help": "architecture steps of a gradient search on the frozen checkpoint; 0: none is made"},
+        default=0,
+        metadata={
+            "help": "architecture steps of a gradient search on the frozen checkpoint, beyond choice_ratio; 0: none"
+        },
     )
     hand_cuts: int = field(
-        default=4, metadata={"help": "nets with equal layers that are tried, those that promise most"}
+        default=4, metadata={"help": "nets with equal layers that are proposed, those that promise most"}
     )
     finalists: int = field(
         default=4, metadata={"help": "nets that sensitivities and gradient search propose, beside the hand cuts"}
     )
-    finalist_ratio: float = field(
-        default=0.05,
-        metadata={"help": "steps of their longest training, as a share of max_steps; worse nets end earlier"},
-    )
-    finalist_seeds: int = field(default=1, metadata={"help": "seeds with which the best two are trained"})
+    choice_ratio: float = field(
+        default=0.1,
+        metadata={"help": "share of the cost of the recovery that choosing may cost beside it: ranks of layers, sensitivities, "
+                          "steps of rivals that are not taken; 0: the uniform cut is taken untried"},
+    )  # fmt: skip
     finalist_batches: int = field(default=8, metadata={"help": "validation batches by which they are compared"})
+    forms: list[str] = field(
+        default_factory=list,
+        metadata={"group": "what is left", "help": "other forms beside the natural one: padded, onnx, gguf"},
+    )
+    eval_tasks: list[str] = field(
+        default_factory=list,
+        metadata={"help": "tasks of lm-evaluation-harness, scored on checkpoint and nets: names, or YAML files"},
+    )
+    eval_limit: int | None = field(default=None, metadata={"help": "examples of each task at most; default: all"})
     max_steps: int = field(
         default=400, metadata={"group": "training", "main": True, "help": "steps in which the chosen net recovers"}
     )
@@ -104,18 +129,24 @@ class CompressArguments(TrainingSettings, TeacherArguments):
             "calibration_examples",
             "sensitivity_examples",
             "hand_cuts",
-            "finalist_seeds",
             "finalist_batches",
+            "latency_batch_size",
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        if self.eval_limit is not None and (self.eval_limit < 1 or not self.eval_tasks):
+            raise ValueError(f"eval_limit={self.eval_limit} must be at least 1, and needs eval_tasks")
+        if self.max_latency_ms is None and (self.latency_table is not None or self.latency_batch_size != 1):
+            raise ValueError("latency_table and latency_batch_size would have no effect: give max_latency_ms, too")
         for name in ("arch_steps", "finalists"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)} must not be negative")
         if self.max_steps < 1:
             raise ValueError(f"max_steps={self.max_steps} must be at least 1")
-        if not 0 < self.finalist_ratio <= 1:
-            raise ValueError(f"finalist_ratio={self.finalist_ratio} must be above 0 and at most 1")
+        if not 0 <= self.choice_ratio <= 1:
+            raise ValueError(f"choice_ratio={self.choice_ratio} must be between 0 and 1")
+        if self.choice_ratio == 0 and self.arch_steps:
+            raise ValueError(f"arch_steps={self.arch_steps} would have no effect with choice_ratio 0")
         given = self.given()
         if not given:
             self.max_params = [USUAL]
@@ -150,18 +181,22 @@ class CompressArguments(TrainingSettings, TeacherArguments):
         same = (
             "seed", "per_device_batch_size", "gradient_accumulation_steps", "optimizer", "nesterov", "learning_rate",
             "min_learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "max_grad_norm", "mixed_precision",
-            "dataloader_num_workers", "teacher_share", "teacher_temperature", "standard_only", "finalist_ratio",
-            "finalist_seeds", "finalist_batches", "finalists", "max_steps",
+            "dataloader_num_workers", "teacher_share", "teacher_temperature", "standard_only", "finalists", "max_steps",
         )  # fmt: skip
         return SearchArguments(
             **{name: getattr(self, name) for name in same},
             **budgets,
+            **self._latency(),
             output_dir=folder,
             resume=self.resume,
             start_from=self.checkpoint or "the data",
             warmup_steps=int(self.warmup_ratio * self.max_steps),
             arch_warmup_ratio=0.0,
         )
+
+    def _latency(self) -> dict[str, Any]:
+        names = ("latency_table", "latency_batch_size")
+        return {} if self.max_latency_ms is None else {name: getattr(self, name) for name in names}
 
 
 def parse_for_checkpoint(argv: Sequence[str] | None, description: str) -> tuple:

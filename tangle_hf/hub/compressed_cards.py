@@ -52,6 +52,7 @@ def compressed_facts(run_dir: Path, folder: Path, license: str | None) -> dict[s
         "finalists": [{k: "" if v == "-" else v for k, v in line.items()} for line in row["finalists"]["rows"]],
         "costs": [{"part": name, "training steps of the checkpoint": cost} for name, cost in row["costs"].items()],
         "cost": format_cell(row["cost"]),
+        "timed": f"a batch of {settings.get('latency_batch_size', 1)}",
         "teacher_share": settings["teacher_share"],
         "steps": format_cell(settings["max_steps"]),
         "seed": row["seed"],

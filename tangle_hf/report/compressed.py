@@ -21,9 +21,7 @@ def left_section(run: RunFolder) -> Section:
     """Scores and sizes before and after, and each net layer by layer."""
     if not run.rows:
         return Section("What is left", [])
-    words = (
-        "With the weights of the checkpoint as they were cut, and after training. ms: a forward pass over one example."
-    )
+    words = "With the weights of the checkpoint as they were cut, and after training. ms: a forward pass."
     blocks: list[Block] = [Table(joint_table(_by_size(run)), words)]
     if run.space is None:  # an older run
         return Section("What is left", blocks)
@@ -80,7 +78,7 @@ def _tried(run: RunFolder, row: Mapping[str, Any]) -> list[Block]:
     ]
     blocks: list[Block] = []
     if lines:
-        words = "Validation loss after each round of short training. Lines that end early did not go on."
+        words = "Validation loss after each round of the recovery, which the net that is left went on with."
         blocks.append(Picture(round_figure(lines, Architecture(row["found"]), run.shown), caption=words))
     table = [
         {name: "" if value == "-" else value for name, value in line.items()} for line in row["finalists"]["rows"]

@@ -12,23 +12,18 @@ from transformers import (
     PrinterCallback,
     ProgressCallback,
     Trainer,
-    TrainerCallback,
     TrainingArguments,
 )
 
 from ..errors import WriteError, writing
-from ..messages import progress_bar
 from ..search.checkpoints import same_groups, unreadable
 from ..search.distillation import Teacher
 from ..search.weight_decay import decays
 from ..values import check_learning_rates, check_values, share_of_peak
+from .callbacks import ADVICE, RaiseDropPath, ShowProgress, StopAt, StopUnlessFinite, TellEpoch
 
 
 logger = logging.getLogger(__name__)
-ADVICE = (
-    "the last good checkpoint is kept. Try a smaller --learning_rate, a larger --warmup_ratio, a smaller --max_grad_norm, or "
-    "--mixed_precision no"
-)
 
 
 @dataclass
@@ -110,63 +105,6 @@ class TrainingSettings:
             raise ValueError(f"mixed_precision={self.mixed_precision!r} is not supported; choose no or bf16")
 
 
-class TellEpoch(TrainerCallback):
-    """Tells examples with a `set_epoch` which epoch it is; accelerate's loader does not after a resume, or on two processes."""
-
-    def __init__(self, examples: torch.utils.data.Dataset):
-        self.examples = examples
-
-    def on_epoch_begin(self, args, state, control, **unused):
-        if hasattr(self.examples, "set_epoch"):
-            self.examples.set_epoch(int(state.epoch + 1e-6))  # a resumed epoch begins with a fraction
-
-
-class StopUnlessFinite(TrainerCallback):
-    """Ends a training whose gradients or weights are not finite: before the step, and before a checkpoint of them.
-
-    Raises:
-        FloatingPointError: They are not.
-    """
-
-    def on_pre_optimizer_step(self, args, state, control, model=None, **unused):
-        self._check([p.grad for p in model.parameters() if p.grad is not None], "gradients", state.global_step)
-
-    def on_step_end(self, args, state, control, model=None, **unused):
-        if control.should_save or control.should_training_stop:
-            self._check([*model.parameters(), *model.buffers()], "weights", state.global_step)
-
-    def _check(self, tensors: list[torch.Tensor], what: str, step: int) -> None:
-        parts = [t.to_local() if hasattr(t, "to_local") else t for t in tensors]  # of FSDP, its own shard
-        broken = [(~torch.isfinite(part)).any() for part in parts if part.is_floating_point()]
-        if broken and torch.stack(broken).any():
-            raise FloatingPointError(f"{what} are not finite at step {step}; {ADVICE}")
-
-
-class ShowProgress(TrainerCallback):
-    """Steps, time left and loss, in place of what `Trainer` prints."""
-
-    def on_train_begin(self, args, state, control, **unused):
-        self.bar = progress_bar(state.max_steps, "training", state.global_step, state.is_world_process_zero)
-
-    def on_step_end(self, args, state, control, **unused):
-        self.bar.update()
-
-    def on_log(self, args, state, control, logs=None, **unused):
-        if "loss" in logs:
-            self.bar.set_postfix_str(f"loss {float(logs['loss']):.3f}", refresh=False)
-
-    def on_train_end(self, args, state, control, **unused):
-        self.bar.close()
-
-
-class RaiseDropPath(TrainerCallback):
-    """Drop path that grows linearly over training up to what the config says, as in DARTS (arXiv:1806.09055, A.2.1)."""
-
-    def on_step_begin(self, args, state, control, model=None, **unused):
-        plain = getattr(model, "module", model)
-        plain.drop_path_rate = plain.config.drop_path_rate * state.global_step / state.max_steps
-
-
 class ResumingTrainer(Trainer):
     """Trainer with the weight decay of searches, a teacher, and with checkpoints whose weights are found on resume.
 
@@ -229,6 +167,8 @@ def train(
     examples: torch.utils.data.Dataset,
     arguments: TrainingArguments,
     teacher: Teacher | None = None,
+    until: int | None = None,
+    name: str = "training",
 ) -> PreTrainedModel:
     """Trains with `transformers.Trainer`, from the last whole checkpoint in the output folder if there is one.
 
@@ -237,6 +177,8 @@ def train(
         examples: Training examples.
         arguments: How to train, and where checkpoints go.
         teacher: From whose outputs the model learns beside the labels, or None.
+        until: Stop after this step with a checkpoint, so that the same call with a later one goes on; None: at the end.
+        name: What the progress is called.
 
     Raises:
         FloatingPointError: A loss, a gradient or a weight is not finite; the last checkpoint before is kept.
@@ -249,10 +191,15 @@ def train(
     for printing in (ProgressCallback, PrinterCallback):
         trainer.remove_callback(printing)
     if not arguments.disable_tqdm:
-        trainer.add_callback(ShowProgress())
+        trainer.add_callback(ShowProgress(until, name))
     if hasattr(model, "drop_path_rate"):
         trainer.add_callback(RaiseDropPath())
     checkpoint = last_checkpoint(Path(arguments.output_dir))
+    if until is not None:
+        trainer.add_callback(StopAt(until))
+        if checkpoint is not None and steps_of(checkpoint) >= until:
+            trainer._load_from_checkpoint(checkpoint)
+            return model
     with same_groups(Path(checkpoint or arguments.output_dir)):
         trainer.train(resume_from_checkpoint=checkpoint)
     return trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
@@ -315,15 +262,18 @@ def training_arguments(
 
 def last_checkpoint(folder: Path) -> str | None:
     """The newest checkpoint of `Trainer` that is whole; says so when a newer one is damaged."""
-    found = sorted(
-        folder.glob("checkpoint-*/trainer_state.json"), key=lambda path: int(path.parent.name.split("-")[1])
-    )
+    found = sorted(folder.glob("checkpoint-*/trainer_state.json"), key=lambda path: steps_of(path.parent))
     for state in reversed(found):
         damage = _damage(state.parent)
         if damage is None:
             return str(state.parent)
         logger.warning(f"{state.parent} is damaged ({damage}) and is not used")
     return None
+
+
+def steps_of(checkpoint: str | Path) -> int:
+    """Steps behind a checkpoint of `Trainer`, by its name."""
+    return int(Path(checkpoint).name.split("-")[1])
 
 
 def _damage(checkpoint: Path) -> str | None:

@@ -1,15 +1,19 @@
 """Compression from end to end on tiny checkpoints: what is left, that it keeps to its budget, resumes, and what is refused."""
 
 import json
+import math
 import shutil
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 from compress import main
 from report_page import Page
 from transformers import (
     AutoModelForCausalLM,
+    AutoTokenizer,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
@@ -19,7 +23,15 @@ from transformers import (
 )
 
 from tangle_hf.analysis import format_cell
+from tangle_hf.compress import forms
+from tangle_hf.compress.batches import calibration_batches
 from tangle_hf.compress.checkpoints import load_teacher
+from tangle_hf.compress.choice import step_cost
+from tangle_hf.compress.data import examples_of
+from tangle_hf.compress.order import order_units
+from tangle_hf.compress.preparation import Prepared
+from tangle_hf.compress.recovery import recover
+from tangle_hf.compress.scores import calibrate
 from tangle_hf.compress.settings import CompressArguments, parse_for_checkpoint
 from tangle_hf.data.images.settings import ImageArguments
 from tangle_hf.data.images.transforms import image_processor
@@ -27,11 +39,15 @@ from tangle_hf.data.text import load_texts
 from tangle_hf.data.text_settings import DataArguments
 from tangle_hf.data.tokens import load_tokenizer, pack
 from tangle_hf.evaluation import perplexity
+from tangle_hf.search.distillation import Teacher
+from tangle_hf.search.finalists.candidates import Finalist
+from tangle_hf.search.search_cost import SearchCost
 from tangle_hf.settings import parse
+from tangle_hf.training.trainer import training_arguments
 
 
-QUICK = ["--max_steps", "4", "--calibration_examples", "4", "--sensitivity_examples", "2", "--arch_steps", "2",
-         "--finalist_ratio", "0.5", "--finalist_batches", "1", "--per_device_batch_size", "4"]  # fmt: skip
+QUICK = ["--max_steps", "30", "--calibration_examples", "4", "--sensitivity_examples", "2", "--choice_ratio", "1",
+         "--finalist_batches", "1", "--per_device_batch_size", "4"]  # fmt: skip
 SMALL = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 300}
 
 
@@ -104,8 +120,8 @@ def test_one_run_leaves_nets_of_several_sizes_and_goes_on_where_it_stopped(gpt2,
         assert line["test loss"] == pytest.approx(score["loss"], rel=1e-6), line["net"]
     assert "pipeline(" in printed and "uniform cut" in printed
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
-        "config.yaml", "results.json", "rows", "80pct", "50pct", "scores.safetensors", "layer_ranks.json",
-        "sensitivities.safetensors", "run.json", "report.html",
+        "config.yaml", "results.json", "rows", "80pct", "50pct", "scores.safetensors", "sensitivities.safetensors",
+        "run.json", "report.html",
     }  # fmt: skip
     check_report(Page(tmp_path / "run" / "report.html"), results)
     kept = (tmp_path / "run" / "80pct" / "model.safetensors").stat().st_mtime_ns
@@ -115,6 +131,37 @@ def test_one_run_leaves_nets_of_several_sizes_and_goes_on_where_it_stopped(gpt2,
     assert (tmp_path / "run" / "80pct" / "model.safetensors").stat().st_mtime_ns == kept
     assert again["nets"]["50pct"]["found"] == results["nets"]["50pct"]["found"]
     assert again["nets"]["50pct"]["costs"] == pytest.approx(results["nets"]["50pct"]["costs"])
+
+
+def test_the_net_that_is_taken_goes_on_from_what_it_has_learned(gpt2, text, tmp_path):
+    settings, _, data = parse_for_checkpoint([*QUICK, *text, "--checkpoint", gpt2], None)
+    supernet, accelerator = load_teacher(gpt2), Accelerator(cpu=True)
+    examples, cost = examples_of(gpt2, supernet, data), SearchCost(supernet, 4, 16)
+    batches = calibration_batches(examples.training(0), 4)
+    prepared = Prepared(order_units(supernet, calibrate(supernet, batches, progress=False)), batches, None, 0.0)
+    space = supernet.space
+    nets = [
+        Finalist(space.architecture(n_embd=32, n_layer=3, n_head=heads, mlp_ratio=2), "a net") for heads in (1, 2, 3)
+    ]
+
+    def trained(name, finalists):
+        how = training_arguments(settings, "finetune", 0, tmp_path / name, settings.max_steps)
+        given = (prepared, settings, examples, how, Teacher(supernet), accelerator, cost)
+        return recover(supernet, finalists, *given)
+
+    both = trained("three", nets)
+    assert both.decision.steps == [10, 20] and [len(losses) for losses in both.decision.losses] == [2, 2, 1]
+    winner, second, first_out = both.decision.ranked
+    alone = trained("one", [winner])
+    for name, tensor in alone.model.state_dict().items():
+        assert torch.equal(tensor, both.model.state_dict()[name]), name
+    assert both.costs["recovery"] == alone.costs["recovery"] and alone.costs["rivals"] == 0
+    steps = step_cost(cost, second.arch, True, 20) + step_cost(cost, first_out.arch, True, 10)
+    looked = SearchCost.like(cost)
+    for arch, rounds in ((winner.arch, 2), (second.arch, 2), (first_out.arch, 1)):
+        looked.add_evaluation(arch, 4 * rounds)
+    assert both.costs["rivals"] == pytest.approx(steps + looked.spent)
+    assert {path.name for path in (tmp_path / "three").iterdir()} == {"finalists.jsonl", winner.arch.id}
 
 
 def check_report(page: Page, results: dict) -> None:
@@ -145,7 +192,7 @@ def check_report(page: Page, results: dict) -> None:
 @pytest.mark.parametrize("family", ["llama", "vit"])
 def test_other_families_are_compressed_to_stock_classes(family, text, tmp_path):
     source = checkpoint(tmp_path / family, family)
-    budget = ["--max_flops", "60%", "--standard_only", "--arch_steps", "0", "--finalists", "1", "--hand_cuts", "2"]
+    budget = ["--max_flops", "60%", "--standard_only", "--arch_steps", "2", "--finalists", "1", "--hand_cuts", "2"]
     data = ["--samples_per_class", "8"] if family == "vit" else text
     results = run(tmp_path / "run", data, "--checkpoint", source, *budget)
     before, cut, after = results["table"]
@@ -153,8 +200,47 @@ def test_other_families_are_compressed_to_stock_classes(family, text, tmp_path):
         after["parameters"] < before["parameters"]
         and "remote" not in (tmp_path / "run" / "60pct" / "README.md").read_text()
     )
-    assert results["nets"]["60pct"]["costs"]["gradient search"] == 0
+    assert results["nets"]["60pct"]["costs"]["gradient search"] == pytest.approx(2 * (2 / 3 + 1 / 3))
     assert not (tmp_path / "run" / "60pct" / "configuration_tangle_gpt2.py").exists()
+
+
+def test_a_net_within_a_latency_is_left_in_other_forms_and_scored_on_tasks(text, tmp_path, capsys, monkeypatch):
+    source, task = checkpoint(tmp_path / "llama", "llama"), tmp_path / "lines.yaml"
+    lines = [{"text": f"line {number} of a small text"} for number in range(5)]
+    (tmp_path / "lines.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    task.write_text(
+        f"task: lines\ndataset_path: json\ndataset_kwargs: {{data_files: {{test: {tmp_path / 'lines.jsonl'}}}}}\n"
+        "test_split: test\noutput_type: loglikelihood_rolling\ndoc_to_text: ''\ndoc_to_target: '{{text}}'\n"
+        "metric_list: [{metric: bits_per_byte, aggregation: bits_per_byte, higher_is_better: false}]\n"
+    )
+    given = []  # test_onnx.py has what this is
+    monkeypatch.setattr(forms, "export_onnx", lambda *arguments: given.append(arguments) or Namespace(difference=0.0))
+    options = ["--choice_ratio", "0", "--max_steps", "2", "--forms", "padded", "onnx", "gguf", "--eval_limit", "3"]
+    budget = ["--max_latency_ms", "80%", "--eval_tasks", str(task)]
+    results = run(tmp_path / "run", text, "--checkpoint", source, *options, *budget)
+    before, cut, after = results["table"]
+    (row,) = results["nets"].values()
+    assert row["budgets"]["arch_latency_ms"] <= row["budgets"]["max_latency_ms"]
+    assert (tmp_path / "run" / "latency_table.json").is_file()
+    column = "lines bits_per_byte"
+    assert cut[column] == "-" and before[column] != after[column]
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    for folder, line in ((source, before), (tmp_path / "run" / "80pct", after)):
+        net, nats = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True).eval(), 0.0
+        for item in lines[:3]:
+            ids = torch.tensor([[tokenizer.eos_token_id, *tokenizer(item["text"])["input_ids"]]])
+            nats += net(input_ids=ids, labels=ids).loss.item() * (ids.shape[1] - 1)
+        size = sum(len(item["text"].encode()) for item in lines[:3])
+        assert line[column] == pytest.approx(nats / math.log(2) / size, rel=1e-4)
+    padded = AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "80pct-padded").eval()
+    assert type(padded).__module__.startswith("transformers")
+    ids = torch.arange(12)[None]
+    torch.testing.assert_close(padded(ids).logits, net(ids).logits)
+    ((exported, folder, *_),) = given
+    assert folder == tmp_path / "run" / "80pct-onnx" and torch.equal(exported(ids).logits, net(ids).logits)
+    assert (tmp_path / "run" / "80pct-gguf" / "model.gguf").is_file()
+    assert all(str(tmp_path / "run" / f"80pct-{form}") in row["forms"][form] for form in ("padded", "onnx", "gguf"))
+    assert "in llama.cpp" in capsys.readouterr().out
 
 
 def test_the_space_of_a_compression_keeps_the_residual_width(gpt2, tmp_path):
@@ -199,6 +285,9 @@ def test_what_cannot_be_compressed_is_refused_by_name(gpt2, text, tmp_path):
         (["--checkpoint", gpt2, "--max_params", "120%"], "more than the largest"),
         (["--checkpoint", gpt2, "--max_params", "1%"], "below the smallest possible"),
         (["--checkpoint", gpt2, "--streaming", "true"], "leave out --streaming"),
+        (["--checkpoint", gpt2, "--forms", "tflite"], "forms=.'tflite'. are unknown; choose from padded, onnx, gguf"),
+        (["--checkpoint", gpt2, "--eval_tasks", "nothing.yaml"], "eval_tasks=.'nothing.yaml'.: no such tasks"),
+        (["--checkpoint", gpt2, "--max_latency_ms", "0.00001"], "below the smallest possible"),
     ]:
         with pytest.raises(ValueError, match=message):
             run(tmp_path / "run", text, *argv)
@@ -214,8 +303,11 @@ def test_what_cannot_be_compressed_is_refused_by_name(gpt2, text, tmp_path):
     [
         ({"max_params": ["50%", "60%"], "max_flops": ["1%", "2%", "3%"]}, "several budgets of one kind"),
         ({"max_steps": 0}, "max_steps=0"),
+        ({"eval_limit": 3}, "eval_limit=3 .* needs eval_tasks"),
+        ({"latency_batch_size": 2}, "give max_latency_ms, too"),
         ({"hand_cuts": 0}, "hand_cuts=0"),
-        ({"finalist_ratio": 0.0}, "finalist_ratio=0.0"),
+        ({"choice_ratio": 1.1}, "choice_ratio=1.1"),
+        ({"choice_ratio": 0.0, "arch_steps": 2}, "arch_steps=2 would have no effect"),
         ({"retrain_learning_rate": 0.1}, "retrain_learning_rate=0.1 has no effect"),
     ],
 )

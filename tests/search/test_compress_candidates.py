@@ -9,6 +9,7 @@ from worker import Blocks
 from tangle_hf import PerLayer, SearchSpace
 from tangle_hf.compress.candidates import GRADIENT, OPTIMUM, UNIFORM, candidates, evenness
 from tangle_hf.compress.frozen_search import search_frozen
+from tangle_hf.compress.plan import Plan, first_round, fitting, plan_choice, rounds, sensitivity_cost, wasted
 from tangle_hf.compress.sensitivities import predicted_rise, preferences, sensitivities
 from tangle_hf.cost.tables import exact
 from tangle_hf.search import Limits
@@ -60,6 +61,7 @@ def test_the_optimum_of_sensitivities_is_that_of_all_nets_within_the_budget(net,
     found = candidates(net, rises, None, chosen, limits, most_cuts=1)
     optimum = next(f.arch for f in found if f.origin == OPTIMUM or f.origin == UNIFORM)
     inside = [arch for arch in SPACE if 0.95 * budget.limit <= exact(budget.table, arch) <= budget.limit]
+    inside = [arch for arch in inside if arch.depth == found[0].arch.depth]
     best = min(inside, key=lambda arch: predicted_rise(SPACE, rises, arch))
     archs = [f.arch for f in found]
     assert best in archs, (best, optimum)
@@ -68,7 +70,9 @@ def test_the_optimum_of_sensitivities_is_that_of_all_nets_within_the_budget(net,
 
 def test_the_shares_of_preferences_order_choices_as_their_rises_do():
     rises = sensitivities(SPACE, weighted, progress=False)
-    shares = preferences(rises)
+    shares = preferences(SPACE, rises, 2)
+    assert shares["n_layer"][0].log().tolist() == pytest.approx([-600, 0])
+    del rises["n_layer"]
     assert all(torch.isfinite(rows.log()).all() for rows in shares.values()), "a choice could never be taken"
     for name, rows in rises.items():
         slope = (shares[name].log() - shares[name].log()[:, -1:]) / -rows.clamp_min(1e-9)
@@ -82,6 +86,7 @@ def test_the_uniform_cut_and_the_most_promising_cuts_by_hand_are_tried(net):
     found = candidates(net, rises, shares, chosen, limits, most_cuts=3)
     origins = [finalist.origin for finalist in found]
     assert origins.count(UNIFORM) == 1 and origins.count(HAND_CUT) <= 2
+    assert {finalist.arch.n_layer for finalist in found} == {2}, "a shallower net would win a short comparison"
     assert origins.count(OPTIMUM) == 1 and origins.count(GRADIENT) == 1
     assert len({finalist.arch for finalist in found}) == len(found)
     uniform = next(f.arch for f in found if f.origin == UNIFORM)
@@ -101,3 +106,30 @@ def test_a_search_on_the_frozen_checkpoint_moves_shares_and_no_weight(net):
     assert all(torch.equal(rows, again[name]) for name, rows in shares.items())
     assert any(not torch.equal(rows, first[name]) for name, rows in shares.items())
     assert cost.spent == pytest.approx(9 * (2 / 3 + 1 / 3))
+
+
+@pytest.mark.parametrize("count", range(1, 9))
+def test_rounds_halve_nets_and_only_those_that_end_are_wasted(count):
+    alive, spent = count, 0
+    for until in rounds(count, 10):
+        going_on = -(-alive // 2)
+        spent, alive = spent + (alive - going_on) * until, going_on
+    assert alive == 1 and spent == wasted(count, 10)
+
+
+def test_a_choice_costs_what_it_is_allowed_and_the_uniform_cut_is_taken_where_that_is_too_little(net):
+    cost = SearchCost(net, 8, 8)
+    short = plan_choice(SPACE, cost, 0.9, 1, 60, 0.1, 64, 16, shallower=False)
+    assert short == Plan(None, 0, 0.0)
+    for share in (0.1, 0.3):
+        plan = plan_choice(SPACE, cost, 0.9, 1, 400, share, 64, 16, shallower=False)
+        assert plan.ranked is None and plan.sensitive in (4, 8, 16)
+        spent = sensitivity_cost(SPACE, cost, plan.sensitive)
+        assert (
+            spent <= share * 0.9 * 400 / 2 < sensitivity_cost(SPACE, cost, 2 * plan.sensitive) or plan.sensitive == 16
+        )
+        count = fitting(8, 400, 0.9, plan.rivals)
+        assert count >= 2 and 0.9 * wasted(count, first_round(400)) + spent <= share * 0.9 * 400
+        ranked = plan_choice(SPACE, cost, 0.9, 1, 400, share, 64, 16, shallower=True)
+        assert ranked.ranked == 64 and ranked.rivals < plan.rivals
+    assert plan_choice(SPACE, cost, 0.9, 1, 10, 0.1, 64, 16, shallower=True) == Plan(0, 0, 0.0), "by block influence"
