@@ -207,6 +207,19 @@ def test_a_single_path_follows_the_supernets_attention_and_checkpointing(family)
         assert not skeleton.is_activation_checkpointing
 
 
+@cases(TRANSFORMERS)
+def test_a_single_path_runs_on_weights_without_gaps(family):  # whose gradients would be slow to put into the full ones
+    supernet, whole = family.supernet(), []
+    arch = supernet.space.smallest
+    supernet(**family.inputs(), arch=arch)
+    for module in supernet._skeletons[arch].modules():
+        module.register_forward_pre_hook(
+            lambda module, _: whole.extend(p.is_contiguous() for p in module.parameters(recurse=False))
+        )
+    supernet(**family.inputs(), arch=arch)
+    assert whole and all(whole)
+
+
 @cases(TRANSFORMERS, forms=True)
 def test_wider_choices_have_gradients_of_their_own_under_inputs_only(family, superposition):
     supernet, inputs = family.supernet(family.heads[0], superposition), family.inputs()
