@@ -65,8 +65,8 @@ def main(settings: CompareArguments) -> None:
         for row in rows:
             with claim(folder, row, wait) as mine:
                 if mine:
-                    about = f", about {left * sum(times) / len(times) / 60:.0f} min for all of them" if times else ""
-                    print(f"{row.name} ({left} rows left{about})", flush=True)
+                    about = f", about {left * sum(times) / len(times) / 60:.0f} min in all" if times else ""
+                    print(f"{row.name} ({left} to do{about})", flush=True)
                     start = time.monotonic()
                     work(row, named, reference, data, training, max_steps, folder,
                          rank_batches=settings.rank_batches, keep_models=settings.keep_models)  # fmt: skip

@@ -109,7 +109,7 @@ def main(
                 refresh_report(run_dir)
             accelerator.wait_for_everyone()
     if main_process:
-        print("\n" + report(run_dir, list(sizes), examples, checkpoint, settings.latency_batch_size))
+        print(report(run_dir, list(sizes), examples, checkpoint, settings.latency_batch_size))
         for name in sizes:
             write_card(run_dir, run_dir / name, license=hub.license)
         refresh_report(run_dir)

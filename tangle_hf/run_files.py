@@ -1,6 +1,7 @@
 """What a run has left in its folder, read with errors that name the file."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,20 @@ def supernet_folder(run_dir: str | Path) -> Path:
     """Where the supernet is: `supernet/` of a run, or the folder itself if it is a supernet that was published."""
     run_dir = Path(run_dir)
     return run_dir / "supernet" if (run_dir / "supernet").is_dir() else run_dir
+
+
+def run_kind(run_dir: str | Path, settings: Mapping[str, Any]) -> str:
+    """ "search", "finetune", "compress", "compare", or "table" of trained nets.
+
+    Args:
+        run_dir: The run.
+        settings: Its `config.yaml`.
+    """
+    if "method" in settings:
+        return "search"
+    if "checkpoint" in settings:
+        return "compress" if "calibration_examples" in settings else "finetune"
+    return "compare" if (Path(run_dir) / "rows").is_dir() else "table"
 
 
 def read_settings(run_dir: str | Path) -> dict[str, Any]:

@@ -7,7 +7,15 @@ import pytest
 import torch
 
 from tangle_hf import ElasticGPT2Config, ElasticGPT2LMHeadModel, PerLayer, SearchSpace, extract
-from tangle_hf.analysis import in_turns, layer_cka, linear_cka, plot_anytime, plot_architectures, plot_cka
+from tangle_hf.analysis import (
+    format_table,
+    in_turns,
+    layer_cka,
+    linear_cka,
+    plot_anytime,
+    plot_architectures,
+    plot_cka,
+)
 from tangle_hf.analysis.anytime import one_stage_curve, read_curve, two_stage_curve
 from tangle_hf.analysis.statistics import plot_rank_correlation, rank_correlation
 
@@ -93,3 +101,16 @@ def test_things_are_timed_in_turns():
     order = []
     times = in_turns({name: lambda name=name: order.append(name) for name in "abc"}, rounds=3)
     assert order == list("abc" * 4) and {len(values) for values in times.values()} == {3}
+
+
+def test_numbers_of_a_column_stand_with_their_points_below_each_other():
+    rows = [
+        {"net": "a", "size": 1234, "loss": 4.404, "ppl": 81.8, "ms": 1.5e-7, "%": 10.588, "x": 1.0},
+        {"net": "b", "size": "-", "loss": 4.9, "ppl": 134.3, "ms": 2.0, "%": 9.4117, "x": "-"},
+        {"net": "c", "size": 7, "loss": "diverged", "ppl": float("nan"), "ms": 2.5, "%": 0.0, "x": 2.0},
+    ]
+    assert format_table(rows).splitlines()[2:] == [
+        "a    1,234     4.404   81.8  1.5e-07  10.59  1",
+        "b        -     4.900  134.3        2   9.41  -",
+        "c        7  diverged    nan      2.5   0.00  2",
+    ]

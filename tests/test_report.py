@@ -338,13 +338,15 @@ def test_trackers_that_keep_files_get_the_report(run, caplog, monkeypatch):
     def refuse(*args, **options):
         raise RuntimeError("no\nnetwork")
 
-    trackers = {"wandb": keep, "trackio": refuse, "tensorboard": None}
-    trackers = [SimpleNamespace(name=n, tracker=SimpleNamespace(log_artifact=log)) for n, log in trackers.items()]
+    trackers = [SimpleNamespace(name=n, tracker=SimpleNamespace(log_artifact=log))
+                for n, log in {"wandb": keep, "trackio": refuse}.items()]  # fmt: skip
+    texts = SimpleNamespace(add_text=lambda *text: taken.append(text))
+    trackers.append(SimpleNamespace(name="tensorboard", tracker=texts))
     track_report(run, SimpleNamespace(trackers=trackers))
     assert not taken  # there is no report yet
     path = write_report(run)
     track_report(run, SimpleNamespace(trackers=trackers))
-    assert taken == [(str(path), "report", "report")]
+    assert taken == [(str(path), "report", "report"), ("report", path.as_uri())]
     assert [record.getMessage() for record in caplog.records] == [
         f"trackio did not take {path} (no network); it lies there"
     ]

@@ -22,7 +22,6 @@ from ..models.checkpoint_errors import first_lines
 from ..models.loading import load_model, load_processor, load_supernet
 from ..run_files import supernet_folder
 from ..runs.info import describe, folder_kind, loading_line
-from ..search.finalists.settings import FinalistArguments
 from ..subnets.exports import export, read_architecture
 from ..subnets.extraction import extract, natural_form
 from ..subnets.gguf_exports import export_gguf
@@ -122,6 +121,7 @@ def run_export(arguments: argparse.Namespace) -> None:
 def run_resolve(arguments: argparse.Namespace) -> None:
     """`tangle-hf resolve`."""
     from ..runs.resolving import resolve
+    from ..search.finalists.settings import FinalistArguments
 
     source = locate(arguments.source, arguments.revision)
     budgets = {name: getattr(arguments, name) for name in LIMITS if getattr(arguments, name) is not None}

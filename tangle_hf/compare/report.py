@@ -46,7 +46,7 @@ def report(comparison: Comparison, rows: Sequence[Row]) -> None:
     shown = [test for test in tests if test["mode"] == "retrain"]
     if shown:
         print(
-            "\ndifferences of retrained nets, each counted once: Welch's t-test, not corrected for the number of tests"
+            "differences of retrained nets, each counted once: Welch's t-test, not corrected for the number of tests"
         )
         print(format_table([difference_row(test) for test in shown]))
     shown = [found for found in correlations if found["kendall"] is not None]

@@ -18,6 +18,8 @@ from .scores import residual_axis
 
 
 STEPS = 8  # choices of what a layer can have less of: an eighth, two eighths, ... all of it
+# A supernet that a search has left is a checkpoint, too: of its largest net.
+OF_A_SUPERNET = ("architectures", "auto_map", "space", "layer_ranks")
 SHALLOWEST = 3  # a net has at least a third of the layers
 
 
@@ -53,7 +55,7 @@ def load_teacher(checkpoint: str | Path) -> PreTrainedModel:
     with reading_checkpoint("checkpoint", str(checkpoint)):
         stored = family.stock_config.from_pretrained(checkpoint)
         given = _head_dim(stored)
-        fields = {name: value for name, value in stored.to_dict().items() if name not in ("architectures", "auto_map")}
+        fields = {name: value for name, value in stored.to_dict().items() if name not in OF_A_SUPERNET}
         plain = family.config_class(**{**fields, **given})
         return family.from_pretrained(checkpoint, space=smaller_nets(plain), **given)
 

@@ -15,6 +15,7 @@ from ..data.text_settings import DataArguments
 from ..data.tokens import size_of
 from ..files import replacing
 from ..models.generation import with_pad_token
+from ..models.loading import with_loss
 from ..training.trainer import train, training_arguments
 from .settings import CompressArguments
 
@@ -48,7 +49,7 @@ def small_checkpoint(folder: Path, data: DataArguments, settings: CompressArgume
     arguments = training_arguments(
         how, "finetune", settings.seed, folder.parent / "checkpoints" / "teacher", SMALL_STEPS
     )
-    model = train(model, text.training(settings.seed), arguments)
+    model = train(with_loss(model), text.training(settings.seed), arguments)
     if main_process:
         with replacing(folder, "config.json") as partial:
             model.save_pretrained(partial)

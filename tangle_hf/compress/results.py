@@ -13,11 +13,14 @@ from ..analysis import format_table
 from ..cost.timing import measure
 from ..data.examples import Examples
 from ..files import replacing
+from ..hub.card_facts import has_remote_code
 from ..hub.compressed_cards import joint_table
 from ..hub.settings import command_line
+from ..messages import format_lines
 from ..models.example_inputs import example_inputs
 from ..models.generation import with_pad_token
 from ..run_files import read_results
+from ..runs.closing import next_steps_of_trained
 from ..runs.finalists import rows
 from ..runs.folder import write_json
 from ..runs.results import table_row
@@ -56,7 +59,7 @@ def save_net(
         model.save_pretrained(partial)
         with_pad_token(examples.processor).save_pretrained(partial)
         (partial / "architecture.json").write_text(arch.to_json() + "\n")
-        again = auto_class.from_pretrained(partial, trust_remote_code=has_code(partial)).to(model.device).eval()
+        again = auto_class.from_pretrained(partial, trust_remote_code=has_remote_code(partial)).to(model.device).eval()
         with torch.no_grad():
             own, found = model.eval()(**inputs).logits, again(**inputs).logits
         difference, scale = (own - found).abs().max().item(), own.abs().max().item()
@@ -65,11 +68,6 @@ def save_net(
                 f"the files of {folder} would differ from the net by {difference:.1e}; nothing was written"
             )
     return difference
-
-
-def has_code(folder: Path) -> bool:
-    """Whether a saved model brings the code that builds it."""
-    return "auto_map" in read_results(folder / "config.json")
 
 
 def compare_nets(
@@ -162,7 +160,6 @@ def report(run_dir: Path, names: list[str], examples: Examples, checkpoint: str,
     for name, row in rows.items():
         spent = ", ".join(f"{what} {cost:,.1f}" for what, cost in row["costs"].items())
         lines.append(f"{name}: cost {row['cost']:,.1f} training steps of the checkpoint ({spent})")
-        loading = ", trust_remote_code=True" if has_code(run_dir / name) else ""
         lines += [f"{form}: {words}" for form, words in row["forms"].items()]
-        lines.append(f'load it: pipeline("{examples.pipeline}", model="{run_dir / name}"{loading})')
-    return "\n".join(lines)
+    closing = next_steps_of_trained(run_dir, [run_dir / name for name in names], examples.pipeline)
+    return "\n".join([*lines, format_lines(closing)])

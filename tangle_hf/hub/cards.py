@@ -13,11 +13,11 @@ from ..cost.counts import parameter_entries
 from ..cost.tables import of_largest, tabulate
 from ..models.layer_ranks import by_position
 from ..models.loading import supernet_class
-from ..run_files import read_results, read_settings
+from ..run_files import read_results, read_settings, run_kind
 from ..space import Architecture
 from ..subnets.exports import read_architecture
 from .card_facts import search_facts, space_facts, subnet_facts
-from .compressed_cards import compressed_facts, is_compression
+from .compressed_cards import compressed_facts
 from .finetuned_cards import finetuned_facts, is_finetuning, trained_net
 from .front_matter import front_matter, hub_name
 
@@ -48,7 +48,7 @@ def write_card(run_dir: str | Path, folder: str | Path | None = None, *, license
     run_dir = Path(run_dir)
     folder = card_folder(run_dir) if folder is None else Path(folder)
     if is_finetuning(run_dir):
-        compressed = is_compression(read_settings(run_dir))
+        compressed = run_kind(run_dir, read_settings(run_dir)) == "compress"
         kind, facts = ("compressed", compressed_facts) if compressed else ("finetuned", finetuned_facts)
         return _write(folder, kind, {"repo": LOCAL_NAME, **facts(run_dir, folder, license)})
     run_name = run_dir.resolve().name

@@ -11,11 +11,6 @@ from .finetuned_cards import row_file
 from .front_matter import front_matter, hub_name
 
 
-def is_compression(settings: Mapping[str, Any]) -> bool:
-    """Whether settings are those of a compression."""
-    return {"checkpoint", "calibration_examples"} <= settings.keys()
-
-
 def compressed_facts(run_dir: Path, folder: Path, license: str | None) -> dict[str, Any]:
     """What the template `compressed.md.jinja` shows of a net.
 

@@ -80,6 +80,13 @@ def load_model(path: str | Path) -> PreTrainedModel:
     return load_whole(model_class(path)[0].from_pretrained, path, dtype=torch.float32).eval()
 
 
+def with_loss(model: PreTrainedModel) -> PreTrainedModel:
+    """A language model that names its loss; transformers takes the same one for a GPT-2, but warns that it had to guess."""
+    if getattr(model, "loss_type", None) is None:
+        model.loss_type = "ForCausalLM"
+    return model
+
+
 def model_class(path: str | Path) -> tuple[type, PreTrainedConfig]:
     """The Auto class that loads a language model or image classifier, and its config.
 

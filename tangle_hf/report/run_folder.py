@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ..analysis.trajectories import details
-from ..hub.compressed_cards import is_compression
 from ..models.cells.genotypes import CELLS
 from ..models.layer_ranks import by_position, rows_by_position
-from ..run_files import read_results, read_settings
+from ..run_files import read_results, read_settings, run_kind
 from ..search.methods import METHODS
 from ..space import Architecture, SearchSpace
 
@@ -109,7 +108,7 @@ def read_run(folder: str | Path) -> RunFolder:
     metrics = _lines(folder / "metrics.jsonl")
     return RunFolder(
         folder,
-        _kind(folder, settings),
+        run_kind(folder, settings),
         settings,
         about,
         results,
@@ -121,14 +120,6 @@ def read_run(folder: str | Path) -> RunFolder:
         space,
         ranks,
     )
-
-
-def _kind(folder: Path, settings: Mapping[str, Any]) -> str:
-    if "method" in settings:
-        return "search"
-    if "checkpoint" in settings:
-        return "compress" if is_compression(settings) else "finetune"
-    return "compare" if (folder / "rows").is_dir() else "table"
 
 
 def _space(

@@ -1,10 +1,12 @@
 """What a search prints at its end: what can be done with what it has found."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
 
 from ..data.examples import Examples
+from ..hub.card_facts import has_remote_code
 from ..subnets.exports import Export
 
 
@@ -21,8 +23,8 @@ def next_steps(folder: Path, written: Export, examples: Examples, by_budget: boo
         examples: The data.
         by_budget: Whether the run has what `tangle-hf resolve` reads.
     """
-    run, loading = quote(str(folder)), ", trust_remote_code=True" if written.form == "compact" else ""
-    steps = {"load it": f'pipeline("{examples.pipeline}", model="{written.folder}"{loading})', **_look(folder)}
+    run = quote(str(folder))
+    steps = {"load it": _loading(examples.pipeline, written.folder), **_look(folder)}
     if by_budget:
         steps["other size"] = f"tangle-hf resolve {run} --max_params 50%"
     steps["fine-tune"] = f"tangle-hf finetune {KINDS[examples.pipeline]} --checkpoint {quote(str(written.folder))}"
@@ -32,6 +34,25 @@ def next_steps(folder: Path, written: Export, examples: Examples, by_budget: boo
 def next_steps_of_front(folder: Path) -> dict[str, str]:
     """The same for a run that has left a front."""
     return {"export one": f"tangle-hf export {quote(str(folder))} --point 0", **_look(folder), **_publish(folder)}
+
+
+def next_steps_of_trained(folder: Path, nets: Sequence[Path], pipeline: str) -> dict[str, str]:
+    """The same for a run that has left nets which it trained.
+
+    Args:
+        folder: The folder of the run.
+        nets: Those of them, the first of which is named where one is enough; none where nothing was trained.
+        pipeline: What loads them.
+    """
+    steps = {"load it" if len(nets) == 1 else f"load {net.name}": _loading(pipeline, net) for net in nets}
+    steps |= _look(folder)
+    if nets:
+        steps["publish"] = f"{_publish(folder)['publish']} --folder {quote(str(nets[0]))}"
+    return steps
+
+
+def _loading(pipeline: str, net: Path) -> str:
+    return f'pipeline("{pipeline}", model="{net}"{", trust_remote_code=True" if has_remote_code(net) else ""})'
 
 
 def _look(folder: Path) -> dict[str, str]:

@@ -116,9 +116,10 @@ def report_finalists(
     print(f"validation loss of the finalists, trained from {STARTS[settings.resolved_finalist_start]}:")
     print(format_table(table))
     if decision.noise is not None:
+        others = "; all others are of one seed" if decision.seeded < len(table) or len(decision.steps) > 1 else ""
         print(
             f"the last losses of the first {decision.seeded} are means over {settings.finalist_seeds} seeds, with a standard "
-            f"error of {decision.noise:.3f}; all others are of one seed"
+            f"error of {decision.noise:.3f}{others}"
         )
     print(verdict(decision, chosen))
     plain_net = "largest" if supernet.space.ordered else "most expensive"  # a space of operations has no order

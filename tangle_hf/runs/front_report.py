@@ -15,7 +15,7 @@ from .closing import next_steps_of_front
 from .folder import write_json
 from .found import FoundFront
 from .latency import compare_latency
-from .results import common_results, table_row
+from .results import common_results, cost_text, table_row
 from .run import Run
 
 
@@ -53,7 +53,7 @@ def report_front(
         points.append({**numbers, **trained, "nondominated": point.nondominated, "arch": arch.to_dict()})
         said = {name: "-" if value is None else value for name, value in trained.items()}
         front = {"front": "yes" if point.nondominated else "no"}
-        shown.append({"point": number, **numbers, **said, **front, "arch": str(arch)})
+        shown.append({"point": number, **numbers, **said, **front, "arch": str(supernet.by_position(arch))})
         rows.append(table_row(f"point {number} of the front", supernet, arch, examples, scores))
     if space.ordered:
         rows.append(table_row("largest, in the supernet", supernet, space.largest, examples, test(space.largest)))
@@ -85,4 +85,4 @@ def report_front(
         print(
             f"cuts by hand at these budgets, with the same weights: {len(cuts)}, of which no point beats {len(unbeaten)}"
         )
-    print(format_lines(next_steps_of_front(run_dir)))
+    print(format_lines({"search cost": cost_text(results), **next_steps_of_front(run_dir)}))

@@ -9,9 +9,8 @@ from transformers import PreTrainedConfig
 
 from ..cost.counts import num_params, parameter_entries
 from ..cost.tables import of_largest, tabulate
-from ..hub.compressed_cards import is_compression
 from ..models.loading import model_class, read_config, supernet_class
-from ..run_files import ARCH_PARAMETERS, read_settings, supernet_folder
+from ..run_files import ARCH_PARAMETERS, read_settings, run_kind, supernet_folder
 from ..space import SearchSpace
 from ..subnets.exports import read_architecture
 from ..subnets.gguf_exports import MODEL as GGUF_MODEL
@@ -19,6 +18,10 @@ from ..subnets.onnx_exports import MODEL as ONNX_MODEL
 
 
 STATISTICS = (".running_mean", ".running_var", ".num_batches_tracked")  # buffers of batch norms
+
+
+KINDS = {"finetune": "a run of fine-tuning", "compress": "a run of compression", "compare": "a comparison of nets",
+         "table": "a table of trained nets"}  # fmt: skip
 
 
 def folder_kind(folder: str | Path) -> str:
@@ -61,12 +64,13 @@ def loading_line(folder: str | Path) -> str:
 
 def _run(folder: Path) -> dict[str, str]:
     settings = read_settings(folder)
-    if "method" not in settings and "checkpoint" not in settings:
-        return {"kind": "a comparison of nets" if (folder / "rows").is_dir() else "a table of trained nets"}
-    if "method" not in settings:
+    kind = run_kind(folder, settings)
+    if kind != "search" and "checkpoint" not in settings:
+        return {"kind": KINDS[kind]}
+    if kind != "search":
         models = [path.parent.name for path in sorted(folder.glob("*/config.json"))]
         return {
-            "kind": "a compression" if is_compression(settings) else "a run of fine-tuning",
+            "kind": KINDS[kind],
             "of": settings["checkpoint"] or "teacher/, trained for it",
             "models": ", ".join(models) or "none",
         }

@@ -8,6 +8,7 @@ from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
 
+TENSORBOARD = "tensorboard"  # keeps no files
 TAKE_FILES = ("wandb", "trackio")  # trackers whose runs have `log_artifact`
 
 
@@ -23,12 +24,15 @@ def refresh_report(run_dir: str | Path) -> None:
 
 
 def track_report(run_dir: str | Path, accelerator: Accelerator) -> None:
-    """Gives the report to the trackers that keep files, as the artifact "report"; a failure is a warning."""
+    """Gives the report to the trackers: as the artifact "report", to TensorBoard its address; a failure is a warning."""
     path = Path(run_dir) / "report.html"
-    for tracker in accelerator.trackers:
-        if tracker.name in TAKE_FILES and path.is_file():
+    for tracker in accelerator.trackers if path.is_file() else ():
+        if tracker.name in (*TAKE_FILES, TENSORBOARD):
             try:
-                tracker.tracker.log_artifact(str(path), name="report", type="report")
+                if tracker.name == TENSORBOARD:
+                    tracker.tracker.add_text("report", path.resolve().as_uri())
+                else:
+                    tracker.tracker.log_artifact(str(path), name="report", type="report")
             except Exception as error:
                 reason = " ".join(str(error).split()) or type(error).__name__
                 logger.warning(f"{tracker.name} did not take {path} ({reason}); it lies there")

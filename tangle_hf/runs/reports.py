@@ -23,7 +23,7 @@ from .found import Found, FoundFront
 from .front_report import report_front
 from .latency import compare_latency
 from .reporting import track_report
-from .results import common_results, table_row
+from .results import common_results, cost_text, table_row
 from .run import Run
 
 
@@ -123,7 +123,8 @@ def report_net(
         timed = {"found, exported": (arch, subnet), **({"largest": (space.largest, None)} if space.ordered else {})}
         limit_ms = found.results["budgets"].get("max_latency_ms")
         results["latency"] = compare_latency(supernet, timed, settings, examples.sequence_length, limit_ms)
-    print(format_lines(_summary(results, arch, written, examples) | more(written)))
+    shown = supernet.by_position(arch)
+    print(format_lines(_summary(results, shown, written, examples) | more(written)))
     return results
 
 
@@ -139,8 +140,7 @@ def _summary(results: dict, arch: Architecture, written: Export, examples: Examp
             f"the best of {results['candidates_evaluated']:,}, each evaluated on "
             f"{results['candidate_examples']:,} {examples.example}s"
         )
-    plain_net = "largest" if "largest" in results else "most expensive"  # a space of operations has no order
-    lines["search cost"] = f"{results['search_cost']:,.1f} training steps of the {plain_net} net"
+    lines["search cost"] = cost_text(results)
     lines |= budget_lines(results["budgets"], examples.example)
     difference = f"logits differ by {written.difference:.1e} of {written.scale:.1e} at most"
     return lines | {"check": f"reloaded files against the supernet: {difference}"}

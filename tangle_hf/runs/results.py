@@ -1,11 +1,13 @@
 """What every search leaves in `results.json`, and the rows of its table."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from transformers import PreTrainedModel
 
 from ..cost.counts import flops, num_params
 from ..data.examples import Examples
+from ..hub.card_facts import clock
 from ..hub.settings import command_line
 from ..space import Architecture
 from .found import Found, FoundFront
@@ -31,6 +33,13 @@ def common_results(
         **({} if found.teacher is None else {"teacher": found.teacher}),
         **({"largest": supernet.space.largest.to_dict()} if supernet.space.ordered else {}),
     }
+
+
+def cost_text(results: Mapping[str, Any]) -> str:
+    """What a search has cost, from its results: in training steps and, unless it was resumed, by the clock."""
+    plain_net = "largest" if "largest" in results else "most expensive"  # a space of operations has no order
+    used, text = results["search"], f"{results['search_cost']:,.1f} training steps of the {plain_net} net"
+    return f"{text}; {clock(used['seconds'])} on {used['device']}" if "seconds" in used else text
 
 
 def table_row(

@@ -10,8 +10,10 @@ from transformers import PreTrainedModel
 from ..analysis import format_table
 from ..files import replacing
 from ..hub.settings import HubArguments, command_line
+from ..messages import format_lines
 from ..models.generation import with_pad_token
 from ..run_files import read_results
+from ..runs.closing import next_steps_of_trained
 from ..runs.folder import write_json
 from ..search.distillation import TeacherArguments
 from ..settings import with_default
@@ -151,4 +153,7 @@ def report(task: Task, checkpoint: str, run_dir: Path) -> str:
     facts = {"pipeline": task.examples.pipeline, "data": task.examples.description, "command": command_line()}
     results = {"metric": unit, "checkpoint": checkpoint, "test": summary, "rows": rows}
     write_json(run_dir / "results.json", {**results, **facts})
-    return f"{format_table([line])}\ntest {unit}; all numbers are in {run_dir / 'results.json'}"
+    names = [path.stem for path in sorted((run_dir / "rows").glob("*.json"))]
+    nets = [run_dir / name for name in names if (run_dir / name / "config.json").is_file()]
+    closing = format_lines(next_steps_of_trained(run_dir, nets, task.examples.pipeline))
+    return f"{format_table([line])}\ntest {unit}; all numbers are in {run_dir / 'results.json'}\n{closing}"

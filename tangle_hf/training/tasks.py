@@ -22,6 +22,7 @@ from ..data.images.settings import ImageArguments
 from ..data.text_examples import load_text
 from ..data.text_settings import DataArguments
 from ..models.checkpoint_errors import load_whole, reading_checkpoint
+from ..models.loading import with_loss
 from ..settings import parse
 
 
@@ -59,15 +60,16 @@ def language_task(checkpoint: str, remote_code: bool, data: DataArguments) -> Ta
 
     def build(mode: str) -> PreTrainedModel:
         if mode == "retrain":
-            return AutoModelForCausalLM.from_config(config, **how)
+            return with_loss(AutoModelForCausalLM.from_config(config, **how))
         with reading_checkpoint("checkpoint", checkpoint):
-            return load_whole(AutoModelForCausalLM.from_pretrained, checkpoint, new_head=mode == "finetune", **how)
+            load = AutoModelForCausalLM.from_pretrained
+            return with_loss(load_whole(load, checkpoint, new_head=mode == "finetune", **how))
 
     def teacher(name: str) -> PreTrainedModel:
         taught = config_of(name, remote_code, AUTO_CLASSES["language"], "teacher")
         _check_positions(name, taught, data)
         with reading_checkpoint("teacher", name):
-            model = load_whole(AutoModelForCausalLM.from_pretrained, name, **how)
+            model = with_loss(load_whole(AutoModelForCausalLM.from_pretrained, name, **how))
         _check_vocabulary(name, model.config.vocab_size, config.vocab_size, examples.processor)
         return model
 

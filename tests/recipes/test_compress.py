@@ -22,6 +22,7 @@ from transformers import (
     ViTForImageClassification,
 )
 
+from tangle_hf import ElasticGPT2LMHeadModel, PerLayer, SearchSpace
 from tangle_hf.analysis import format_cell
 from tangle_hf.compress import forms
 from tangle_hf.compress.batches import calibration_batches
@@ -247,6 +248,9 @@ def test_the_space_of_a_compression_keeps_the_residual_width(gpt2, tmp_path):
     space = load_teacher(gpt2).space
     assert space.choices["n_embd"] == (32,) and space.choices["n_layer"] == (1, 2, 3)
     assert space.choices["n_head"] == (1, 2, 3, 4) and space.choices["mlp_ratio"] == (0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4)
+    searched = SearchSpace(n_embd=[16, 32], n_layer=[1, 2, 3], n_head=PerLayer([2, 4]), mlp_ratio=PerLayer([2, 4]))
+    ElasticGPT2LMHeadModel.from_pretrained(gpt2, space=searched).save_pretrained(tmp_path / "supernet")
+    assert load_teacher(tmp_path / "supernet").space == space  # of its largest net
     llama = load_teacher(checkpoint(tmp_path / "llama", "llama")).space
     assert llama.choices["hidden_size"] == (32,) and llama.choices["intermediate_size"] == (
         6,

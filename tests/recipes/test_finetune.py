@@ -240,7 +240,9 @@ def gpt2(tmp_path_factory):
 def test_language_models_have_the_same_columns(gpt2, tmp_path, form, capsys):
     out, checkpoint = tmp_path / "run", str(gpt2 / form)
     run("language", "--checkpoint", checkpoint, *TEXT, "--mode", "inherit", "finetune", "retrain", "--output_dir", out)
-    assert "perplexity per token" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "perplexity per token" in printed.out and "loss_type" not in printed.err
+    assert "\nload finetune-" in printed.out and "report.html, in a browser\npublish" in printed.out
     found = rows(out)
     assert found["finetune", 0]["test"]["perplexity"] < found["inherit", None]["test"]["perplexity"]
     data = DataArguments(tokenizer=checkpoint, vocab_size=300, block_size=16)

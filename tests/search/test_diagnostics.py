@@ -20,7 +20,7 @@ from tangle_hf import (
 )
 from tangle_hf.analysis import plot_diagnostics, plot_losses, read_metrics
 from tangle_hf.search import SearchArguments, search
-from tangle_hf.search.gradient.diagnostics import Found, undecided_message, undecided_rows
+from tangle_hf.search.gradient.diagnostics import Found, tracked_curves, undecided_message, undecided_rows
 from tangle_hf.space import Architecture
 
 
@@ -194,3 +194,15 @@ def test_plots_are_drawn_of_plain_searches_budgets_and_fronts(tmp_path):
 def test_settings_are_checked(settings, message):
     with pytest.raises(ValueError, match=message):
         SearchArguments(**settings)
+
+
+def test_trackers_get_the_curves_of_the_report():
+    space = SearchSpace(n_embd=[8, 16], n_layer=[1, 2], n_head=PerLayer([1]), mlp_ratio=PerLayer([1, 1.5]))
+    shares = {"n_embd": [[0.25, 0.75]], "mlp_ratio": [[0.5, 0.5], [0.0, 1.0]]}
+    details = {"shares": shares, "entropies": {"n_embd": [0.8], "mlp_ratio": [1.0, 0.0]}}
+    curves = tracked_curves(Found(900, space.smallest, {}, details, {}), space)
+    assert curves == {
+        "entropy/n_embd/1@900": 0.8, "entropy/mlp_ratio/1@900": 1.0, "entropy/mlp_ratio/2@900": 0.0,
+        "share/n_embd/8@900": 0.25, "share/n_embd/16@900": 0.75,
+        "share/mlp_ratio/1@900": 0.25, "share/mlp_ratio/1.5@900": 0.75,
+    }  # fmt: skip

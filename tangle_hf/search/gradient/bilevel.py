@@ -34,7 +34,7 @@ from ..settings import SearchArguments
 from .arch_front import ArchFront
 from .bilevel_step import BilevelStep
 from .budget_surface import Surface
-from .diagnostics import Stability, describe, undecided_message
+from .diagnostics import Stability, describe, tracked_curves, undecided_message
 
 
 logger = get_logger(__name__)
@@ -179,13 +179,8 @@ def search(
             record |= {name + one.label: number for name, number in one.numbers.items()}
         record |= {"learning_rate": state.scheduler.get_last_lr()[0], "search_cost": state.cost.spent}
         details = [one.details for one in found]  # of several anchors as a list
-        entropies = {
-            f"entropy/{name}/{row}{one.label}": value
-            for one in found
-            for name, rows in one.details["entropies"].items()
-            for row, value in enumerate(rows)
-        }
-        metrics.write(state.step, record, details[0] if len(details) == 1 else {"front": details}, entropies)
+        curves = {name: value for one in found for name, value in tracked_curves(one, supernet.space).items()}
+        metrics.write(state.step, record, details[0] if len(details) == 1 else {"front": details}, curves)
         doing = f"most likely {found[len(found) // 2].arch}" if searched else "weights only at first"
         return f"loss {record['train_loss']:.3f}, {doing}"
 

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 
 from ...arch_parameters import ArchParameters, Mixture
 from ...samplers import Sampler, sampler
-from ...space import Architecture
+from ...space import Architecture, SearchSpace
 from ..choice import costs, most_likely
 from ..settings import SearchArguments
 from .arch_front import ArchFront
@@ -143,6 +143,19 @@ def undecided_rows(
         rows = [row for row, taken in enumerate(values) if taken is not None and entropies[row] > threshold]
         near |= {name: rows} if rows else {}
     return near
+
+
+def tracked_curves(found: Found, space: SearchSpace) -> dict[str, float]:
+    """The curves that trackers get beside the numbers: the entropy of each row, from 1, and the mean share of each choice."""
+    curves = {
+        f"entropy/{name}/{row}{found.label}": entropy
+        for name, rows in found.details["entropies"].items()
+        for row, entropy in enumerate(rows, 1)
+    }
+    for name, rows in found.details["shares"].items():
+        for value, shares in zip(space.choices[name], zip(*rows, strict=True), strict=True):
+            curves[f"share/{name}/{value}{found.label}"] = sum(shares) / len(shares)
+    return curves
 
 
 def undecided_message(
