@@ -14,6 +14,7 @@ from ..data.text_examples import load_text
 from ..data.text_settings import DataArguments
 from ..data.tokens import size_of
 from ..files import replacing
+from ..models.causal_lm import check_window
 from ..models.generation import with_pad_token
 from ..models.loading import with_loss
 from ..training.trainer import train, training_arguments
@@ -85,6 +86,7 @@ def examples_of(
         raise ValueError(
             f"{checkpoint} has {positions} positions, block_size={data.block_size} is more; use --block_size {positions}"
         )
+    check_window(supernet.config, data.block_size)
     vocab_size = supernet.config.vocab_size
     return load_text(replace(data, tokenizer=data.tokenizer or checkpoint, vocab_size=vocab_size))
 

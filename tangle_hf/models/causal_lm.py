@@ -41,14 +41,15 @@ class CausalLMSupernetMixin(SupernetMixin):
             **kwargs: As in the stock model.
 
         Raises:
-            ValueError: Both `mixture` and `arch` are given, either does not fit the space, or an argument of the stock model
-                is passed that the superposition does not take.
+            ValueError: Both `mixture` and `arch` are given, either does not fit the space, an argument of the stock model
+                is passed that the superposition does not take, or a sliding window would cut the text.
         """
         inputs = {"attention_mask": attention_mask, "position_ids": position_ids, "labels": labels}
         if mixture is None and arch is None:
             given = {name: value for name, value in inputs.items() if value is not None}
             return super().forward(input_ids, *args, **given, **kwargs)
         check_arguments(mixture, arch, args, kwargs, allowed=("use_cache",))
+        check_window(self.config, input_ids.shape[1])
         if arch is not None:
             return self._single_path(arch, {"input_ids": input_ids, "use_cache": False, **inputs})
         logits = self.superposed(input_ids, attention_mask, position_ids, self._shares(mixture))
@@ -66,6 +67,26 @@ class CausalLMSupernetMixin(SupernetMixin):
     ) -> Tensor:
         """The logits under checked shares."""
         raise NotImplementedError
+
+
+def check_window(config: PreTrainedConfig, tokens: int) -> None:
+    """Refuses a text that a sliding window would cut: supernets attend to all tokens before, the same only without a cut.
+
+    Args:
+        config: The supernet's; it has a `window` where its stock model may have one.
+        tokens: Length of the text.
+
+    Raises:
+        ValueError: The text is longer than the window.
+    """
+    window = getattr(config, "window", None)
+    if window is not None and tokens > window:
+        by_layer = getattr(config, "layer_types", None) is not None
+        without = "use_sliding_window=False and layer_types=None" if by_layer else "sliding_window=None"
+        raise ValueError(
+            f"{tokens} tokens are more than sliding_window={window}, and a supernet attends to all tokens before: take blocks "
+            f"of at most {window} (--block_size), or load it with {without}, a net without a window"
+        )
 
 
 def attention_pattern(

@@ -6,6 +6,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from ..data.text_settings import DataArguments
 from ..data.tokens import size_of
+from ..models.causal_lm import check_window
 from ..models.checkpoint_errors import reading_checkpoint
 from ..models.generation import set_generation_defaults
 
@@ -22,7 +23,7 @@ def from_checkpoint(
         block_size: Tokens of a block.
 
     Raises:
-        ValueError: The checkpoint cannot be read, is not the largest choice, or has too few positions.
+        ValueError: The checkpoint cannot be read, is not the largest choice, or has too few positions or too short a window.
     """
     if start_from is None:
         return None
@@ -34,6 +35,7 @@ def from_checkpoint(
         raise ValueError(
             f"{start_from} has {positions} positions, block_size={block_size} is more; use a smaller --block_size"
         )
+    check_window(supernet.config, block_size)
     return supernet
 
 

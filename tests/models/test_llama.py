@@ -6,7 +6,7 @@ import random
 import oracle
 import pytest
 import torch
-from families import TOKENS, llama
+from families import TOKENS, llama, randomised
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import (
     AutoModelForCausalLM,
@@ -277,16 +277,6 @@ def test_forms_and_their_classes(kind, options, values, found, tmp_path):
             "hidden_size and num_hidden_layers are one choice for the whole net; only intermediate_size and",
         ),
         (
-            "Mistral",
-            {"sliding_window": 8},
-            "sliding_window=8: the MistralForCausalLM supernet has full .*sliding_window=None",
-        ),
-        (
-            "Qwen2",
-            {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1},
-            "sliding_window=8 and layer_types .*give use_sliding_window=False and layer_types=None",
-        ),
-        (
             "Qwen3",
             {"layer_types": ["full_attention", "chunked_attention"]},
             "layer_types .*'chunked_attention'.*full attent",
@@ -324,12 +314,43 @@ def test_a_checkpoint_of_another_class_than_its_config_says_is_refused(tmp_path)
         tangle_hf.ElasticQwen2ForCausalLM.from_pretrained(tmp_path / "Llama")
 
 
-def test_a_sliding_window_of_a_checkpoint_is_named_and_can_be_left_out(tmp_path):
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1}
-    MistralForCausalLM(MistralConfig(vocab_size=50, intermediate_size=8, **sizes)).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="sliding_window=4096"):
-        tangle_hf.ElasticMistralForCausalLM.from_pretrained(tmp_path)
-    assert (
-        tangle_hf.ElasticMistralForCausalLM.from_pretrained(tmp_path, sliding_window=None).config.sliding_window
-        is None
+@pytest.mark.parametrize(
+    ("kind", "window"),
+    [
+        ("Mistral", {"sliding_window": 12}),
+        ("Qwen2", {"sliding_window": 12, "use_sliding_window": True, "max_window_layers": 1, "head_dim": 8}),
+        ("Qwen3", {"sliding_window": 12, "use_sliding_window": True, "max_window_layers": 1, "head_dim": 8}),
+    ],
+)
+def test_a_sliding_window_that_never_cuts_is_kept_and_one_that_would_is_refused(kind, window, tmp_path):
+    (config_class, model_class), longer = KINDS[kind], torch.arange(15)[None]
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    stock = model_class(
+        config_class(vocab_size=50, intermediate_size=20, max_position_embeddings=64, **sizes, **window)
     )
+    randomised(stock).save_pretrained(tmp_path)
+    space = SearchSpace(hidden_size=[16, 32], num_hidden_layers=[1, 2], intermediate_size=PerLayer([8, 20]))
+    supernet = getattr(tangle_hf, f"Elastic{kind}ForCausalLM").from_pretrained(tmp_path, space=space).eval()
+    assert supernet.config.sliding_window == TOKENS.shape[1] == 12
+    space, heads = supernet.space, {"num_key_value_heads": 2, "num_key_value_groups": 2}
+    equal = space.architecture(hidden_size=16, num_hidden_layers=2, intermediate_size=8, **heads)
+    unequal = space.architecture(hidden_size=32, num_hidden_layers=2, intermediate_size=[8, 20], **heads)
+    with torch.no_grad():
+        assert torch.equal(
+            supernet(longer).logits, stock(longer).logits
+        )  # without a mixture it is stock, window and all
+        for arch, net in ((space.largest, stock), *((a, extract(supernet, a)) for a in (equal, unequal))):
+            expected = net(TOKENS).logits
+            assert relative(supernet(TOKENS, mixture=one_hot(space, arch)).logits, expected) < 1e-5
+            assert relative(supernet(TOKENS, arch=arch).logits, expected) < 1e-5
+    assert extract(supernet, equal).config.sliding_window == 12
+    assert extract(supernet, unequal).config.max_position_embeddings == 12  # the compact class has no window
+    for how in ({"arch": equal}, {"mixture": one_hot(space, equal)}):
+        with pytest.raises(
+            ValueError, match="^15 tokens are more than sliding_window=12, .*load it with .*=None"
+        ) as error:
+            supernet(longer, **how)
+        assert "\n" not in str(error.value)
+    without = {"sliding_window": None} if kind == "Mistral" else {"use_sliding_window": False, "layer_types": None}
+    supernet = type(supernet).from_pretrained(tmp_path, space=space, **without)
+    supernet(longer, arch=unequal)

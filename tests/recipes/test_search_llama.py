@@ -50,7 +50,7 @@ def test_a_checkpoint_is_the_largest_net_at_the_start_and_must_be_of_the_class(t
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 48, "num_key_value_heads": 2}
     torch.manual_seed(1)
     config = MistralConfig(
-        **sizes, num_attention_heads=4, vocab_size=len(tokenizer), max_position_embeddings=64, sliding_window=None
+        **sizes, num_attention_heads=4, vocab_size=len(tokenizer), max_position_embeddings=64, sliding_window=32
     )
     for part in (MistralForCausalLM(config), tokenizer):
         part.save_pretrained(tmp_path / "mistral")
@@ -58,6 +58,10 @@ def test_a_checkpoint_is_the_largest_net_at_the_start_and_must_be_of_the_class(t
     own = ["--tokenizer", str(tmp_path / "mistral")]
     with pytest.raises(ValueError, match="mistral"):
         run(tmp_path / "wrong", text, "--model_type", "qwen3", *start, *own)
+    (tmp_path / "no.txt").write_text("x")  # the window is named before any text is read
+    no_text = [x for name in ("train", "validation", "test") for x in (f"--{name}_file", str(tmp_path / "no.txt"))]
+    with pytest.raises(ValueError, match="^48 tokens are more than sliding_window=32, .* blocks of at most 32"):
+        run(tmp_path / "wrong", no_text, "--model_type", "mistral", *start, *own, "--block_size", "48")
     assert not (tmp_path / "wrong" / "supernet").exists()
     run(tmp_path / "run", text, "--model_type", "mistral", *start, *own)
     kept, given = (

@@ -34,8 +34,9 @@ class ElasticLlamaConfigMixin:
 
     Raises:
         ValueError: The ranks are no order of the layers, the space has other dimensions or sizes that are no whole numbers,
-            the query heads are no multiple of the groups, `head_dim` is odd or cannot be known, or the config has sliding
-            windows, rotary positions of another kind than `ROPE_TYPES`, or `superposition="weights"`.
+            the query heads are no multiple of the groups, `head_dim` is odd or cannot be known, or the config has another
+            attention than a full or sliding one, rotary positions of another kind than `ROPE_TYPES`, or
+            `superposition="weights"`.
     """
 
     # What counts without embeddings leave out, as transformers does.
@@ -100,6 +101,16 @@ class ElasticLlamaConfigMixin:
         output = ("self_attn.o_proj.weight", 1)
         return transformer_products(self.axes, sequence_length, "model.layers.", output, {head: sequence_length})
 
+    @property
+    def window(self) -> int | None:
+        """Tokens that the narrowest layer attends to, itself among them, or None: all before it.
+
+        A mixture and the path of an architecture attend to all of them, which is the same for texts that are no longer.
+        """
+        kinds = getattr(self, "layer_types", None)
+        slides = kinds is None or "sliding_attention" in kinds
+        return getattr(self, "sliding_window", None) if slides else None
+
     def to_dict(self) -> dict[str, Any]:
         return supernet_dict(super().to_dict(), self.plain)
 
@@ -133,13 +144,11 @@ class ElasticLlamaConfigMixin:
             raise ValueError(f"head_dim={self.head_dim} must be even: rotary positions turn its units in pairs")
 
     def _check_attention(self) -> None:
-        window, kinds = getattr(self, "sliding_window", None), set(getattr(self, "layer_types", None) or ())
-        if window is not None or kinds - {"full_attention"}:
-            found = f"sliding_window={window}" + (f" and layer_types {sorted(kinds)}" if kinds else "")
-            without = "use_sliding_window=False and layer_types=None" if kinds else "sliding_window=None"
+        kinds = set(getattr(self, "layer_types", None) or ())
+        if kinds - {"full_attention", "sliding_attention"}:
             raise ValueError(
-                f"{found}: the {self.plain} supernet has full attention only; give {without}, which changes nothing for texts "
-                "that are no longer than the window"
+                f"layer_types {sorted(kinds)}: the {self.plain} supernet has full attention, and sliding windows for texts "
+                "that are no longer than they are"
             )
         rope = (self.rope_parameters or {}).get("rope_type")
         if rope not in ROPE_TYPES:
@@ -179,7 +188,7 @@ class ElasticMistralConfig(ElasticLlamaConfigMixin, MistralConfig):
         space: As in `ElasticLlamaConfig`.
         superposition: "inputs".
         layer_ranks: As in `ElasticLlamaConfig`.
-        sliding_window: None; the supernet attends to all tokens before.
+        sliding_window: Tokens that stock attends to; a mixture takes no longer texts. None: all tokens before.
     """
 
     plain = "MistralForCausalLM"

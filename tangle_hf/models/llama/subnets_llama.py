@@ -77,6 +77,8 @@ def subnet_skeleton(
             layer: {"num_attention_heads": heads, HEADS[0]: groups, HIDDEN: hidden}
             for layer, (heads, groups, hidden) in enumerate(zip(sizes.heads, sizes.groups, sizes.hidden, strict=True))
         }
+        if config.window is not None:  # which the compact class has not: it takes texts that no window cuts
+            common["max_position_embeddings"] = min(common["max_position_embeddings"], config.window)
         own = {**_known(TangleLlamaConfig, common), **config.parts, "per_layer_config": layers}
         return TangleLlamaForCausalLM, TangleLlamaConfig(**own)
     if config.heads_divide_width and width % one.heads[0]:
