@@ -27,6 +27,7 @@ from tangle_hf.compress.candidates import uniform_cut
 from tangle_hf.compress.checkpoints import load_teacher
 from tangle_hf.compress.choice import nets_to_try, plan_of, step_cost
 from tangle_hf.compress.data import examples_of
+from tangle_hf.compress.layerwise import LayerwiseTeacher
 from tangle_hf.compress.order import order_units
 from tangle_hf.compress.plan import first_round, rounds, wasted
 from tangle_hf.compress.preparation import cost_of_cut, prepare
@@ -36,7 +37,6 @@ from tangle_hf.compress.results import tried_rows
 from tangle_hf.compress.scores import Scores, calibrate, projections
 from tangle_hf.compress.settings import CompressArguments, parse_for_checkpoint
 from tangle_hf.search import Limits
-from tangle_hf.search.distillation import Teacher
 from tangle_hf.search.search_cost import SearchCost
 from tangle_hf.space import Architecture
 from tangle_hf.subnets.extraction import extract
@@ -71,7 +71,8 @@ def compressed(way: str, settings: CompressArguments, data, cost: float, seed: i
     (budgets,) = settings.sizes().values()
     limits = Limits.of(settings.search_settings(budgets, "nowhere"), supernet, examples.sequence_length)
     unit = SearchCost(supernet, settings.per_device_batch_size, examples.sequence_length)
-    teacher = None if way == "labels" else Teacher(supernet)
+    layers = settings.layer_weight if way == "compress" else 0.0  # the others learn outputs alone
+    teacher = None if way == "labels" else LayerwiseTeacher(supernet, 1.0, 1.0, layers)
     with tempfile.TemporaryDirectory() as folder:
         if way == "compress":
             row, model, before = by_the_recipe(

@@ -22,6 +22,7 @@ from tangle_hf.compress.checkpoints import load_teacher
 from tangle_hf.compress.choice import nets_to_try, plan_of
 from tangle_hf.compress.data import examples_of, small_checkpoint
 from tangle_hf.compress.forms import check_forms, leave_forms
+from tangle_hf.compress.layerwise import LayerwiseTeacher
 from tangle_hf.compress.preparation import cut, prepare
 from tangle_hf.compress.recovery import recover
 from tangle_hf.compress.results import compare_nets, leave_row, report, save_net, tried_rows
@@ -40,7 +41,6 @@ from tangle_hf.runs.folder import begun, check_run_folder, defaults_of, settings
 from tangle_hf.runs.reporting import refresh_report
 from tangle_hf.runs.run import device_name
 from tangle_hf.search.choice import budget_use
-from tangle_hf.search.distillation import Teacher
 from tangle_hf.search.loop import step_size
 from tangle_hf.search.search_cost import SearchCost
 from tangle_hf.training.trainer import training_arguments
@@ -77,8 +77,8 @@ def main(
         sizes = sizes_of(settings, supernet, accelerator, examples.sequence_length, run_dir)
         batch = settings.per_device_batch_size
         cost = SearchCost(supernet, step_size(settings, accelerator), examples.sequence_length)
-        how = (settings.teacher_share, settings.teacher_temperature)
-        teacher = Teacher(supernet, *how) if settings.teacher_share else None
+        how = (settings.teacher_share, settings.teacher_temperature, settings.layer_weight)
+        teacher = LayerwiseTeacher(supernet, *how) if settings.teacher_share else None
         plan = plan_of(settings, supernet, [size.limits for size in sizes.values()], cost, teacher)
         prepared = prepare(supernet, examples, settings, plan, cost, run_dir, main_process)
         for name, size in sizes.items():

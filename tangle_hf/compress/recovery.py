@@ -16,7 +16,6 @@ from transformers import PreTrainedModel, TrainingArguments
 
 from ..data.examples import Examples
 from ..errors import writing
-from ..search.distillation import Teacher
 from ..search.finalists.candidates import Finalist
 from ..search.finalists.halving import Decision
 from ..search.finalists.known_losses import KnownLosses
@@ -24,6 +23,7 @@ from ..search.search_cost import SearchCost
 from ..subnets.extraction import extract
 from ..training.trainer import last_checkpoint, train
 from .choice import step_cost
+from .layerwise import LayerwiseTeacher
 from .plan import first_round, rounds
 from .preparation import Prepared, cost_of_cut, cut
 from .settings import CompressArguments
@@ -51,7 +51,7 @@ def recover(
     settings: CompressArguments,
     examples: Examples,
     how: TrainingArguments,
-    teacher: Teacher | None,
+    teacher: LayerwiseTeacher | None,
     accelerator: Accelerator,
     cost: SearchCost,
 ) -> Recovered:
@@ -91,6 +91,8 @@ def recover(
         found = last_checkpoint(own)  # if there is one, its weights replace those of the net
         model = extract(supernet, finalist.arch) if found else cut(supernet, finalist.arch, prepared, show)
         name = "recovery" if until is None else f"round {ends.index(until) + 1} of {len(ends)}"
+        if teacher is not None:
+            teacher.follow(supernet.kept_layers(finalist.arch))
         mine = copy.copy(how)
         mine.output_dir = str(own)
         return train(model, examples.training(settings.seed), mine, teacher, until, name)

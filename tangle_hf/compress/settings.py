@@ -116,6 +116,11 @@ class CompressArguments(TrainingSettings, TeacherArguments):
         TeacherArguments, "teacher_share", 1.0,
         help="share of what the checkpoint says, as target beside the labels, wherever smaller nets are trained; 1: no labels",
     )  # fmt: skip
+    layer_weight: float = field(
+        default=1.0,
+        metadata={"help": "weight of the checkpoint's residual stream behind each layer, which is learned beside its outputs; "
+                          "0: outputs alone"},
+    )  # fmt: skip
     seed: int = field(default=0, metadata={"group": "run", "help": "seed of data order and draws"})
     output_dir: str = field(default="runs/compress", metadata={"main": True, "help": "folder of the run"})
     resume: bool = field(default=False, metadata={"main": True, "help": "continue the run in output_dir"})
@@ -143,6 +148,8 @@ class CompressArguments(TrainingSettings, TeacherArguments):
                 raise ValueError(f"{name}={getattr(self, name)} must not be negative")
         if self.max_steps < 1:
             raise ValueError(f"max_steps={self.max_steps} must be at least 1")
+        if self.layer_weight < 0:
+            raise ValueError(f"layer_weight={self.layer_weight} must not be negative")
         if not 0 <= self.choice_ratio <= 1:
             raise ValueError(f"choice_ratio={self.choice_ratio} must be between 0 and 1")
         if self.choice_ratio == 0 and self.arch_steps:

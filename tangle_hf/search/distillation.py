@@ -98,23 +98,32 @@ class Teacher:
         self.model, self.share, self.temperature = model.eval().requires_grad_(False), share, temperature
         self._options = {"use_cache": False} if model.can_generate() else {}  # keys and values that nobody reads
         self._passes, self._seconds, self._logit_bytes = 0, 0.0, 0
+        self.asks: dict[str, bool] = {}  # arguments of the net's forward pass beside the batch
 
-    @torch.no_grad()
     def logits(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Its outputs on a batch.
+        """Its logits on a batch.
 
         Args:
             batch: Arguments of a forward pass; labels are not read.
         """
+        return self.run(batch).logits
+
+    @torch.no_grad()
+    def run(self, batch: Mapping[str, Tensor]) -> ModelOutput:
+        """Its forward pass over a batch.
+
+        Args:
+            batch: Arguments; labels are not read.
+        """
         timed = self._passes < TIMED
         inputs = {name: values for name, values in batch.items() if name != "labels"}
         start = _now(timed)
-        logits = self.model(**inputs, **self._options).logits
+        output = self.model(**inputs, **self._options)
         self._passes += 1
         if timed:
             self._seconds += _now(timed) - start
-        self._logit_bytes = max(self._logit_bytes, logits.numel() * logits.element_size())
-        return logits
+        self._logit_bytes = max(self._logit_bytes, output.logits.numel() * output.logits.element_size())
+        return output
 
     def loss(
         self,

@@ -118,6 +118,7 @@ class ResumingTrainer(Trainer):
         """The loss of `Trainer`, or with a teacher what `Teacher.loss` says, summed and divided as that of the labels is."""
         if self.teacher is None:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        inputs = {**inputs, **self.teacher.asks}
         loss, output = super().compute_loss(model, inputs, True, num_items_in_batch)
         count = num_items_in_batch if self.model_accepts_loss_kwargs else None
         averaged = count is not None and self.args.average_tokens_across_devices

@@ -29,6 +29,7 @@ from tangle_hf.compress.batches import calibration_batches
 from tangle_hf.compress.checkpoints import load_teacher
 from tangle_hf.compress.choice import step_cost
 from tangle_hf.compress.data import examples_of
+from tangle_hf.compress.layerwise import LayerwiseTeacher
 from tangle_hf.compress.order import order_units
 from tangle_hf.compress.preparation import Prepared
 from tangle_hf.compress.recovery import recover
@@ -40,7 +41,6 @@ from tangle_hf.data.text import load_texts
 from tangle_hf.data.text_settings import DataArguments
 from tangle_hf.data.tokens import load_tokenizer, pack
 from tangle_hf.evaluation import perplexity
-from tangle_hf.search.distillation import Teacher
 from tangle_hf.search.finalists.candidates import Finalist
 from tangle_hf.search.search_cost import SearchCost
 from tangle_hf.settings import parse
@@ -147,7 +147,7 @@ def test_the_net_that_is_taken_goes_on_from_what_it_has_learned(gpt2, text, tmp_
 
     def trained(name, finalists):
         how = training_arguments(settings, "finetune", 0, tmp_path / name, settings.max_steps)
-        given = (prepared, settings, examples, how, Teacher(supernet), accelerator, cost)
+        given = (prepared, settings, examples, how, LayerwiseTeacher(supernet, 1.0, 1.0, 1.0), accelerator, cost)
         return recover(supernet, finalists, *given)
 
     both = trained("three", nets)
