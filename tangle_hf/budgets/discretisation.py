@@ -112,13 +112,19 @@ def _within(space: SearchSpace, log_shares, budgets, count, band) -> list[tuple[
     return [(find.score, architecture(space, find.chosen())) for find in found]
 
 
+def shape(space: SearchSpace, arch: Architecture) -> tuple:
+    """An architecture's choices of the whole net, its depth among them; depths of stages, of which it has several, are not."""
+    depth = [space.depth_name] if space.depth_name and space.depth_name not in space.per_layer else []
+    return tuple(arch.values(name) for name in (*space.whole_net, *depth))
+
+
 def likeliest_of_each_shape(
     space: SearchSpace, mixture: Mapping[str, Tensor], budgets: Sequence[Budget], band: float, least: float
 ) -> list[Candidate]:
-    """The most likely architecture of every shape, which is a choice of each dimension of the whole net and of the depth.
+    """The most likely architecture of every `shape`.
 
     Few large layers cannot use a budget up as many small ones can: each shape has a band of its own, below the largest
-    cost that it reaches within the budgets. Depths of stages, of which a net has several, are no part of a shape.
+    cost that it reaches within the budgets.
 
     Args:
         space: The search space.

@@ -7,7 +7,7 @@ from transformers import PreTrainedModel
 
 from ..search import SearchArguments
 from ..search.finalists.candidates import choose_finalists
-from ..search.finalists.halving import horizon_of, round_steps, steps_in_all
+from ..search.finalists.halving import BEST, horizon_of, round_steps, steps_in_all
 from ..search.gradient.front import point_limits
 from ..search.limits import Limits
 from ..search.loop import step_size
@@ -65,7 +65,8 @@ def most_of_finalists(
     before, examples = cost.spent, settings.finalist_batches * cost.batch_size
     steps = round_steps(len(nets), horizon_of(settings))
     trained = steps_in_all(len(nets), steps, settings.finalist_seeds)
-    scored = steps_in_all(len(nets), range(1, len(steps) + 1), 1) + min(3, len(nets)) * (settings.finalist_seeds - 1)
+    again = min(BEST + 2, len(nets)) * (settings.finalist_seeds - 1)
+    scored = steps_in_all(len(nets), range(1, len(steps) + 1), 1) + again
     if not steps:
         return len(nets), 0.0
     for finalist in nets:

@@ -37,11 +37,11 @@ from tangle_hf.search.finalists.candidates import (
     SEARCH,
     Finalist,
     choose_finalists,
+    differing,
     distance,
     likely_nets,
-    spread,
 )
-from tangle_hf.search.finalists.halving import BEST, halve, round_steps, steps_in_all, survivors
+from tangle_hf.search.finalists.halving import halve, round_steps, steps_in_all, survivors
 from tangle_hf.search.finalists.short_training import ShortTraining
 from tangle_hf.search.search_cost import SearchCost
 
@@ -121,15 +121,22 @@ def test_with_standard_only_all_finalists_are_stock(wide):
     assert all(net.subnet_forms(net.config, finalist.arch)["stock"] is None for finalist in found)
 
 
-def test_a_spread_is_the_first_and_what_differs_most():
+def test_what_is_proposed_has_every_shape_in_order_and_then_what_differs_most():
     first = WIDE.architecture(n_embd=32, n_layer=3, n_head=2, mlp_ratio=1)
     near = first.replace(n_head=(4, 2, 2))
-    far = WIDE.architecture(n_embd=16, n_layer=4, n_head=4, mlp_ratio=4)
     middle = WIDE.architecture(n_embd=32, n_layer=3, n_head=4, mlp_ratio=2)
+    wide = WIDE.architecture(n_embd=32, n_layer=4, n_head=2, mlp_ratio=1)
+    far = WIDE.architecture(n_embd=16, n_layer=4, n_head=4, mlp_ratio=4)
     assert distance(first, near) == 1 and distance(first, first) == 0
     assert distance(first, far) == 1 + 1 + 4 + 4  # width, depth, and every row of the layers of the deeper one
-    assert spread([first, near, middle, far], 3) == [first, far, middle]
-    assert spread([first, first, near], 5) == [first, near]
+    pool = [first, near, middle, wide, far]
+    assert differing(WIDE, pool, 2) == [first, wide]
+    assert differing(WIDE, pool, 4) == [first, wide, far, middle]
+    assert differing(WIDE, pool, 9) == [first, wide, far, middle, near]
+    assert differing(WIDE, [first, first, near], 5) == [first, near] and differing(WIDE, pool, 0) == []
+    of_layers = SearchSpace(operation=PerLayer(["a", "b"], rows=3))
+    pool = [of_layers.architecture(operation=tuple(values)) for values in ("aaa", "aab", "abb", "bbb")]
+    assert differing(of_layers, pool, 3) == [pool[0], pool[3], pool[1]]
 
 
 @pytest.mark.parametrize(("count", "expected"), [(1, []), (2, [40]), (3, [20, 40]), (60, [20, 40])])
@@ -171,53 +178,51 @@ def lines_of(folder):
 def test_who_goes_on_after_a_round():
     a, b, c, choice, e, f = some(6)
     cut, other = by_hand(e), by_hand(f)
-    assert survivors([a, b, c, choice], choice, 2) == [a, b, choice]
-    assert survivors([a, choice, b, c], choice, 2) == [a, choice]
-    assert survivors([a, b, c, cut, choice, other], choice, 2) == [a, b, cut, choice]
-    assert survivors([cut, other, choice, a], choice, 2) == [cut, other, choice]
-    assert survivors([a, b, other, cut, choice], choice, 1) == [a, other, choice]
-    assert survivors([cut, a, choice], choice, 1) == [cut, choice]
-    assert survivors([choice, a, b], choice, 1) == [choice]
+    assert survivors([a, b, c, choice], choice) == [a, b, choice]
+    assert survivors([a, choice, b, c], choice) == [a, choice]
+    assert survivors([a, b, c, cut, choice, other], choice) == [a, b, cut, choice]
+    assert survivors([cut, other, choice, a], choice) == [cut, other, choice]
     both = Finalist(choice.arch, BOTH)
-    assert survivors([a, both, cut], both, 1) == [a, both]
+    assert survivors([a, b, both, cut], both) == [a, b, both]
 
 
 def test_the_best_net_wins_and_the_choice_and_the_best_cut_by_hand_are_trained_as_often(tmp_path, wide):
     best, second, third, fourth, choice, cut, worst = by_parameters(some(7))
     cut, worst = by_hand(cut), by_hand(worst)
     decision = decide(tmp_path, wide, [choice, worst, fourth, third, second, best, cut], by_size)
-    assert decision.steps == [4, 8] and decision.seeded == 3
-    assert decision.ranked == [best, choice, cut, second, third, fourth, worst]
+    assert decision.steps == [4, 8] and decision.seeded == 4
+    assert decision.ranked == [best, second, choice, cut, third, fourth, worst]
     assert [len(losses) for losses in decision.losses] == [2, 2, 2, 2, 1, 1, 1]
     sizes = [num_params(WIDE, finalist.arch, wide.config) for finalist in decision.ranked]
     assert [losses[-1] for losses in decision.losses] == sizes
     assert decision.noise == 0  # this loss knows no seed
     lines = lines_of(tmp_path)
-    assert [(line["steps"], line["seed"]) for line in lines] == [(4, 0)] * 7 + [(8, 0)] * 4 + [(8, 1)] * 3
+    assert [(line["steps"], line["seed"]) for line in lines] == [(4, 0)] * 7 + [(8, 0)] * 4 + [(8, 1)] * 4
     assert not (tmp_path / "finalists").exists(), "a training that has ended leaves nothing to go on from"
 
 
-def test_a_choice_without_a_rival_is_trained_with_no_other_seed(tmp_path, wide):
-    finalists = by_parameters(some(3))
-    decision = decide(tmp_path, wide, finalists, by_size, finalist_seeds=3)
-    assert decision.ranked[0] == finalists[0] and decision.noise is None and decision.seeded == 1
-    assert [(line["steps"], line["seed"]) for line in lines_of(tmp_path)] == [(4, 0)] * 3 + [(8, 0)] * 2
+def test_a_rival_in_a_close_race_has_all_seeds(tmp_path, wide):
+    choice, rival, other = by_parameters(some(3))
+    decision = decide(tmp_path, wide, [choice, rival, other], by_size, finalist_seeds=3)
+    assert decision.ranked == [choice, rival, other] and decision.seeded == 2
+    lines = [(line["steps"], line["seed"]) for line in lines_of(tmp_path)]
+    assert lines == [(4, 0)] * 3 + [(8, 0)] * 2 + [(8, 1)] * 2 + [(8, 2)] * 2
 
 
 def test_all_seeds_are_for_those_that_may_be_taken(tmp_path, wide):
     finalists = by_parameters(some(5))[::-1]
     decide(tmp_path, wide, finalists, by_size, finalist_seeds=3)
-    assert [line["seed"] for line in lines_of(tmp_path) if line["steps"] == 8] == [0, 0, 0, 1, 1, 2, 2]
+    assert [line["seed"] for line in lines_of(tmp_path) if line["steps"] == 8] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
 
 
 def test_what_finalists_cost_is_their_share_of_the_largest_net(tmp_path, wide):
-    finalists = [Finalist(WIDE.largest.replace(n_embd=width), SEARCH) for width in (48, 32, 16)]
+    finalists = by_parameters(some(4))[::-1]
     decision = decide(tmp_path, wide, finalists, by_size)
     assert decision.steps == [4, 8]
     spent = SearchCost(wide, 4, 8)
-    for finalist, seeds in zip(finalists, (2, 1, 2), strict=True):  # the second is neither the choice nor the best
-        spent.add_weight_step(finalist.arch, 4 + 4 + 8 * (seeds - 1))
-        spent.add_evaluation(finalist.arch, 30 * (2 + seeds - 1))
+    for number, finalist in enumerate(finalists):  # the second is neither the choice nor one of the best two
+        spent.add_weight_step(finalist.arch, 4 if number == 1 else 8 + 8)
+        spent.add_evaluation(finalist.arch, 30 if number == 1 else 30 * 3)
     assert decision.cost == pytest.approx(spent.spent)
     assert decide(tmp_path / "one", wide, finalists, by_size, finalist_seeds=1).noise is None
 
@@ -264,9 +269,9 @@ def test_the_steps_to_come_are_the_most_that_may_come(count):
     for choice, cut in permutations(range(count), 2):
         alive = [by_hand(finalist) if number == cut else finalist for number, finalist in enumerate(some(count))]
         own, total, before = alive[choice], 0, 0
-        for number, until in enumerate(steps, 1):
+        for until in steps:
             total, before = total + len(alive) * (until - before), until
-            alive = survivors(alive, own, 1 if number == len(steps) else BEST)
+            alive = survivors(alive, own)
         totals.append(total + 2 * len(alive) * before)  # two other seeds
     assert steps_in_all(count, steps, 3) == max(totals)
 
@@ -302,6 +307,17 @@ def test_a_training_in_legs_is_the_training_in_one_go(tmp_path, start):
     assert any(
         not torch.equal(a, b) for a, b in zip(whole.state_dict().values(), other.state_dict().values(), strict=True)
     )
+
+
+def test_new_weights_are_the_same_where_nets_are(tmp_path):
+    net, chosen = supernet(WIDE), settings(tmp_path, max_steps=2, learning_rate=1e-30, weight_decay=0.0)
+    training = ShortTraining(net, Blocks(), chosen, Accelerator(cpu=True), 2, tmp_path / "f")
+    wide, narrow = (WIDE.architecture(n_embd=width, n_layer=2, n_head=2, mlp_ratio=1) for width in (32, 16))
+    one, other, more = (training.train(arch, seed, 2) for arch, seed in ((wide, 5), (narrow, 5), (narrow, 6)))
+    weights, fewer = one.transformer.wte.weight, other.transformer.wte.weight
+    assert torch.allclose(weights[:, :16], fewer) and not torch.allclose(fewer, more.transformer.wte.weight)
+    assert not torch.allclose(weights, net.transformer.wte.weight[:, :32])  # and they are not those of the search
+    assert weights.std().item() == pytest.approx(net.config.initializer_range, rel=0.15)
 
 
 def test_a_short_training_is_plain_steps(tmp_path):

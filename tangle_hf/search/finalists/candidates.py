@@ -8,10 +8,10 @@ from itertools import zip_longest
 from transformers import PreTrainedModel
 
 from ...arch_parameters import Mixture
-from ...budgets.discretisation import likeliest_of_each_shape
+from ...budgets.discretisation import likeliest_of_each_shape, shape
 from ...budgets.equal_cost import BAND, LEAST_OF_A_CUT, hand_cuts
 from ...budgets.sampling import draw_new
-from ...space import Architecture
+from ...space import Architecture, SearchSpace
 from ..choice import most_likely
 from ..limits import Limits
 from ..settings import SearchArguments
@@ -43,11 +43,11 @@ def choose_finalists(
 
     Args:
         supernet: What is searched.
-        proposed: What the search proposes, its choice first; a spread of them is taken.
+        proposed: What the search proposes, its choice first, then by merit; some that differ are taken (`differing`).
         settings: How many of each kind.
         limits: What all of them keep to.
     """
-    found = dict.fromkeys(spread(proposed, settings.proposed_finalists), SEARCH)
+    found = dict.fromkeys(differing(supernet.space, proposed, settings.proposed_finalists), SEARCH)
     for arch in hand_cuts(supernet.space, limits.budgets):
         if not limits.standard_only or supernet.subnet_forms(supernet.config, arch)["stock"] is None:
             found[arch] = BOTH if arch in found else HAND_CUT
@@ -77,7 +77,7 @@ def likely_nets(
 def proposed_nets(
     supernet: PreTrainedModel, shares: Mixture, chosen: Architecture, settings: SearchArguments, limits: Limits
 ) -> list[Architecture]:
-    """What a search of one stage proposes: its choice, its most likely net, that of every shape, and other likely nets.
+    """What a search of one stage proposes: its choice, the likeliest net of every shape and of all, and other likely nets.
 
     Args:
         supernet: What is searched.
@@ -91,16 +91,28 @@ def proposed_nets(
     if limits.budgets and not limits.standard_only:
         found = likeliest_of_each_shape(supernet.space, shares, limits.budgets, BAND, LEAST_OF_A_CUT)
         shapes = [candidate.arch for candidate in found]
-    return [chosen, likeliest, *shapes, *likely_nets(supernet, shares, settings, limits)]
+    return [chosen, *shapes, likeliest, *likely_nets(supernet, shares, settings, limits)]
 
 
-def spread(pool: Sequence[Architecture], count: int) -> list[Architecture]:
-    """The first of a pool, then again and again the one that differs most from all taken so far; of equals the earlier."""
-    pool, taken = list(dict.fromkeys(pool)), []
+def differing(space: SearchSpace, pool: Sequence[Architecture], count: int) -> list[Architecture]:
+    """The first of a pool and the first of each other shape; then again and again what differs most from all taken so far.
+
+    A shape is what `likeliest_of_each_shape` takes for one: nets of one shape are worth about the same, and what differs most
+    from a good net is seldom good. Of equals the earlier is taken.
+
+    Args:
+        space: The search space.
+        pool: Architectures, the best first.
+        count: How many to take.
+    """
+    pool, shapes = list(dict.fromkeys(pool)), {}
+    for arch in pool:
+        shapes.setdefault(shape(space, arch), arch)
+    taken = list(shapes.values())[:count]
+    pool = [arch for arch in pool if arch not in taken]
     while pool and len(taken) < count:
-        best = max(pool, key=lambda arch: min((distance(arch, other) for other in taken), default=0))
-        taken.append(best)
-        pool.remove(best)
+        taken.append(max(pool, key=lambda arch: min(distance(arch, other) for other in taken)))
+        pool.remove(taken[-1])
     return taken
 
 

@@ -4,7 +4,7 @@ All n nets are trained for h / 2 steps; the two best, the search's choice and th
 have one round, of h steps. All nets of a round are at the same point of the same schedule, with the same data behind them, and
 are compared by their loss on data by which nothing was chosen before.
 
-Seeds matter more than the data that losses are taken on. So the best net, the search's choice and the best cut by hand are
+Seeds matter more than the data that losses are taken on. So the best two, the search's choice and the best cut by hand are
 trained with other seeds, too; the lowest mean wins, and how much of it is chance is reported:
 
     noise^2 = mean over nets of var over seeds / number of seeds
@@ -32,7 +32,7 @@ from .known_losses import KnownLosses
 from .short_training import ShortTraining
 
 
-BEST = 2  # nets that go on after the first round because of their loss
+BEST = 2  # nets that go on after a round because of their loss
 Job = tuple[Finalist, int, int]  # whom to train, with which seed, up to which step
 
 
@@ -68,16 +68,15 @@ def horizon_of(settings: SearchArguments) -> int:
     return max(1, round(settings.finalist_ratio * settings.max_steps))
 
 
-def survivors(ranked: Sequence[Finalist], choice: Finalist, best: int) -> list[Finalist]:
-    """Who goes on after a round: the best, the search's choice and the best cut by hand, in the order of their losses.
+def survivors(ranked: Sequence[Finalist], choice: Finalist) -> list[Finalist]:
+    """Who goes on after a round: the best two, the search's choice and the best cut by hand, in the order of their losses.
 
     Args:
         ranked: Those that were in the round, the best first.
         choice: What the search would take.
-        best: How many go on because of their loss.
     """
     cut = next((finalist for finalist in ranked if HAND_CUT in finalist.origin), choice)
-    return [finalist for place, finalist in enumerate(ranked) if place < best or finalist in (choice, cut)]
+    return [finalist for place, finalist in enumerate(ranked) if place < BEST or finalist in (choice, cut)]
 
 
 def halve(
@@ -183,7 +182,7 @@ def halve(
             first = f"{alive[0].origin}, loss {losses[alive[0]][-1]:.3f}"
             bar.set_postfix_str(f"round {number} of {len(steps)}, first: {first}", refresh=False)
             finite = [finalist for finalist in alive if losses[finalist][-1] < math.inf] or alive
-            kept = survivors(finite, finalists[0], 1 if number == len(steps) else BEST)
+            kept = survivors(finite, finalists[0])
             alive, ended = kept, [finalist for finalist in alive if finalist not in kept] + ended
             bar.total = bar.n + steps_in_all(len(alive), steps[number:], len(seeds) if len(alive) > 1 else 1, until)
             if accelerator.is_main_process:
@@ -228,4 +227,4 @@ def steps_in_all(count: int, steps: Sequence[int], seeds: int, done: int = 0) ->
     for until in steps:
         total, last = total + count * (until - last), until
         count = min(count, BEST + 2)  # and the search's choice and the best cut by hand
-    return total + min(3, count) * (seeds - 1) * last
+    return total + min(BEST + 2, count) * (seeds - 1) * last

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 
 STARTS = {  # what finalists are trained from, in words
-    "new": "new weights",
+    "new": "slices of one set of new weights",
     "supernet": "the supernet's weights",
     "checkpoint": "slices of the checkpoint that the search started from",
 }
@@ -31,20 +31,20 @@ class FinalistArguments:
     )
     random_finalists: int = field(default=0, metadata={"help": "random nets within the budget beside them"})
     finalist_ratio: float = field(
-        default=0.2,
+        default=0.1,
         metadata={"help": "steps of the longest of these trainings, as a share of max_steps; worse nets end earlier"},
     )
     finalist_start: str | None = field(
         default=None,
         metadata={
-            "help": "what they are trained from: new weights, those of the supernet, or of the checkpoint that the search "
-            "started from. Default: checkpoint with start_from, else new"
+            "help": "what they are trained from, as slices: new weights, those of the supernet, or of the checkpoint that the "
+            "search started from. Default: checkpoint with start_from, else new"
         },
     )
     finalist_seeds: int = field(
         default=2,
         metadata={
-            "help": "seeds with which the best net, the search's choice and the best cut by hand are trained; 2 or more show "
+            "help": "seeds with which the best two, the search's choice and the best cut by hand are trained; 2 or more show "
             "the noise"
         },
     )

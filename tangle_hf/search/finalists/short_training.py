@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from ...errors import writing
 from ...space import Architecture
-from ...subnets.extraction import extract, new_subnet
+from ...subnets.extraction import extract
 from ..batches import Batches
 from ..distillation import Teacher, training_loss
 from ..loop import finite, weight_optimizer, weight_scheduler
@@ -30,6 +30,10 @@ class _Alone:
 
 class ShortTraining:
     """Trains nets cut from one supernet, all with the same steps, learning rates and order of data.
+
+    New weights are those of one supernet, from which all nets of a seed are cut, so that they start alike where they are alike.
+    Most of what a short training from weights of its own says of a net is chance; nets that start alike share it (measured in
+    docs/results.md, "One set of new weights for all finalists").
 
     What is random is a function of seed and step, so that a training in legs, or resumed, is the same. A step has as many
     examples as one of the search, on however many processes that ran.
@@ -56,7 +60,8 @@ class ShortTraining:
         teacher: Teacher | None = None,
         start: PreTrainedModel | None = None,
     ):
-        self.source = start if settings.resolved_finalist_start == "checkpoint" else supernet
+        self.supernet = start if settings.resolved_finalist_start == "checkpoint" else supernet
+        self._new: tuple[int, PreTrainedModel] | None = None  # a seed and a supernet with its new weights
         self.data, self.accelerator, self.folder, self.teacher = data, accelerator, folder, teacher
         warmup = min(settings.warmup_steps, horizon // 10)
         self.settings = replace(settings, max_steps=horizon, warmup_steps=warmup)
@@ -66,7 +71,7 @@ class ShortTraining:
 
         Args:
             arch: Its architecture.
-            seed: Of new weights, of the order of the data, and of dropout.
+            seed: Of the new weights, of the order of the data, and of dropout.
             steps: Steps from the start, at most the horizon.
 
         Returns:
@@ -78,8 +83,7 @@ class ShortTraining:
         """
         settings, path = self.settings, self.folder / f"{arch.id}-{seed}.pt"
         with self._random_numbers(seed):
-            build = new_subnet if settings.resolved_finalist_start == "new" else extract
-            model = build(self.source, arch)
+            model = extract(self._source(seed), arch)
         optimizer = weight_optimizer(model, settings)
         scheduler = weight_scheduler(optimizer, settings)
         alone = _Alone(self.accelerator.device)
@@ -109,6 +113,16 @@ class ShortTraining:
         if steps < settings.max_steps:
             self._save({"step": steps} | {name: part.state_dict() for name, part in parts.items()}, path)
         return model.eval()
+
+    def _source(self, seed: int) -> PreTrainedModel:
+        """What the nets of a seed are cut from; called with the random numbers of the seed."""
+        if self.settings.resolved_finalist_start != "new":
+            return self.supernet
+        if self._new is None or self._new[0] != seed:
+            new = type(self.supernet)(self.supernet.config).to(self.supernet.device, self.supernet.dtype)
+            new.loss_type = self.supernet.loss_type
+            self._new = seed, new
+        return self._new[1]
 
     def forget(self, arch: Architecture) -> None:
         """Removes what the legs of a net have left."""
