@@ -9,7 +9,7 @@ from ..arch_parameters import Mixture
 from ..budgets.discretisation import discretise
 from ..budgets.equal_cost import BAND, fits, hand_cuts
 from ..search import Limits, SearchArguments
-from ..search.finalists.candidates import HAND_CUT, Finalist, likely_nets, spread
+from ..search.finalists.candidates import HAND_CUT, Finalist, differing, likely_nets
 from ..space import Architecture, SearchSpace
 from .sensitivities import predicted_rise, preferences
 
@@ -57,7 +57,7 @@ def candidates(
     for number, (origin, archs) in enumerate(proposed.items()):
         count = settings.finalists // len(proposed) + (number < settings.finalists % len(proposed))
         new = [arch for arch in archs if arch not in found and arch.depth == first.depth]
-        found |= dict.fromkeys(spread(new, count), origin)
+        found |= dict.fromkeys(differing(space, new, count), origin)
     return [Finalist(arch, origin) for arch, origin in found.items()]
 
 
