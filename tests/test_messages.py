@@ -13,6 +13,7 @@ from huggingface_hub.utils import validate_repo_id
 from tangle_hf import errors, messages
 from tangle_hf.errors import readable_errors
 from tangle_hf.runs.closing import next_steps_of_front
+from tangle_hf.runs.results import cost_text
 
 
 class Terminal(io.StringIO):
@@ -83,3 +84,10 @@ def test_a_name_for_the_hub_is_one_that_the_hub_allows(tmp_path, folder, name):
     command = next_steps_of_front(tmp_path / folder)["publish"]
     validate_repo_id(shlex.split(command)[-1])
     assert shlex.split(command) == ["tangle-hf", "push", str(tmp_path / folder), name]
+
+
+def test_a_search_says_its_time_beside_its_cost():
+    results = {"search_cost": 1613.25, "largest": {}, "search": {"seconds": 61.2, "device": "CPU"}}
+    assert cost_text(results) == "1,613.2 training steps of the largest net; 0:01:01 on CPU"
+    resumed = {"search_cost": 2.0, "search": {"device": "CPU"}}
+    assert cost_text(resumed) == "2.0 training steps of the most expensive net"

@@ -14,6 +14,7 @@ from report_page import Page
 
 from tangle_hf.analysis.trajectories import read_metrics
 from tangle_hf.errors import WriteError
+from tangle_hf.report.blocks import Table
 from tangle_hf.report.figures import MOST_POINTS
 from tangle_hf.report.page import write_report
 from tangle_hf.report.several import write_reports
@@ -377,6 +378,11 @@ def test_layers_that_are_kept_in_another_order_stand_where_they_are(run):
     assert ["2", "1"] in bars and shares != moved
     assert seen(found) == ([row[::-1] for row in bars], moved, dots[::-1], {1: rows[2], 2: rows[1]})
     assert any("n_head=1,2" in text and "mlp_ratio=1,2" in text for text in found.texts["what-was-found"])
+
+
+def test_what_stands_in_for_a_number_is_aligned_with_it():
+    table = Table([{"net": "a", "cost": "-", "ms": 1.5}, {"net": "b", "cost": 3, "ms": 2.25}])
+    assert table.numbers == {"cost", "ms"} and [row["ms"] for row in table.cells] == ["1.50", "2.25"]
 
 
 def test_a_report_that_fails_is_one_warning(run, caplog, monkeypatch):

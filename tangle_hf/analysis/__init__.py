@@ -8,7 +8,7 @@ from .charts import Chart, Curve, plot_charts
 from .cka import layer_cka, linear_cka, plot_cka
 from .drawings import drawing, plot_architecture, plot_architectures
 from .fronts import plot_front
-from .tables import format_cell, format_table
+from .tables import format_cell, format_column, format_table
 from .timing import in_turns
 from .trajectories import (
     decision_charts,
@@ -28,6 +28,7 @@ __all__ = [
     "decision_charts",
     "drawing",
     "format_cell",
+    "format_column",
     "format_table",
     "in_turns",
     "layer_cka",

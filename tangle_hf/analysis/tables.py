@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 def format_table(rows: Sequence[Mapping[str, str | int | float]]) -> str:
     """Rows with the same keys as an aligned text table; numbers stand with their points below each other."""
     header = list(rows[0])
-    columns = [_column([row[key] for row in rows]) for key in header]
+    columns = [format_column([row[key] for row in rows]) for key in header]
     cells = [header, *map(list, zip(*columns, strict=True))]
     widths = [max(len(line[i]) for line in cells) for i in range(len(header))]
-    numeric = [not isinstance(rows[0][key], str) for key in header]
+    numeric = [any(not isinstance(row[key], str) for row in rows) for key in header]
     lines = [
         "  ".join(
             c.rjust(w) if right else c.ljust(w) for c, w, right in zip(line, widths, numeric, strict=True)
@@ -20,7 +20,7 @@ def format_table(rows: Sequence[Mapping[str, str | int | float]]) -> str:
     return "\n".join([lines[0], "  ".join("-" * w for w in widths), *lines[1:]])
 
 
-def _column(values: Sequence[str | int | float]) -> list[str]:
+def format_column(values: Sequence[str | int | float]) -> list[str]:
     """The cells of a column: floats with equally many decimals, at least four digits of the largest, three of the smallest."""
     cells = list(map(format_cell, values))
     floats = {number: value for number, value in enumerate(values) if isinstance(value, float)}

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from ..analysis import format_column
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -34,9 +36,20 @@ class Table:
     """Rows with the same keys; the first `marked` rows are emphasised."""
 
     kind: ClassVar[str] = "table"
-    rows: Sequence[Mapping[str, object]]
+    rows: Sequence[Mapping[str, str | int | float]]
     caption: str = ""
     marked: int = 0
+
+    @property
+    def numbers(self) -> set[str]:
+        """The columns that have a number in some row; what stands in for one in the others is aligned with it."""
+        return {name for row in self.rows for name, value in row.items() if isinstance(value, (int, float))}
+
+    @property
+    def cells(self) -> list[dict[str, str]]:
+        """The rows as text."""
+        columns = [format_column([row[name] for row in self.rows]) for name in self.rows[0]]
+        return [dict(zip(self.rows[0], cells, strict=True)) for cells in zip(*columns, strict=True)]
 
 
 @dataclass(frozen=True)

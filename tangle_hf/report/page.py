@@ -8,7 +8,6 @@ from pathlib import Path
 import plotly
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from ..analysis import format_cell
 from ..errors import writing
 from ..version import __version__
 from .blocks import Picture, Section
@@ -78,7 +77,7 @@ def save_page(path: Path, title: str, subtitle: str, facts: Mapping[str, str], p
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"cell": format_cell, "figure": figure_json}
+    environment.filters["figure"] = figure_json
     text = environment.get_template("page.html.jinja").render(
         title=title,
         subtitle=subtitle,

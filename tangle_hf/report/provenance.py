@@ -31,6 +31,10 @@ def tiles(run: RunFolder) -> dict[str, str]:
         last = run.metrics[-1]
         found["step"] = f"{run.step:,} of {run.settings['max_steps']:,}"
         found |= {name.replace("_", " "): f"{last[name]:.4g}" for name in ("train_loss", "entropy") if name in last}
+    if run.kind == "compare" and run.finished:
+        found["methods"] = ", ".join(row["method"] for row in results["methods"])
+        found["nets"] = f"{len(results['nets'])}"
+        found["measured"] = f"{results['metric']}, test"
     if run.kind == "compress" and run.rows:
         found |= _before_and_after(run)
     if "search_cost" in results:

@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from tangle_hf import ElasticGPT2LMHeadModel, PerLayer, SearchSpace
-from tangle_hf.analysis import format_cell
+from tangle_hf.analysis import format_column
 from tangle_hf.compress import forms
 from tangle_hf.compress.batches import calibration_batches
 from tangle_hf.compress.checkpoints import load_teacher
@@ -41,6 +41,7 @@ from tangle_hf.data.text import load_texts
 from tangle_hf.data.text_settings import DataArguments
 from tangle_hf.data.tokens import load_tokenizer, pack
 from tangle_hf.evaluation import perplexity
+from tangle_hf.runs.info import describe
 from tangle_hf.search.finalists.candidates import Finalist
 from tangle_hf.search.search_cost import SearchCost
 from tangle_hf.settings import parse
@@ -125,6 +126,7 @@ def test_one_run_leaves_nets_of_several_sizes_and_goes_on_where_it_stopped(gpt2,
         "run.json", "report.html",
     }  # fmt: skip
     check_report(Page(tmp_path / "run" / "report.html"), results)
+    assert describe(tmp_path / "run")["kind"] == "a run of compression"
     kept = (tmp_path / "run" / "80pct" / "model.safetensors").stat().st_mtime_ns
     (tmp_path / "run" / "rows" / "50pct.json").unlink()  # as if it had been killed
     again = run(tmp_path / "run", text, "--checkpoint", gpt2, *sizes, "--resume")
@@ -167,9 +169,9 @@ def test_the_net_that_is_taken_goes_on_from_what_it_has_learned(gpt2, text, tmp_
 
 def check_report(page: Page, results: dict) -> None:
     """The page has the run's numbers, and draws layers where the checkpoint has them."""
-    shown = page.rows("what-is-left")
+    shown, losses = page.rows("what-is-left"), format_column([row["test loss"] for row in results["table"]])
     assert [(row["net"], row["test loss"]) for row in shown] == [
-        (row["net"], format_cell(row["test loss"])) for row in results["table"]
+        (row["net"], loss) for row, loss in zip(results["table"], losses, strict=True)
     ]
     sizes = page.figures["what-is-left", "0"]["data"][0]
     assert dict(zip(sizes["x"], sizes["y"], strict=True)) == {
