@@ -1,15 +1,26 @@
 """Second-order architecture steps against autograd through the weight step, and the divergence of the Dirichlet."""
 
+import shutil
 from types import SimpleNamespace
 
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.utils import set_seed
 from torch import nn
 from torch.nn import functional as F
+from worker import SPACE, Blocks
 
+from tangle_hf import (
+    ElasticGPT2Config,
+    ElasticGPT2LMHeadModel,
+    ElasticLlamaConfig,
+    ElasticLlamaForCausalLM,
+    PerLayer,
+    SearchSpace,
+)
 from tangle_hf.samplers import DrNAS
-from tangle_hf.search import SearchArguments
+from tangle_hf.search import SearchArguments, search
 from tangle_hf.search.gradient.unrolled import frozen, unrolled_backward
 
 
@@ -114,3 +125,31 @@ def test_the_divergence_is_zero_at_the_flat_dirichlet_and_pulls_towards_it():
     assert DrNAS().divergence(far.detach() - 0.1 * far.grad) < value
     with pytest.raises(ValueError, match="arch_kl_scale=0.1 is for the Dirichlet"):
         SearchArguments(arch_kl_scale=0.1, method="gdas")
+
+
+GROUPS = {"num_key_value_heads": PerLayer([1, 2]), "num_key_value_groups": PerLayer([1, 2])}
+LLAMAS = SearchSpace(hidden_size=[16, 32], num_hidden_layers=[1, 2], intermediate_size=PerLayer([8, 20]), **GROUPS)
+SUPERNETS = {
+    "gpt2": lambda: ElasticGPT2LMHeadModel(ElasticGPT2Config(space=SPACE, vocab_size=40, n_positions=8)),
+    "llama": lambda: ElasticLlamaForCausalLM(
+        ElasticLlamaConfig(space=LLAMAS, vocab_size=40, max_position_embeddings=8)
+    ),
+}
+
+
+@pytest.mark.parametrize("family", SUPERNETS)
+def test_a_resumed_search_with_unrolled_steps_is_the_same_to_the_last_digit(family, tmp_path):
+    def run(folder, resume=False):
+        set_seed(0)
+        supernet = SUPERNETS[family]()
+        options = {"max_steps": 6, "save_steps": 3, "logging_steps": 1, "per_device_batch_size": 4}
+        settings = {"method": "darts", "unrolled": True, "arch_warmup_ratio": 0.0, "resume": resume, **options}
+        arguments = SearchArguments(output_dir=str(folder), **settings)
+        trained = search(supernet, Blocks(), Blocks(30), arguments, Accelerator(cpu=True))
+        return [*trained.state_dict().values(), *supernet.parameters()], (folder / "metrics.jsonl").read_text()
+
+    whole, lines = run(tmp_path / "whole")
+    shutil.copytree(tmp_path / "whole", tmp_path / "broken")
+    shutil.rmtree(tmp_path / "broken" / "checkpoints" / "step-00000006")
+    again, same = run(tmp_path / "broken", resume=True)
+    assert same == lines and all(torch.equal(a, b) for a, b in zip(whole, again, strict=True))
