@@ -45,7 +45,7 @@ from tangle_hf.runs.info import describe
 from tangle_hf.search.finalists.candidates import Finalist
 from tangle_hf.search.search_cost import SearchCost
 from tangle_hf.settings import parse
-from tangle_hf.training.trainer import training_arguments
+from tangle_hf.training.trainer import ResumingTrainer, training_arguments
 
 
 QUICK = ["--max_steps", "30", "--calibration_examples", "4", "--sensitivity_examples", "2", "--choice_ratio", "1",
@@ -136,7 +136,9 @@ def test_one_run_leaves_nets_of_several_sizes_and_goes_on_where_it_stopped(gpt2,
     assert again["nets"]["50pct"]["costs"] == pytest.approx(results["nets"]["50pct"]["costs"])
 
 
-def test_the_net_that_is_taken_goes_on_from_what_it_has_learned(gpt2, text, tmp_path):
+def test_the_net_that_is_taken_goes_on_from_what_it_has_learned(gpt2, text, tmp_path, monkeypatch):
+    made, step = [], ResumingTrainer.training_step
+    monkeypatch.setattr(ResumingTrainer, "training_step", lambda *given: made.append(1) or step(*given))
     settings, _, data = parse_for_checkpoint([*QUICK, *text, "--checkpoint", gpt2], None)
     supernet, accelerator = load_teacher(gpt2), Accelerator(cpu=True)
     examples, cost = examples_of(gpt2, supernet, data), SearchCost(supernet, 4, 16)
@@ -154,6 +156,7 @@ def test_the_net_that_is_taken_goes_on_from_what_it_has_learned(gpt2, text, tmp_
 
     both = trained("three", nets)
     assert both.decision.steps == [10, 20] and [len(losses) for losses in both.decision.losses] == [2, 2, 1]
+    assert len(made) == 3 * 10 + 2 * 10 + 10, "no step is made twice"
     winner, second, first_out = both.decision.ranked
     alone = trained("one", [winner])
     for name, tensor in alone.model.state_dict().items():
