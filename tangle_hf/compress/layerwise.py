@@ -51,8 +51,15 @@ class LayerwiseTeacher(Teacher):
             logits: Not taken, as streams are needed, too.
             count: See `distillation_loss`.
             scale: What the divergence is multiplied by, where the labels' loss is.
+
+        Raises:
+            ValueError: Streams were asked for, and there are none.
         """
         streams = output.get("hidden_states")
+        if streams is None and "output_hidden_states" in batch:
+            raise ValueError(
+                "the net gives no hidden states, by which the checkpoint would teach it; use --layer_weight 0"
+            )
         if not self.weight or streams is None:
             return super().loss(output, batch, logits, count, scale)
         told = self.run({**batch, **self.asks})
@@ -60,12 +67,11 @@ class LayerwiseTeacher(Teacher):
         distances = [
             _distance(own, told.hidden_states[end], mask) for own, end in zip(streams[1:], self._ends, strict=True)
         ]
-        part = (
-            1.0 if count is None else scale * (batch["labels"] != IGNORED).sum() / count
-        )  # of all micro-batches of a step
-        return super().loss(output, batch, told.logits, count, scale) + part * self.weight * sum(distances) / len(
-            distances
-        )
+        own_part = 1.0
+        if count is not None:  # predictions of all micro-batches of a step
+            own_part = scale * (batch["labels"] != IGNORED).sum() / count
+        layers = self.weight * own_part * sum(distances) / len(distances)
+        return super().loss(output, batch, told.logits, count, scale) + layers
 
 
 def _distance(own: Tensor, told: Tensor, mask: Tensor | None) -> Tensor:

@@ -31,4 +31,7 @@ def test_a_net_learns_the_stream_in_front_of_the_next_layer_that_it_has():
     assert double.item() == pytest.approx(whole.item() / 2), "of two micro-batches"
     teacher.follow(range(3))
     assert teacher.loss(told, batch).item() == pytest.approx(0, abs=1e-5), "the checkpoint knows itself"
-    torch.testing.assert_close(teacher.loss(extract(net, arch)(**batch), batch), outputs)  # as under a mixture
+    plain = extract(net, arch)(**batch)
+    torch.testing.assert_close(teacher.loss(plain, batch), outputs)  # as under a mixture
+    with pytest.raises(ValueError, match="gives no hidden states"):
+        teacher.loss(plain, {**batch, **teacher.asks})
