@@ -9,13 +9,15 @@
 `gpt2`, `vit` and `cnn` take the options of their search recipes. One search by these settings leaves the supernet. Then every
 net is trained from new weights for all steps, and for a few shares of them, each with a schedule of its own that is complete:
 
-    new             from new weights
+    new             from new weights of its own, those from which the full training starts
+    alone           from new weights of its own, of another seed
+    shared          from slices of one set of new weights, of that other seed, as finalists are
     supernet        from the weights that the supernet has for the net; 0 % is what it inherits
     recalibrated    from these after `--recalibration_steps` at the learning rate with which the search ended
     low rate        from the supernet's, with the learning rate with which the search ended as the peak
 
-Else all trainings have the recipe of the search, the same seed and the same order of data. Choices are made by the loss on the
-first `--validation_batches`, the order is that of the loss on all validation data.
+Else all trainings have the recipe of the search, and those of one seed have the same order of data. Choices are made by the
+loss on the first `--validation_batches`, the order is that of the loss on all validation data.
 
 Every training is a line of `trainings.jsonl`: the same command goes on where it was stopped. Needs the extra `compare`, for
 images `vision`, too.
@@ -62,7 +64,7 @@ from tangle_hf.subnets.recalibration import batch_norms
 from tangle_hf.training.trainer import TrainingSettings, train, training_arguments
 
 
-STARTS = ("new", "supernet", "recalibrated", "low rate")
+STARTS = ("new", "alone", "shared", "supernet", "recalibrated", "low rate")
 FULL = ("new", 100.0)  # start and share of the training that says which order is right
 OTHER = ("new, other seed", 100.0)
 FREE = {"json", "other_seed", "nets", "shares", "rivals", "save_steps", "eval_steps", "logging_steps",
@@ -125,7 +127,7 @@ class ShortArguments:
     def plan(self) -> list[tuple[str, float]]:
         """(start, share) of all that is done with a net; with a share of 0 it is not trained (any further)."""
         short = [(start, share) for start in STARTS for share in sorted({0, *self.shares})]
-        short = [each for each in short if each not in (("new", 0), ("low rate", 0))]
+        short = [each for each in short if each[1] or each[0] in ("supernet", "recalibrated")]
         return [FULL, *([OTHER] if self.other_seed else []), *short]
 
 
@@ -252,10 +254,14 @@ class Trainings:
 
     def record(self, arch: Architecture, start: str, share: float) -> dict:
         """Trains a net as one (start, share) says, and scores it."""
-        seed = self.settings.seed + ((start, share) == OTHER)
+        seed = self.settings.seed + (start in ("alone", "shared") or (start, share) == OTHER)
         began, steps = time.process_time(), round(share / 100 * self.short.steps)
         set_seed(seed)
-        model = build(self.supernet, Row("retrain" if start.startswith("new") else "finetune", arch))
+        source = (
+            type(self.supernet)(self.supernet.config).to(self.supernet.device) if start == "shared" else self.supernet
+        )
+        source.loss_type = self.supernet.loss_type
+        model = build(source, Row("retrain" if start == "alone" or start.startswith("new") else "finetune", arch))
         taken = steps
         if start == "recalibrated":
             model = self._train(model, self._still, self.short.recalibration_steps, seed + 1)
