@@ -149,15 +149,20 @@ def parsed(argv: Sequence[str]) -> tuple:
 
 
 def _gpt2() -> tuple:
+    from functools import partial
+
     import search_gpt
 
-    from tangle_hf.data.text import DataArguments
+    from tangle_hf import ElasticGPT2LMHeadModel
     from tangle_hf.data.text_examples import load_text
+    from tangle_hf.data.text_settings import DataArguments
     from tangle_hf.models.space_settings import SpaceArguments
+    from tangle_hf.runs.text_supernets import text_supernet
 
     def load(settings, accelerator, space, data):
         text = load_text(data)
-        return text, search_gpt.build_supernet(space, data, text.processor, search_gpt.from_checkpoint(space, data))
+        make_config = partial(search_gpt.supernet_config, space, data.block_size)
+        return text, text_supernet(ElasticGPT2LMHeadModel, make_config, data, text.processor)
 
     return (SearchArguments, SpaceArguments, DataArguments), load
 
@@ -170,7 +175,7 @@ def _vit() -> tuple:
     from tangle_hf.runs.image_search import SmallAugmentationArguments, load_for_search
 
     def load(settings, accelerator, space, data, augmentation):
-        images = load_for_search(data, augmentation, accelerator, space.start_from)
+        images = load_for_search(data, augmentation, accelerator, None)
         return images, search_vit.build_supernet(space, data.num_channels, images.image_size, images.names)
 
     return (search_vit.ImageSearchArguments, ViTSpaceArguments, ImageArguments, SmallAugmentationArguments), load
@@ -184,7 +189,7 @@ def _cnn() -> tuple:
     from tangle_hf.runs.image_search import ConvImageArguments, SmallAugmentationArguments, load_for_search
 
     def load(settings, accelerator, space, data, augmentation):
-        images = load_for_search(data, augmentation, accelerator, space.start_from)
+        images = load_for_search(data, augmentation, accelerator, None)
         supernet = search_cnn.supernet_for(space, data.num_channels, images.image_size, images.names)
         portion, batch = settings.train_portion, settings.per_device_batch_size
         return conv_examples(images, portion, settings.seed, space.recalibration_batches, batch=batch), supernet
@@ -401,6 +406,10 @@ def trained(
         raise ValueError("this benchmark trains in one process; start it with python")
     if settings.resolved_method.two_stage or settings.pareto:
         raise ValueError("the supernet is that of a search for one net by a method of one stage; leave the others out")
+    if settings.start_from is not None:
+        raise ValueError(
+            f"start_from={settings.start_from!r}: the full trainings start from new weights; leave it out"
+        )
     if not settings.given_limits() or settings.asks_for_latency:
         raise ValueError("nets of one size need a budget of parameters or FLOPs; give --max_params 50% or another")
     short.complete(settings.max_steps)
