@@ -142,14 +142,19 @@ def missing(finalists: Sequence[Finalist], settings: SearchArguments) -> list[st
     proposed = sum(SEARCH in origin for origin in origins)
     if proposed < settings.proposed_finalists:
         lines.append(
-            f"the search proposes {proposed} different nets that use the budget, fewer than {settings.proposed_finalists}"
+            f"the search proposes {proposed} different nets that use the budget and are as deep as its choice, fewer than "
+            f"{settings.proposed_finalists}"
         )
     if origins.count(RANDOM) < settings.random_finalists:
         lines.append(
-            f"{origins.count(RANDOM)} other nets use the budget, fewer than random_finalists={settings.random_finalists}"
+            f"{origins.count(RANDOM)} other nets use the budget and are as deep, fewer than "
+            f"random_finalists={settings.random_finalists}"
         )
     if not any(HAND_CUT in origin for origin in origins):
-        lines.append("no net with equal layers uses the budget, so that there is no cut by hand to compare with")
+        lines.append(
+            "no net with equal layers uses the budget and is as deep as the search's choice: there is no cut by hand to "
+            "compare with"
+        )
     return lines
 
 

@@ -6,7 +6,7 @@ from accelerate import Accelerator
 from transformers import PreTrainedModel
 
 from ..search import SearchArguments
-from ..search.finalists.candidates import choose_finalists
+from ..search.finalists.candidates import choose_finalists, layers
 from ..search.finalists.halving import BEST, horizon_of, round_steps, steps_in_all
 from ..search.gradient.front import point_limits
 from ..search.limits import Limits
@@ -60,7 +60,7 @@ def most_of_finalists(
         cost: Says what a step costs.
     """
     draw, rng = Proposals(settings, supernet, limits, use_up=True).random, random.Random(settings.seed)
-    likely = [draw(rng) for _ in range(DRAWS)]
+    likely = sorted((draw(rng) for _ in range(DRAWS)), key=layers)  # a shallow choice has the most rivals
     nets = choose_finalists(supernet, likely, settings, limits)
     before, examples = cost.spent, settings.finalist_batches * cost.batch_size
     steps = round_steps(len(nets), horizon_of(settings))

@@ -39,6 +39,7 @@ from tangle_hf.search.finalists.candidates import (
     choose_finalists,
     differing,
     distance,
+    layers,
     likely_nets,
 )
 from tangle_hf.search.finalists.halving import halve, round_steps, steps_in_all, survivors
@@ -80,7 +81,8 @@ def test_every_net_with_equal_layers_that_uses_the_budget_is_a_finalist(wide):
     largest = {arch for arch in largest if exact(budget.table, arch) >= 0.8 * budget.limit}
     assert largest - cuts, "a person also gets nets that use less"
     cuts |= largest
-    proposed = likely_nets(wide, uniform_mixture(WIDE), chosen, limits)
+    proposed = sorted(likely_nets(wide, uniform_mixture(WIDE), chosen, limits), key=layers)
+    assert proposed[0].depth <= min(cut.depth for cut in cuts)
     found = choose_finalists(wide, proposed, chosen, limits)
     assert len({finalist.arch for finalist in found}) == len(found)
     assert cuts <= {finalist.arch for finalist in found}
@@ -93,6 +95,13 @@ def test_every_net_with_equal_layers_that_uses_the_budget_is_a_finalist(wide):
     assert count[RANDOM] == 3
     assert choose_finalists(wide, [next(iter(cuts)), *proposed], chosen, limits)[0].origin == BOTH
     assert found[0].arch == proposed[0]
+    depths = {cut.depth for cut in cuts}
+    deep = next(arch for arch in proposed if arch.depth == max(depths))
+    assert min(depths) < deep.depth, "some cuts are shallower than this choice"
+    deepest = choose_finalists(wide, [deep, *proposed], chosen, limits)
+    assert all(finalist.arch.depth >= deep.depth for finalist in deepest)
+    assert {f.arch for f in deepest if HAND_CUT in f.origin} == {cut for cut in cuts if cut.depth == deep.depth}
+    assert sum(f.origin == RANDOM for f in deepest) == 3
 
 
 def test_the_largest_cuts_by_hand_cannot_take_one_choice_more():
@@ -446,9 +455,10 @@ def test_there_are_finalists_by_default_where_there_is_a_budget_and_one_net():
 
 def test_what_is_missing_is_said():
     assert missing(some(2), SearchArguments(max_params="50%", random_finalists=1)) == [
-        "the search proposes 2 different nets that use the budget, fewer than 4",
-        "0 other nets use the budget, fewer than random_finalists=1",
-        "no net with equal layers uses the budget, so that there is no cut by hand to compare with",
+        "the search proposes 2 different nets that use the budget and are as deep as its choice, fewer than 4",
+        "0 other nets use the budget and are as deep, fewer than random_finalists=1",
+        "no net with equal layers uses the budget and is as deep as the search's choice: there is no cut by hand to "
+        "compare with",
     ]
 
 

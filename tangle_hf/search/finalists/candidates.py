@@ -41,20 +41,32 @@ def choose_finalists(
 ) -> list[Finalist]:
     """All finalists, each architecture once: what the search proposes first, then the hand cuts, then random nets.
 
+    None has fewer layers than the search's choice: shallow nets learn faster, so that a short training prefers them to
+    deeper ones that are better in the end (docs/results.md, "A search beside cuts by hand").
+
     Args:
         supernet: What is searched.
         proposed: What the search proposes, its choice first, then by merit; some that differ are taken (`differing`).
         settings: How many of each kind.
         limits: What all of them keep to.
     """
+    least = layers(proposed[0]) if proposed else 0
+    proposed = [arch for arch in proposed if layers(arch) >= least]
     found = dict.fromkeys(differing(supernet.space, proposed, settings.proposed_finalists), SEARCH)
     for arch in hand_cuts(supernet.space, limits.budgets):
+        if layers(arch) < least:
+            continue
         if not limits.standard_only or supernet.subnet_forms(supernet.config, arch)["stock"] is None:
             found[arch] = BOTH if arch in found else HAND_CUT
     if settings.random_finalists:
         draw = Proposals(settings, supernet, limits, use_up=True).random
         rng = random.Random(f"{settings.seed} random finalists")
-        found |= dict.fromkeys(draw_new(lambda: draw(rng), settings.random_finalists, found), RANDOM)
+
+        def deep() -> Architecture:
+            arch = draw(rng)
+            return arch if layers(arch) >= least else proposed[0]  # which is no new one
+
+        found |= dict.fromkeys(draw_new(deep, settings.random_finalists, found), RANDOM)
     return [Finalist(arch, origin) for arch, origin in found.items()]
 
 
@@ -114,6 +126,11 @@ def differing(space: SearchSpace, pool: Sequence[Architecture], count: int) -> l
         taken.append(max(pool, key=lambda arch: min(distance(arch, other) for other in taken)))
         pool.remove(taken[-1])
     return taken
+
+
+def layers(arch: Architecture) -> int:
+    """The layers of a net, over all stages; 0 where the space has no depth."""
+    return sum(arch.depth) if isinstance(arch.depth, tuple) else arch.depth or 0
 
 
 def distance(first: Architecture, second: Architecture) -> int:
