@@ -5,7 +5,7 @@ have one round, of h steps. All nets of a round are at the same point of the sam
 are compared by their loss on data by which nothing was chosen before.
 
 Seeds matter more than the data that losses are taken on. So the best two, the search's choice and the best cut by hand are
-trained with other seeds, too; the lowest mean wins, and how much of it is chance is reported:
+trained with other seeds, too; the lowest mean wins, unless the search's choice is behind it by no more than chance:
 
     noise^2 = mean over nets of var over seeds / number of seeds
 """
@@ -197,7 +197,9 @@ def halve(
     alive.sort(key=lambda finalist: losses[finalist][-1])
     if losses[alive[0]][-1] == math.inf:
         raise FloatingPointError("the short trainings of all finalists diverged; try a smaller --learning_rate")
-    noise = _noise(by_seed)
+    noise, choice = _noise(by_seed), finalists[0]
+    if losses[choice][-1] - losses[alive[0]][-1] <= (noise or 0.0) and choice in alive:
+        alive.insert(0, alive.pop(alive.index(choice)))  # what is ahead by no more than chance does not take its place
     ranked = alive + ended
     if accelerator.is_main_process:
         for finalist in finalists:
