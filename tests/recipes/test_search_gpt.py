@@ -205,8 +205,11 @@ def test_finalists_that_are_missing_are_said(tmp_path, text, capsys):
     many = ["--finalists", "9", "--random_finalists", "2"]
     run(tmp_path / "run", text, *one, *many, "--max_steps", "2")
     printed = capsys.readouterr().out
-    assert "the search proposes 1 different nets that use the budget, fewer than 9" in printed
-    assert "0 other nets use the budget, fewer than random_finalists=2" in printed
+    assert (
+        "the search proposes 1 different nets that use the budget and are as deep as its choice, fewer than 9"
+        in printed
+    )
+    assert "0 other nets use the budget and are as deep, fewer than random_finalists=2" in printed
     assert "one finalist only: nothing to decide" in printed
 
 
