@@ -77,10 +77,8 @@ def recover(
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
     known.read(resume=True)  # another run's folder was refused
-    batch, count = (
-        settings.per_device_batch_size,
-        settings.finalist_batches * cost.batch_size,
-    )  # however many processes
+    batch = settings.per_device_batch_size
+    count = settings.finalist_batches * cost.batch_size  # however many processes
     looked, others = SearchCost.like(cost), 0.0
     if hasattr(examples.validation, "__len__"):
         count = min(count, len(examples.validation))

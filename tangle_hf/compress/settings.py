@@ -116,10 +116,10 @@ class CompressArguments(TrainingSettings, TeacherArguments):
         TeacherArguments, "teacher_share", 1.0,
         help="share of what the checkpoint says, as target beside the labels, wherever smaller nets are trained; 1: no labels",
     )  # fmt: skip
-    layer_weight: float = field(
-        default=1.0,
+    layer_weight: float | None = field(
+        default=None,
         metadata={"help": "weight of the checkpoint's residual stream behind each layer, which is learned beside its outputs; "
-                          "0: outputs alone"},
+                          "0: outputs alone. Default: 1, and 0 with teacher_share 0"},
     )  # fmt: skip
     seed: int = field(default=0, metadata={"group": "run", "help": "seed of data order and draws"})
     output_dir: str = field(default="runs/compress", metadata={"main": True, "help": "folder of the run"})
@@ -148,6 +148,12 @@ class CompressArguments(TrainingSettings, TeacherArguments):
                 raise ValueError(f"{name}={getattr(self, name)} must not be negative")
         if self.max_steps < 1:
             raise ValueError(f"max_steps={self.max_steps} must be at least 1")
+        if self.layer_weight is None:
+            self.layer_weight = 1.0 if self.teacher_share else 0.0
+        if self.layer_weight and not self.teacher_share:
+            raise ValueError(
+                f"layer_weight={self.layer_weight} would have no effect: teacher_share is 0; leave it out"
+            )
         if self.layer_weight < 0:
             raise ValueError(f"layer_weight={self.layer_weight} must not be negative")
         if not 0 <= self.choice_ratio <= 1:

@@ -317,6 +317,7 @@ def test_what_cannot_be_compressed_is_refused_by_name(gpt2, text, tmp_path):
         ({"hand_cuts": 0}, "hand_cuts=0"),
         ({"choice_ratio": 1.1}, "choice_ratio=1.1"),
         ({"choice_ratio": 0.0, "arch_steps": 2}, "arch_steps=2 would have no effect"),
+        ({"teacher_share": 0.0, "layer_weight": 1.0}, "layer_weight=1.0 would have no effect: teacher_share is 0"),
         ({"retrain_learning_rate": 0.1}, "retrain_learning_rate=0.1 has no effect"),
     ],
 )

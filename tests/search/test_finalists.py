@@ -329,6 +329,13 @@ def test_new_weights_are_the_same_where_nets_are(tmp_path):
     assert weights.std().item() == pytest.approx(net.config.initializer_range, rel=0.15)
 
 
+@pytest.mark.parametrize(("horizon", "expected"), [(40, 10), (8, 2), (3, 0), (400, 20)])
+def test_a_short_training_warms_up_over_a_quarter_and_no_longer_than_a_search(tmp_path, wide, horizon, expected):
+    chosen = settings(tmp_path, max_steps=400, warmup_steps=20)
+    training = ShortTraining(wide, Blocks(), chosen, Accelerator(cpu=True), horizon, tmp_path / "f")
+    assert (training.settings.warmup_steps, training.settings.max_steps) == (expected, horizon)
+
+
 def test_a_short_training_is_plain_steps(tmp_path):
     """By hand: the slices of the supernet, two micro-batches in the order of the seed, gradient descent."""
     net, arch = supernet(WIDE), NETS[1]

@@ -198,8 +198,8 @@ def halve(
     if losses[alive[0]][-1] == math.inf:
         raise FloatingPointError("the short trainings of all finalists diverged; try a smaller --learning_rate")
     noise, choice = _noise(by_seed), finalists[0]
-    if losses[choice][-1] - losses[alive[0]][-1] <= (noise or 0.0) and choice in alive:
-        alive.insert(0, alive.pop(alive.index(choice)))  # what is ahead by no more than chance does not take its place
+    if losses[choice][-1] - losses[alive[0]][-1] <= (noise or 0.0):
+        alive.sort(key=lambda finalist: finalist is not choice)  # the rest stays in order
     ranked = alive + ended
     if accelerator.is_main_process:
         for finalist in finalists:

@@ -23,8 +23,7 @@ class FinalistArguments:
         default=None,
         metadata={
             "group": "finalists",
-            "help": "nets within the budget that the search proposes for a short training at its end, beside all nets with "
-            "equal layers; 0 for none, and what the search likes best is taken untried. Default: 4 with a budget, 0 for a "
+            "help": "nets within the budget that the search proposes for a short training at its end, beside nets with "
             "equal layers; 0 for none, and what the search likes best is taken untried. Default: 4 with a budget, 0 for a "
             "front, of which every point has as many",
         },

@@ -63,9 +63,8 @@ class ShortTraining:
         self.supernet = start if settings.resolved_finalist_start == "checkpoint" else supernet
         self._new: tuple[int, PreTrainedModel] | None = None  # a seed and a supernet with its new weights
         self.data, self.accelerator, self.folder, self.teacher = data, accelerator, folder, teacher
-        warmup = min(
-            settings.warmup_steps, horizon // 4
-        )  # nets at the peak rate after a tenth met spikes, some and not others
+        # With a tenth some nets and not others met spikes at the peak rate, which say nothing of the nets.
+        warmup = min(settings.warmup_steps, horizon // 4)
         self.settings = replace(settings, max_steps=horizon, warmup_steps=warmup)
 
     def train(self, arch: Architecture, seed: int, steps: int) -> PreTrainedModel:
