@@ -5,14 +5,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
+from datasets import Dataset
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data.examples import Examples
+from ..data.files import say
 from ..data.images.augmentation_settings import AugmentationArguments
 from ..data.images.settings import ImageArguments
-from ..data.text_examples import load_text
-from ..data.text_settings import DataArguments
-from ..data.tokens import size_of
+from ..data.text import load_texts
+from ..data.text_examples import cut_into_blocks, load_text
+from ..data.text_settings import SEPARATORS, DataArguments
+from ..data.tokens import load_tokenizer, pack, size_of
 from ..files import replacing
 from ..models.causal_lm import check_window
 from ..models.generation import with_pad_token
@@ -23,6 +26,7 @@ from .settings import CompressArguments
 
 SMALL = {"n_embd": 96, "n_layer": 4, "n_head": 4}
 SMALL_STEPS, SMALL_RATE = 400, 3e-3
+DOCUMENTS, BLOCKS = 1_000, 32  # at most, by which separators are compared
 
 
 def small_checkpoint(folder: Path, data: DataArguments, settings: CompressArguments, main_process: bool) -> str:
@@ -87,8 +91,42 @@ def examples_of(
             f"{checkpoint} has {positions} positions, block_size={data.block_size} is more; use --block_size {positions}"
         )
     check_window(supernet.config, data.block_size)
-    vocab_size = supernet.config.vocab_size
-    return load_text(replace(data, tokenizer=data.tokenizer or checkpoint, vocab_size=vocab_size))
+    data = replace(data, tokenizer=data.tokenizer or checkpoint, vocab_size=supernet.config.vocab_size)
+    texts = load_texts(data)
+    tokenizer = load_tokenizer(data, texts)
+    if data.separator is None:
+        data = replace(data, separator=expected_separator(supernet, tokenizer, texts["train"], data))
+    return cut_into_blocks(texts, tokenizer, data)
+
+
+@torch.no_grad()
+def expected_separator(
+    supernet: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Dataset, data: DataArguments
+) -> str:
+    """What stood between documents when the checkpoint was trained, as far as its loss on a few blocks tells.
+
+    A checkpoint whose texts began with a token of their own and closed with none is lost behind an end-of-text token: what it
+    says there is nothing to learn from.
+
+    Args:
+        supernet: The checkpoint.
+        tokenizer: Its tokenizer.
+        texts: Training documents.
+        data: Block length.
+    """
+    if tokenizer.bos_token_id in (None, tokenizer.eos_token_id):
+        return "eos"
+    few, losses = texts.select(range(min(DOCUMENTS, len(texts)))), {}
+    supernet.eval()
+    for separator in SEPARATORS:
+        blocks = pack(few, tokenizer, replace(data, separator=separator))[:BLOCKS]["input_ids"]
+        batches = blocks.to(supernet.device).split(8)
+        sums = [supernet(input_ids=batch, labels=batch).loss.item() * len(batch) for batch in batches]
+        losses[separator] = sum(sums) / len(blocks)
+    best = min(losses, key=losses.get)
+    heard = ", ".join(f"{loss:.3f} with {name}" for name, loss in losses.items())
+    say(f"separator {best} between documents, which the checkpoint expects: its loss is {heard}")
+    return best
 
 
 def _images(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from datasets import Dataset, IterableDataset
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..evaluation import perplexity
 from .examples import Examples
@@ -48,7 +48,17 @@ def load_text(arguments: DataArguments) -> TextExamples:
         ValueError: The text or the tokenizer cannot be read, or a split is shorter than a block.
     """
     texts = load_texts(arguments)
-    tokenizer = load_tokenizer(arguments, texts)
+    return cut_into_blocks(texts, load_tokenizer(arguments, texts), arguments)
+
+
+def cut_into_blocks(
+    texts: dict[str, Dataset | IterableDataset], tokenizer: PreTrainedTokenizerBase, arguments: DataArguments
+) -> TextExamples:
+    """Examples of texts that are read already.
+
+    Raises:
+        ValueError: A split is shorter than a block.
+    """
     blocks = {name: pack(text, tokenizer, arguments, name) for name, text in texts.items()}
     held_out = blocks["validation"], blocks["test"]
     return TextExamples(tokenizer, *held_out, describe(arguments), arguments.block_size, train=blocks["train"])

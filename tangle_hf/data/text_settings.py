@@ -7,6 +7,7 @@ from .files import in_words, one_or_many
 
 
 END_OF_TEXT = "<|endoftext|>"
+SEPARATORS = ("eos", "bos", "both")
 CLOSED = "end_of_text"  # column: whether a row is a document, which an end-of-text token closes, or a line of one
 
 
@@ -47,6 +48,11 @@ class DataArguments:
         default=2048, metadata={"help": "size of the trained BPE, or of the model's vocabulary (0: the tokenizer's)"}
     )
     block_size: int = field(default=128, metadata={"help": "tokens in a training example"})
+    separator: str | None = field(
+        default=None,
+        metadata={"help": "what stands between two documents: the end-of-text token (eos), the token that begins a text "
+                          "(bos), or both in this order; default: eos, in a compression what the checkpoint expects"},
+    )  # fmt: skip
     preprocessing_workers: int | None = field(default=None, metadata={"help": "processes that tokenise"})
 
     def __post_init__(self):
@@ -62,6 +68,8 @@ class DataArguments:
             raise ValueError(f"text_column={CLOSED} is a name that is used for something else here; rename the column")
         if self.block_size < 2:
             raise ValueError(f"block_size={self.block_size} must be at least 2: the last token is only predicted")
+        if self.separator not in (None, *SEPARATORS):
+            raise ValueError(f"separator={self.separator!r} is not known; choose one of {', '.join(SEPARATORS)}")
         if self.vocab_size < 0 or (self.tokenizer is None and self.vocab_size < 257):
             raise ValueError(f"vocab_size={self.vocab_size} must be at least 257: all bytes and {END_OF_TEXT}")
 

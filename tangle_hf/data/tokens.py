@@ -80,6 +80,18 @@ def _check_tokens(tokenizer: PreTrainedTokenizerBase, rows: Iterable[dict], argu
         )
 
 
+def separator_tokens(tokenizer: PreTrainedTokenizerBase, separator: str | None) -> list[int]:
+    """The tokens between two documents; what would begin the first one and close the last is left out.
+
+    Raises:
+        ValueError: The tokenizer has no token that begins a text.
+    """
+    if separator in ("bos", "both") and tokenizer.bos_token_id is None:
+        raise ValueError(f"separator={separator} needs a bos_token, which the tokenizer does not have; use eos")
+    eos, bos = tokenizer.eos_token_id, tokenizer.bos_token_id
+    return {"eos": [eos], "bos": [bos], "both": [eos, bos]}[separator or "eos"]
+
+
 def pack(
     dataset: Dataset | IterableDataset,
     tokenizer: PreTrainedTokenizerBase,
@@ -88,13 +100,13 @@ def pack(
 ) -> Dataset | IterableDataset:
     """Tokens of all texts, one after another, as blocks: columns `input_ids` and `labels`.
 
-    An end-of-text token closes each document, but not the lines of text files. The remainder of every 1,000 documents, or
+    `separator` stands behind each document, but not behind the lines of text files. The remainder of every 1,000 documents, or
     of 20,000 rows where lines are among them, is dropped.
 
     Raises:
-        ValueError: The text is shorter than one block.
+        ValueError: The text is shorter than one block, or the tokenizer lacks a token of the separator.
     """
-    size, end = arguments.block_size, tokenizer.eos_token_id
+    size, end = arguments.block_size, separator_tokens(tokenizer, arguments.separator)
     if isinstance(dataset, IterableDataset):
         lines = not (next(iter(dataset), None) or {CLOSED: True})[CLOSED]
     else:
@@ -104,7 +116,7 @@ def pack(
         # No special tokens: some tokenizers begin every text with one, and a line is not a text.
         encoded = tokenizer(rows[arguments.text_column], add_special_tokens=False, verbose=False)["input_ids"]
         closed = zip(encoded, rows[CLOSED], strict=True)
-        tokens = [token for ids, document in closed for token in ([*ids, end] if document else ids)]
+        tokens = [token for ids, document in closed for token in ([*ids, *end] if document else ids)]
         cut = [tokens[i : i + size] for i in range(0, len(tokens) - size + 1, size)]
         return {"input_ids": cut, "labels": cut}
 

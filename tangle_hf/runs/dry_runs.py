@@ -1,6 +1,7 @@
 """`--dry_run`: what a search would cost, from a few steps on synthetic data of the right shape.
 
 Steps are taken on growing micro-batches, as far as memory and patience go. What the whole micro-batch needs is extrapolated.
+Where not even the smallest one fits, no step is taken, and what it needs is computed (`simulated_steps`).
 """
 
 import resource
@@ -23,10 +24,12 @@ from ..search.distillation import teacher_of
 from ..search.limits import Limits
 from .latency import without_latency
 from .planned_cost import planned_steps
+from .simulated_steps import product_speed, simulated_memory, step_flops
 
 
 FIRST_SIZE = 2  # examples of the first micro-batch; batch norms cannot take one
 MOST_SECONDS = 60  # no larger micro-batch is begun that would end later
+FIRST_SECONDS = 300  # no step is taken at all if even the first micro-batch would take longer
 MOST_CPU_MEMORY = 5 * 2**30  # bytes; no larger micro-batch is begun that would need more
 MOST_GPU_MEMORY = 0.9  # the same on a GPU, as a share of its memory
 
@@ -75,6 +78,20 @@ class Measured(NamedTuple):
     memory: int
 
 
+class Projected(NamedTuple):
+    """A whole micro-batch: seconds of a step and of evaluating the largest net as a candidate, peak memory in bytes.
+
+    `how` says in a word or two where they come from, `rows` what else there is to show, and `note` all of it in a sentence.
+    """
+
+    step: float
+    evaluation: float
+    memory: float
+    how: str
+    rows: list[dict[str, str]]
+    note: str | None
+
+
 def dry_run(
     supernet: PreTrainedModel,
     settings: SearchArguments,
@@ -95,15 +112,16 @@ def dry_run(
         unit: What to count the data in, "tokens" or "images".
         sequence_length: Tokens of an example of text.
     """
-    space, micro, whole = supernet.space, settings.gradient_accumulation_steps, settings.per_device_batch_size
-    runs = measured(whole, partial(two_steps, supernet, settings, accelerator, example, sequence_length), accelerator)
-    size = runs[-1].size
-    evaluation = seconds_to_evaluate(supernet, Synthetic(size, example), settings, accelerator) * whole / size
+    space, micro = supernet.space, settings.gradient_accumulation_steps
+    too_much = beyond(supernet, settings, accelerator, sequence_length)
+    if too_much is None:
+        projected = by_steps(supernet, settings, accelerator, example, sequence_length)
+    else:
+        projected = by_arithmetic(supernet, settings, accelerator, example, sequence_length, too_much)
     if not accelerator.is_main_process:
         return
-    per_step = extrapolated(runs, whole, "step") * micro
-    memory, where = extrapolated(runs, whole, "memory"), "GPU" if torch.cuda.is_available() else "process"
-    note = "" if size == whole else ", extrapolated"
+    note, per_step = f", {projected.how}" if projected.how else "", projected.step * micro
+    where = "GPU" if torch.cuda.is_available() else "process"
     sizes = {"largest": space.largest, "smallest": space.smallest} if space.ordered else {}
     parameters = [
         {"what": f"parameters, {name}", "value": f"{num_params(space, arch, supernet.config):,}"}
@@ -116,11 +134,8 @@ def dry_run(
             "what": f"{unit} per step and level",
             "value": f"{settings.per_device_batch_size * micro * accelerator.num_processes * (sequence_length or 1):,}",
         },
-        {"what": f"peak memory of the {where}{note}", "value": f"{memory / 2**30:.2f} GiB"},
-        {
-            "what": f"first step (warm-up) of {runs[0].size} {'images' if sequence_length is None else 'examples'}",
-            "value": f"{runs[0].first:.2f} s",
-        },
+        {"what": f"peak memory of the {where}{note}", "value": f"{projected.memory / 2**30:.2f} GiB"},
+        *projected.rows,
         {"what": f"time per step ({micro} micro-batches){note}", "value": f"{per_step:.2f} s"},
         {
             "what": f"projected for {settings.max_steps} steps",
@@ -129,21 +144,80 @@ def dry_run(
     ]
     if settings.resolved_method.two_stage:
         count = settings.population_size * settings.generations
-        hours = evaluation * count / accelerator.num_processes / 3600
+        hours = projected.evaluation * count / accelerator.num_processes / 3600
         rows.append({"what": f"projected for {count:,} candidates, at most", "value": f"{hours:.2f} h"})
     known = replace(
         without_latency(settings), **({"finalists": 0, "random_finalists": 0} if settings.limits_latency else {})
     )
     rows += planned_steps(supernet, known, accelerator, sequence_length)
     print(format_table(rows))
+    if projected.note is not None:
+        print(projected.note)
+    if settings.limits_latency:
+        print("limits of latency are left out, and finalists within them: a dry run measures no latency")
+
+
+def beyond(
+    supernet: PreTrainedModel, settings: SearchArguments, accelerator: Accelerator, sequence_length: int | None
+) -> str | None:
+    """Why not even the smallest micro-batch is run on this device, in words; None: it is run."""
+    kept = 2 if settings.optimizer == "sgd" and not settings.sgd_momentum else 3 if settings.optimizer == "sgd" else 4
+    state = kept * sum(parameter.numel() * parameter.element_size() for parameter in supernet.parameters())
+    if not broadcast_object_list([state <= most_memory(accelerator)])[0]:
+        return (
+            f"weights, gradients and what the optimizer keeps need {state / 2**30:.1f} GiB, more than the "
+            f"{most_memory(accelerator) / 2**30:.1f} GiB that a dry run takes here"
+        )
+    flops, _ = step_flops(supernet, settings, sequence_length, min(FIRST_SIZE, settings.per_device_batch_size))
+    seconds = flops / product_speed(accelerator.device)
+    if not broadcast_object_list([seconds <= FIRST_SECONDS])[0]:
+        return f"two examples would take {seconds:.0f} s at least, and a dry run takes {FIRST_SECONDS} s"
+    return None
+
+
+def by_steps(supernet, settings: SearchArguments, accelerator: Accelerator, example, sequence_length) -> Projected:
+    """From micro-batches that are run."""
+    whole = settings.per_device_batch_size
+    runs = measured(whole, partial(two_steps, supernet, settings, accelerator, example, sequence_length), accelerator)
+    size, examples = runs[-1].size, "images" if sequence_length is None else "examples"
+    evaluation = seconds_to_evaluate(supernet, Synthetic(size, example), settings, accelerator) * whole / size
+    first = {"what": f"first step (warm-up) of {runs[0].size} {examples}", "value": f"{runs[0].first:.2f} s"}
+    how, note = "", None
     if size < whole:
-        sizes = " and ".join(str(run.size) for run in runs[-2:])
-        print(
+        sizes, how = " and ".join(str(run.size) for run in runs[-2:]), "extrapolated"
+        note = (
             f"measured on micro-batches of {sizes} examples, not {whole}, which would take more than {MOST_SECONDS} s or too "
             "much memory here; times are taken in proportion to the size, memory on the straight line through both"
         )
-    if settings.limits_latency:
-        print("limits of latency are left out, and finalists within them: a dry run measures no latency")
+    step, memory = (extrapolated(runs, whole, what) for what in ("step", "memory"))
+    return Projected(step, evaluation, memory, how, [first], note)
+
+
+def by_arithmetic(
+    supernet, settings: SearchArguments, accelerator: Accelerator, example, sequence_length, why: str
+) -> Projected:
+    """From the same operations on tensors without data, and their FLOPs."""
+    whole, speed = settings.per_device_batch_size, product_speed(accelerator.device)
+    flops, forward = step_flops(supernet, settings, sequence_length, whole)
+    memory = simulated_memory(supernet, settings, example, whole) if accelerator.is_main_process else 0
+    row = {
+        "what": "FLOPs per step",
+        "value": f"{flops * settings.gradient_accumulation_steps * accelerator.num_processes:.3g}",
+    }
+    precision = "bf16" if settings.mixed_precision == "bf16" else "float32"
+    note = (
+        f"no step was taken: {why}.\nMemory is that of the same operations in {precision} on tensors without data, in one "
+        f"process that shards nothing;\ntimes are their FLOPs at the speed of a matrix product here in float32, "
+        f"{speed / 1e9:,.0f} GFLOP/s, so at least that"
+    )
+    return Projected(flops / speed, forward * settings.candidate_batches / speed, memory, "computed", [row], note)
+
+
+def most_memory(accelerator: Accelerator) -> float:
+    """Bytes that a dry run takes of this device, at most."""
+    if torch.cuda.is_available():
+        return MOST_GPU_MEMORY * torch.cuda.get_device_properties(accelerator.device).total_memory
+    return MOST_CPU_MEMORY
 
 
 def measured(whole: int, run: Callable[[int], Measured], accelerator: Accelerator) -> list[Measured]:
@@ -154,10 +228,7 @@ def measured(whole: int, run: Callable[[int], Measured], accelerator: Accelerato
         run: Size -> what it took.
         accelerator: All processes do what the main one decides.
     """
-    if torch.cuda.is_available():
-        limit = MOST_GPU_MEMORY * torch.cuda.get_device_properties(accelerator.device).total_memory
-    else:
-        limit = MOST_CPU_MEMORY
+    limit = most_memory(accelerator)
     begin, runs, size = time.perf_counter(), [], min(FIRST_SIZE, whole)
     while True:
         started = time.perf_counter()

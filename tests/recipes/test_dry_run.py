@@ -1,5 +1,6 @@
 """A dry run takes micro-batches that fit, and says what the whole one would need."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tangle_hf.arch_parameters import uniform_mixture
 from tangle_hf.hub.settings import SearchHubArguments
 from tangle_hf.runs import dry_runs as dry_run
 from tangle_hf.runs.dry_runs import Measured, extrapolated, measured
+from tangle_hf.runs.simulated_steps import simulated_memory, step_flops
 from tangle_hf.search import SearchArguments
 from tangle_hf.settings import parse
 
@@ -106,3 +108,93 @@ def test_a_dry_run_of_every_shipped_config_has_a_step(config, monkeypatch, tmp_p
     with torch.device("meta"):
         supernet.train()(**batch, **chosen).loss.backward()
     assert any(parameter.grad is not None for parameter in supernet.parameters())
+
+
+OPTIONS = {
+    search_cnn: ["--space", "nas_bench_201", "--num_cells", "1", "--hidden_size", "4"],
+    search_gpt: ["--method", "spos+rs", "--block_size", "32"],
+    search_llama: ["--activation_checkpointing", "true", "--block_size", "32"],
+    search_vit: ["--mixed_precision", "bf16", "--gradient_accumulation_steps", "2"],
+}
+
+
+def given_to_dry_run(recipe, monkeypatch, tmp_path, *options):
+    """Supernet, settings, accelerator, example and so on of a recipe with its embedded data."""
+    given, argv = [], ["--dry_run", "--output_dir", str(tmp_path / "run"), *OPTIONS[recipe], *options]
+    monkeypatch.setattr(recipe, "dry_run", lambda *found: given.append(found))
+    recipe.main(*parse(*RECIPES[recipe], SearchHubArguments, argv=argv))
+    return given[0]
+
+
+def peak_of(step):
+    """Bytes of tensors that live at once while a function runs, by the profiler's records of the allocator."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        step()
+    now = peak = 0
+    records = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    for event in sorted(records, key=lambda event: event.start_ns()):
+        now += event.nbytes()
+        peak = max(peak, now)
+    return peak
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.__name__)
+def test_simulated_memory_is_that_of_real_steps(recipe, monkeypatch, tmp_path):
+    supernet, settings, _, example, *_ = given_to_dry_run(recipe, monkeypatch, tmp_path)
+    rows = [example(torch.Generator().manual_seed(n)) for n in range(4)]
+    batch = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+    chosen = {"arch": supernet.space.largest}
+    if not settings.resolved_method.two_stage:
+        chosen = {"mixture": uniform_mixture(supernet.space)}
+    if settings.activation_checkpointing:
+        supernet.activation_checkpointing_enable()
+    half = settings.mixed_precision == "bf16"
+
+    def steps():
+        optimizer = torch.optim.AdamW(supernet.parameters())
+        for _ in range(2):
+            for _ in range(settings.gradient_accumulation_steps):
+                with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                    loss = supernet.train()(**batch, **chosen).loss
+                loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+    real = peak_of(steps) + sum(p.numel() * p.element_size() for p in supernet.parameters())
+    assert simulated_memory(supernet, settings, example, 4) == pytest.approx(real, rel=0.03)
+
+
+@pytest.mark.parametrize("recipe", [search_gpt, search_vit])
+@pytest.mark.parametrize(
+    ("limit", "why"),
+    [("MOST_CPU_MEMORY", "what the optimizer keeps need"), ("FIRST_SECONDS", "two examples would take")],
+)
+def test_where_no_step_can_be_taken_it_is_computed(recipe, limit, why, monkeypatch, tmp_path, capsys):
+    given = given_to_dry_run(recipe, monkeypatch, tmp_path)
+    monkeypatch.setattr(dry_run, limit, 0)
+    monkeypatch.setattr(dry_run, "search", None)  # nothing is run
+    monkeypatch.setattr(dry_run, "train_single_paths", None)
+    dry_run.dry_run(*given)
+    printed = capsys.readouterr().out
+    settings, hours = given[1], None
+    for line in printed.splitlines():
+        what, _, value = line.rpartition("  ")
+        if what.startswith("FLOPs per step"):
+            flops = float(value)
+        if what.startswith("projected for") and " steps" in what:
+            hours = float(value.removesuffix(" h"))
+    speed = float(printed.partition("product here in float32, ")[2].partition(" GFLOP/s")[0].replace(",", "")) * 1e9
+    assert why in printed and "computed" in printed
+    assert hours == pytest.approx(flops * settings.max_steps / speed / 3600, rel=0.05, abs=0.006)
+
+
+def test_flops_of_a_step_are_those_of_its_forward_and_backward_passes(monkeypatch, tmp_path):
+    supernet, settings, _, example, _, length = given_to_dry_run(search_gpt, monkeypatch, tmp_path)
+    row = example(torch.Generator().manual_seed(0))
+    with torch.utils.flop_counter.FlopCounterMode(display=False) as counter:
+        supernet(input_ids=row["input_ids"][None], labels=row["labels"][None], arch=supernet.space.largest)
+    flops, forward = step_flops(supernet, settings, length, 3)
+    assert forward == pytest.approx(3 * counter.get_total_flops(), rel=0.02)
+    assert flops == pytest.approx(3 * forward)  # a path: no architecture step
+    mixed = step_flops(supernet, replace(settings, method="drnas", arch_warmup_ratio=None), length, 3)[0]
+    assert mixed == pytest.approx(5 * forward)
