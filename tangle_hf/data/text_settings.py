@@ -76,8 +76,10 @@ class DataArguments:
 
 def describe(arguments: DataArguments) -> str:
     """What the text is, in a few words and without the folders of this machine."""
+    marks = {None: "", "eos": "", "bos": ", separated by bos", "both": ", separated by eos and bos"}[arguments.separator]
     if arguments.train_file is not None:
-        return f"the text of {in_words(arguments.train_file)}"
+        return f"the text of {in_words(arguments.train_file)}{marks}"
     if arguments.dataset is None:
-        return "the documentation texts inside Python (pydoc_data.topics)"
-    return in_words(arguments.dataset) if Path(arguments.dataset).expanduser().exists() else arguments.dataset
+        return f"the documentation texts inside Python (pydoc_data.topics){marks}"
+    local = Path(arguments.dataset).expanduser().exists()
+    return (in_words(arguments.dataset) if local else arguments.dataset) + marks

@@ -5,6 +5,7 @@ import math
 import shutil
 from argparse import Namespace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -28,7 +29,7 @@ from tangle_hf.compress import forms
 from tangle_hf.compress.batches import calibration_batches
 from tangle_hf.compress.checkpoints import load_teacher
 from tangle_hf.compress.choice import step_cost
-from tangle_hf.compress.data import examples_of
+from tangle_hf.compress.data import examples_of, expected_separator
 from tangle_hf.compress.layerwise import LayerwiseTeacher
 from tangle_hf.compress.order import order_units
 from tangle_hf.compress.preparation import Prepared
@@ -91,6 +92,34 @@ def text(tmp_path_factory):
 def run(folder: Path, data: list[str], *argv: str) -> dict:
     main(*parse_for_checkpoint([*QUICK, *data, "--output_dir", str(folder), *argv], None))
     return json.loads((folder / "results.json").read_text())
+
+
+class Dislikes(torch.nn.Module):
+    """A checkpoint whose loss is the share of tokens that it does not expect."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, tokens):
+        super().__init__()
+        self.tokens = torch.tensor(tokens)
+
+    def forward(self, input_ids, labels):
+        return SimpleNamespace(loss=torch.isin(labels, self.tokens).double().mean())
+
+
+def test_documents_are_separated_as_the_checkpoint_expects(gpt2, tmp_path, capsys):
+    path = tmp_path / "train.jsonl"
+    path.write_text("".join(json.dumps({"text": f"a document of {i}"}) + "\n" for i in range(200)))
+    data = DataArguments(train_file=str(path), block_size=16, tokenizer=gpt2, vocab_size=300)
+    texts = load_texts(data)
+    tokenizer = load_tokenizer(data, texts)
+    assert expected_separator(Dislikes([]), tokenizer, texts["train"], data) == "eos"  # one token is both
+    tokenizer.add_special_tokens({"bos_token": "<s>", "eos_token": "</s>"})
+    eos, bos = tokenizer.eos_token_id, tokenizer.bos_token_id
+    spaces = tokenizer(" ")["input_ids"]  # fewer where there are more marks
+    for dislikes, expected in (([eos], "bos"), ([bos], "eos"), (spaces, "both")):
+        assert expected_separator(Dislikes(dislikes), tokenizer, texts["train"], data) == expected
+        assert f"separator {expected} between documents" in capsys.readouterr().out
 
 
 def test_one_run_leaves_nets_of_several_sizes_and_goes_on_where_it_stopped(gpt2, text, tmp_path, capsys):

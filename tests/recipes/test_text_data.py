@@ -39,6 +39,36 @@ def test_a_text_file_comes_back_from_its_blocks(files):
     assert TEXT.startswith(decoded) and len(TEXT) - len(decoded) < 100
 
 
+def with_marks(tokenizer):
+    """The same tokenizer, with a token that begins a text and another one that closes it."""
+    tokenizer.add_special_tokens({"bos_token": "<s>", "eos_token": "</s>"})
+    return tokenizer
+
+
+@pytest.mark.parametrize(("separator", "marks"), [(None, "e"), ("eos", "e"), ("bos", "b"), ("both", "eb")])
+def test_documents_are_separated_as_asked(separator, marks, tmp_path):
+    path = tmp_path / "train.jsonl"
+    path.write_text("".join(json.dumps({"text": f"document {i}"}) + "\n" for i in range(100)))
+    data = DataArguments(train_file=str(path), block_size=8, vocab_size=300, separator=separator)
+    texts = load_texts(data)
+    tokenizer = with_marks(load_tokenizer(data, texts))
+    tokens = [int(token) for row in pack(texts["train"], tokenizer, data) for token in row["input_ids"]]
+    between = [{"e": tokenizer.eos_token_id, "b": tokenizer.bos_token_id}[mark] for mark in marks]
+    expected = [t for row in texts["train"]["text"] for t in [*tokenizer(row)["input_ids"], *between]]
+    assert tokens == expected[: len(tokens)] and len(expected) - len(tokens) < 8
+
+
+def test_a_separator_that_cannot_be_is_refused(files):
+    with pytest.raises(ValueError, match="separator='newline'.*eos, bos, both"):
+        DataArguments(**files, separator="newline")
+    data = DataArguments(**files, separator="bos")
+    texts = load_texts(data)
+    tokenizer = load_tokenizer(data, texts)
+    tokenizer.bos_token = None
+    with pytest.raises(ValueError, match="separator=bos needs a bos_token.*use eos"):
+        pack(texts["train"], tokenizer, data)
+
+
 def test_streams_give_the_blocks_of_the_file(files):
     data, streamed = DataArguments(**files), DataArguments(**files, streaming=True)
     texts = load_texts(data)
