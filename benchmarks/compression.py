@@ -36,6 +36,7 @@ from tangle_hf.compress.recovery import recover
 from tangle_hf.compress.results import tried_rows
 from tangle_hf.compress.scores import Scores, calibrate, projections
 from tangle_hf.compress.settings import CompressArguments, parse_for_checkpoint
+from tangle_hf.compress.sizes import Size
 from tangle_hf.search import Limits
 from tangle_hf.search.search_cost import SearchCost
 from tangle_hf.space import Architecture
@@ -109,11 +110,11 @@ def by_the_recipe(supernet, examples, settings, budgets, limits, unit, teacher, 
     """What the recipe does, with as many steps of recovery as are left."""
     accelerator, step = Accelerator(cpu=True), step_cost(unit, uniform_cut(supernet, limits).arch, teacher)
     settings = replace(settings, max_steps=int(cost / (1 + settings.choice_ratio) / step))
-    plan = plan_of(settings, supernet, [limits], unit, teacher)
+    size = Size(settings.search_settings(budgets, str(folder)), limits, uniform_cut(supernet, limits))
+    plan = plan_of(settings, supernet, [size], unit, teacher)
     prepared = prepare(supernet, examples, settings, plan, unit, folder, True)
-    search = settings.search_settings(budgets, str(folder))
     own = (settings.arch_steps, settings.hand_cuts, accelerator, unit, teacher)
-    tried = nets_to_try(supernet, examples, prepared, plan, search, limits, *own)
+    tried = nets_to_try(supernet, examples, prepared, plan, size, *own)
     spent = SearchCost.like(unit)
     nets, count = (
         [finalist.arch for finalist in tried.finalists],

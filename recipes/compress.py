@@ -79,7 +79,7 @@ def main(
         cost = SearchCost(supernet, step_size(settings, accelerator), examples.sequence_length)
         how = (settings.teacher_share, settings.teacher_temperature, settings.layer_weight)
         teacher = LayerwiseTeacher(supernet, *how) if settings.teacher_share else None
-        plan = plan_of(settings, supernet, [size.limits for size in sizes.values()], cost, teacher)
+        plan = plan_of(settings, supernet, sizes.values(), cost, teacher)
         prepared = prepare(supernet, examples, settings, plan, cost, run_dir, main_process)
         for name, size in sizes.items():
             if (run_dir / "rows" / f"{name}.json").is_file():
@@ -87,7 +87,7 @@ def main(
                 continue
             accelerator.print(f"{name}:")
             tools = (settings.arch_steps, settings.hand_cuts, accelerator, cost, teacher)
-            tried = nets_to_try(supernet, examples, prepared, plan, size.search, size.limits, *tools)
+            tried = nets_to_try(supernet, examples, prepared, plan, size, *tools)
             how = training_arguments(
                 settings, "finetune", settings.seed, run_dir / "checkpoints" / name, settings.max_steps
             )

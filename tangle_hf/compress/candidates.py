@@ -15,7 +15,7 @@ from .sensitivities import predicted_rise, preferences
 
 
 LEAST = 0.25  # of a size, that a layer keeps before there are fewer layers
-UNIFORM, OPTIMUM, GRADIENT = "uniform cut", "sensitivities", "gradient search"
+UNIFORM, OPTIMUM, GRADIENT, GIVEN = "uniform cut", "sensitivities", "gradient search", "given"
 
 
 def uniform_cut(supernet: PreTrainedModel, limits: Limits) -> Finalist:

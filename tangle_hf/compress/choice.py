@@ -1,24 +1,24 @@
 """Which of the smaller nets are tried: the uniform cut, and as many rivals as the allowance is enough for."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from accelerate import Accelerator
 from transformers import PreTrainedModel
 
 from ..data.examples import Examples
-from ..search import Limits, SearchArguments
 from ..search.distillation import Teacher
 from ..search.finalists.candidates import Finalist
 from ..search.search_cost import SearchCost
 from ..space import Architecture
 from ..subnets.extraction import extract
 from .batches import calibration_loss
-from .candidates import candidates, uniform_cut
+from .candidates import candidates
 from .frozen_search import search_frozen
 from .plan import Plan, fitting, plan_choice
 from .preparation import Prepared
 from .settings import CompressArguments
+from .sizes import Size
 
 
 @dataclass(frozen=True)
@@ -43,23 +43,21 @@ def nets_to_try(
     examples: Examples,
     prepared: Prepared,
     plan: Plan,
-    settings: SearchArguments,
-    limits: Limits,
+    size: Size,
     arch_steps: int,
     most_cuts: int,
     accelerator: Accelerator,
     cost: SearchCost,
     teacher: Teacher | None,
 ) -> Tried:
-    """The uniform cut, and of all that is proposed the nets that inherit the lowest loss.
+    """The first net, and of all that is proposed beside it the nets that inherit the lowest loss.
 
     Args:
         supernet: The checkpoint, ordered.
         examples: Its data.
         prepared: What was found out about it.
         plan: How much rivals may cost.
-        settings: How many nets are proposed.
-        limits: What all of them keep to.
+        size: The uniform cut, how many nets are proposed beside it, and what all of them keep to.
         arch_steps: Steps of the gradient search; 0: none.
         most_cuts: How many cuts by hand are proposed.
         accelerator: Device and processes; all of them call this.
@@ -67,10 +65,10 @@ def nets_to_try(
         teacher: From whose outputs all of them learn.
 
     Raises:
-        ValueError: No net keeps to the budgets, or a gradient search would have no effect.
+        ValueError: A gradient search would have no effect.
     """
     searched, looked, shares = SearchCost.like(cost), SearchCost.like(cost), None
-    first = uniform_cut(supernet, limits)
+    settings, limits, first = size.search, size.limits, size.first
     proposed = [first]
     if prepared.rises is not None:
         if arch_steps:
@@ -96,7 +94,7 @@ def nets_to_try(
 def plan_of(
     settings: CompressArguments,
     supernet: PreTrainedModel,
-    limits: Collection[Limits],
+    sizes: Collection[Size],
     cost: SearchCost,
     teacher: Teacher | None,
 ) -> Plan:
@@ -105,16 +103,17 @@ def plan_of(
     Args:
         settings: The share, and on how many examples things are tried at most.
         supernet: The checkpoint.
-        limits: What each of the nets that are asked for keeps to.
+        sizes: The nets that are asked for.
         cost: Says what a step costs; nothing is added to it.
         teacher: From whose outputs all of them learn.
     """
-    uniform = [uniform_cut(supernet, own).arch for own in limits]
-    steps, space = [step_cost(cost, arch, teacher) for arch in uniform], supernet.space
-    shallower = any(arch.depth < space.max_depth for arch in uniform)
+    first = [size.first.arch for size in sizes]
+    steps, space = [step_cost(cost, arch, teacher) for arch in first], supernet.space
+    shallower = any(arch.depth < space.max_depth for arch in first)
     ranked, tried = settings.calibration_examples, settings.sensitivity_examples
     most = (settings.choice_ratio, ranked, tried)
-    return plan_choice(space, cost, max(steps), len(steps), settings.max_steps, *most, shallower)
+    plan = plan_choice(space, cost, max(steps), len(steps), settings.max_steps, *most, shallower)
+    return plan if settings.architecture is None else replace(plan, sensitive=0, rivals=0.0)  # nothing is chosen
 
 
 def step_cost(cost: SearchCost, arch: Architecture, teacher: Teacher | None, steps: int = 1) -> float:

@@ -57,6 +57,13 @@ class CompressArguments(TrainingSettings, TeacherArguments):
         metadata={"help": "most milliseconds of a forward pass over latency_batch_size examples, predicted from times measured "
                           "on this device at the start: 12, or 60%% of the checkpoint"},
     )  # fmt: skip
+    architecture: str | None = field(
+        default=None,
+        metadata={
+            "main": True,
+            "help": "architecture.json of the net that is left, in place of a budget and a choice",
+        },
+    )
     latency_batch_size: int = field(default=1, metadata={"help": "examples in a forward pass that is timed"})
     latency_table: str | None = field(
         default=None,
@@ -161,7 +168,12 @@ class CompressArguments(TrainingSettings, TeacherArguments):
         if self.choice_ratio == 0 and self.arch_steps:
             raise ValueError(f"arch_steps={self.arch_steps} would have no effect with choice_ratio 0")
         given = self.given()
-        if not given:
+        if self.architecture is not None and (given or self.standard_only or self.arch_steps):
+            raise ValueError(
+                f"architecture={self.architecture} says what is left: budgets, standard_only and arch_steps would have no "
+                "effect; leave them out"
+            )
+        if not given and self.architecture is None:
             self.max_params = [USUAL]
         if len({len(values) for values in given.values() if len(values) > 1}) > 1 or not all(given.values()):
             raise ValueError(
@@ -180,6 +192,8 @@ class CompressArguments(TrainingSettings, TeacherArguments):
             ValueError: Two are the same.
         """
         given, found = self.given(), {}
+        if self.architecture is not None:
+            return {"architecture": {}}
         count = max(map(len, given.values()))
         for number in range(count):
             budgets = {name: values[number if len(values) > 1 else 0] for name, values in given.items()}
@@ -194,9 +208,10 @@ class CompressArguments(TrainingSettings, TeacherArguments):
         same = (
             "seed", "per_device_batch_size", "gradient_accumulation_steps", "optimizer", "nesterov", "learning_rate",
             "min_learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "max_grad_norm", "mixed_precision",
-            "dataloader_num_workers", "teacher_share", "teacher_temperature", "standard_only", "finalists", "max_steps",
+            "dataloader_num_workers", "teacher_share", "teacher_temperature", "standard_only", "max_steps",
         )  # fmt: skip
         return SearchArguments(
+            finalists=self.finalists if self.architecture is None else 0,
             **{name: getattr(self, name) for name in same},
             **budgets,
             **self._latency(),

@@ -10,7 +10,10 @@ from transformers import PreTrainedModel
 from ..cost.latency_profiles import profile
 from ..cost.latency_tables import load_latency_table, save_latency_table
 from ..search import Limits, SearchArguments
+from ..search.finalists.candidates import Finalist
 from ..search.limits import check_latency
+from ..subnets.exports import read_architecture
+from .candidates import GIVEN, uniform_cut
 from .settings import CompressArguments
 
 
@@ -21,10 +24,12 @@ class Size:
     Args:
         search: Settings of a search within its budgets.
         limits: What it keeps to.
+        first: The net that has to be beaten, or the one that is given.
     """
 
     search: SearchArguments
     limits: Limits
+    first: Finalist
 
 
 def sizes_of(
@@ -46,7 +51,8 @@ def sizes_of(
         run_dir: Folder of the run.
 
     Raises:
-        ValueError: A table is of another space or of other conditions, or no net keeps to the budgets of a size.
+        ValueError: A table is of another space or of other conditions, no net keeps to the budgets of a size, or a given net
+            is none of the checkpoint.
     """
     own, known = run_dir / "latency_table.json", settings.latency_table
     resumed = settings.resume and own.is_file()
@@ -66,11 +72,25 @@ def sizes_of(
     try:
         for name, budgets in settings.sizes().items():
             search = settings.search_settings(budgets, str(run_dir / "checkpoints" / name))
-            found[name] = Size(search, Limits.of(search, supernet, sequence_length))
-            found[name].limits.check(search, supernet)
+            limits = Limits.of(search, supernet, sequence_length)
+            limits.check(search, supernet)
+            found[name] = Size(search, limits, first_net(supernet, limits, settings.architecture))
     except ValueError:
         accelerator.wait_for_everyone()
         if accelerator.is_main_process and not resumed:
             own.unlink(missing_ok=True)
         raise
     return found
+
+
+def first_net(supernet: PreTrainedModel, limits: Limits, architecture: str | None) -> Finalist:
+    """The net of a file, or the uniform cut.
+
+    Raises:
+        ValueError: The file holds no architecture of the checkpoint.
+    """
+    if architecture is None:
+        return uniform_cut(supernet, limits)
+    arch = read_architecture(architecture)
+    supernet.space.validate(arch)
+    return Finalist(arch, GIVEN)

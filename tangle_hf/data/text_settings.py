@@ -76,7 +76,9 @@ class DataArguments:
 
 def describe(arguments: DataArguments) -> str:
     """What the text is, in a few words and without the folders of this machine."""
-    marks = {None: "", "eos": "", "bos": ", separated by bos", "both": ", separated by eos and bos"}[arguments.separator]
+    marks = {None: "", "eos": "", "bos": ", separated by bos", "both": ", separated by eos and bos"}[
+        arguments.separator
+    ]
     if arguments.train_file is not None:
         return f"the text of {in_words(arguments.train_file)}{marks}"
     if arguments.dataset is None:

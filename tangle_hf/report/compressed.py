@@ -63,9 +63,8 @@ def _net(run: RunFolder, row: Mapping[str, Any]) -> list[Block]:
     blocks.append(Words(str(run.shown(found))))
     if removed := [str(layer + 1) for layer in row["layers_removed"]]:
         blocks.append(Words(f"Layers of the checkpoint that are gone: {', '.join(removed)}."))
-    blocks.append(
-        Table([with_share(line) for line in budget_rows(row["budgets"])], "What the budgets allow, and what is used.")
-    )
+    if budgets := budget_rows(row["budgets"]):
+        blocks.append(Table([with_share(line) for line in budgets], "What the budgets allow, and what is used."))
     return blocks
 
 

@@ -23,7 +23,7 @@ from transformers import (
     ViTForImageClassification,
 )
 
-from tangle_hf import ElasticGPT2LMHeadModel, PerLayer, SearchSpace
+from tangle_hf import Architecture, ElasticGPT2LMHeadModel, PerLayer, SearchSpace
 from tangle_hf.analysis import format_column
 from tangle_hf.compress import forms
 from tangle_hf.compress.batches import calibration_batches
@@ -36,6 +36,7 @@ from tangle_hf.compress.preparation import Prepared
 from tangle_hf.compress.recovery import recover
 from tangle_hf.compress.scores import calibrate
 from tangle_hf.compress.settings import CompressArguments, parse_for_checkpoint
+from tangle_hf.cost.counts import num_params
 from tangle_hf.data.images.settings import ImageArguments
 from tangle_hf.data.images.transforms import image_processor
 from tangle_hf.data.text import load_texts
@@ -348,11 +349,38 @@ def test_what_cannot_be_compressed_is_refused_by_name(gpt2, text, tmp_path):
         ({"choice_ratio": 0.0, "arch_steps": 2}, "arch_steps=2 would have no effect"),
         ({"teacher_share": 0.0, "layer_weight": 1.0}, "layer_weight=1.0 would have no effect: teacher_share is 0"),
         ({"retrain_learning_rate": 0.1}, "retrain_learning_rate=0.1 has no effect"),
+        ({"architecture": "net.json", "max_params": ["50%"]}, "architecture=net.json says what is left: budgets"),
+        ({"architecture": "net.json", "standard_only": True}, "architecture=net.json says what is left"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         CompressArguments(**options)
+
+
+def test_a_net_that_is_given_is_cut_and_nothing_chosen(text, tmp_path, capsys):
+    llama = checkpoint(tmp_path / "llama", "llama")
+    net = {"hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": [24, 30],
+           "num_key_value_heads": [2, 1], "num_key_value_groups": [1, 2]}  # fmt: skip
+    file = tmp_path / "net.json"
+    file.write_text(json.dumps({**net, "hidden_size": 40}))
+    with pytest.raises(ValueError, match="hidden_size=40 is not a choice"):
+        run(tmp_path / "run", text, "--checkpoint", llama, "--architecture", str(file))
+    assert not (tmp_path / "run").exists()
+    file.write_text(json.dumps(net))
+    row = run(tmp_path / "run", text, "--checkpoint", llama, "--architecture", str(file))["nets"]["architecture"]
+    assert (
+        row["found"] == net
+        and row["costs"]["rivals"] == 0
+        and [line["finalist"] for line in row["finalists"]["rows"]] == ["given"]
+    )
+    assert row["budgets"] == {} and len(row["layers_removed"]) == 1
+    left, supernet = AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "architecture"), load_teacher(llama)
+    assert left.num_parameters() == row["parameters"] == num_params(supernet.space, Architecture(net), supernet.config)
+    card = (tmp_path / "run" / "architecture" / "README.md").read_text()
+    assert "budget" not in card.partition("## What was cut")[2].partition("## What was tried")[0]
+    page = Page(tmp_path / "run" / "report.html")
+    assert [line["net"] for line in page.rows("what-is-left")] and "given" in str(page.rows("what-was-tried", 0))
 
 
 def test_budgets_are_names_of_nets():
