@@ -25,7 +25,7 @@ from tangle_hf.budgets.equal_cost import hand_cuts
 from tangle_hf.compress.batches import calibration_batches, calibration_loss, evaluating
 from tangle_hf.compress.candidates import uniform_cut
 from tangle_hf.compress.checkpoints import load_teacher
-from tangle_hf.compress.choice import nets_to_try, plan_of, step_cost
+from tangle_hf.compress.choice import nets_to_try, plan_of, recovery_cost, step_cost
 from tangle_hf.compress.data import examples_of
 from tangle_hf.compress.layerwise import LayerwiseTeacher
 from tangle_hf.compress.order import order_units
@@ -81,7 +81,7 @@ def compressed(way: str, settings: CompressArguments, data, cost: float, seed: i
             )
         else:
             arch, before = by_hand(way, supernet, examples, limits, unit, seed)
-            row = {"arch": str(arch), "steps": int((cost - before) / step_cost(unit, arch, teacher))}
+            row = {"arch": str(arch), "steps": int((cost - before) / step_cost(unit, arch, teacher))}  # taught in all
             model = extract(supernet, arch)
             row["inherited"] = examples.score(model, examples.test, 8, 8)["loss"]
             how = training_arguments(settings, "finetune", seed, Path(folder), row["steps"])
@@ -108,9 +108,10 @@ def by_hand(way: str, supernet, examples, limits: Limits, unit: SearchCost, seed
 
 def by_the_recipe(supernet, examples, settings, budgets, limits, unit, teacher, cost, folder):
     """What the recipe does, with as many steps of recovery as are left."""
-    accelerator, step = Accelerator(cpu=True), step_cost(unit, uniform_cut(supernet, limits).arch, teacher)
-    settings = replace(settings, max_steps=int(cost / (1 + settings.choice_ratio) / step))
-    size = Size(settings.search_settings(budgets, str(folder)), limits, uniform_cut(supernet, limits))
+    accelerator, first = Accelerator(cpu=True), uniform_cut(supernet, limits)
+    mean = recovery_cost(unit, first.arch, teacher, settings) / settings.max_steps
+    settings = replace(settings, max_steps=int(cost / (1 + settings.choice_ratio) / mean))
+    size = Size(settings.search_settings(budgets, str(folder)), limits, first)
     plan = plan_of(settings, supernet, [size], unit, teacher)
     prepared = prepare(supernet, examples, settings, plan, unit, folder, True)
     own = (settings.arch_steps, settings.hand_cuts, accelerator, unit, teacher)
@@ -124,8 +125,8 @@ def by_the_recipe(supernet, examples, settings, budgets, limits, unit, teacher, 
         spent.spent += cost_of_cut(supernet, arch, prepared, unit)
         spent.add_evaluation(arch, count * len(rounds(len(nets), 1)) if number < 2 else count)
     before = prepared.cost + sum(tried.costs.values()) + spent.spent
-    before += step * wasted(len(nets), first_round(settings.max_steps))
-    settings = replace(settings, max_steps=int((cost - before) / step))
+    before += step_cost(unit, first.arch, teacher) * wasted(len(nets), first_round(settings.max_steps))
+    settings = replace(settings, max_steps=int((cost - before) / mean))
     how = training_arguments(settings, "finetune", settings.seed, folder / "checkpoints", settings.max_steps)
     best = recover(supernet, tried.finalists, prepared, settings, examples, how, teacher, accelerator, unit)
     total = prepared.cost + sum(tried.costs.values()) + sum(best.costs.values())

@@ -108,7 +108,8 @@ def plan_of(
         teacher: From whose outputs all of them learn.
     """
     first = [size.first.arch for size in sizes]
-    steps, space = [step_cost(cost, arch, teacher) for arch in first], supernet.space
+    steps = [recovery_cost(cost, arch, teacher, settings) / settings.max_steps for arch in first]
+    space = supernet.space
     shallower = any(arch.depth < space.max_depth for arch in first)
     ranked, tried = settings.calibration_examples, settings.sensitivity_examples
     most = (settings.choice_ratio, ranked, tried)
@@ -123,3 +124,9 @@ def step_cost(cost: SearchCost, arch: Architecture, teacher: Teacher | None, ste
     if teacher is not None:
         spent.add_teacher(steps)
     return spent.spent
+
+
+def recovery_cost(cost: SearchCost, arch: Architecture, teacher: Teacher | None, settings: CompressArguments) -> float:
+    """What the whole recovery of a net costs, with and then without its teacher, in training steps of the checkpoint."""
+    alone = settings.max_steps - settings.taught
+    return step_cost(cost, arch, teacher, settings.taught) + step_cost(cost, arch, None, alone)

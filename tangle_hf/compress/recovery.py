@@ -22,7 +22,7 @@ from ..search.finalists.known_losses import KnownLosses
 from ..search.search_cost import SearchCost
 from ..subnets.extraction import extract
 from ..training.trainer import last_checkpoint, train
-from .choice import step_cost
+from .choice import recovery_cost, step_cost
 from .layerwise import LayerwiseTeacher
 from .plan import first_round, rounds
 from .preparation import Prepared, cost_of_cut, cut
@@ -93,7 +93,7 @@ def recover(
             teacher.follow(supernet.kept_layers(finalist.arch))
         mine = copy.copy(how)
         mine.output_dir = str(own)
-        return train(model, examples.training(settings.seed), mine, teacher, until, name)
+        return train(model, examples.training(settings.seed), mine, teacher, until, name, settings.taught)
 
     for until in ends:
         for finalist in alive:
@@ -115,7 +115,9 @@ def recover(
         alive, worse = alive[: -(-len(alive) // 2)], alive[-(-len(alive) // 2) :]
         ended = worse + ended
         for finalist in worse:
-            others += step_cost(cost, finalist.arch, teacher, until)
+            taught = min(until, settings.taught)
+            others += step_cost(cost, finalist.arch, teacher, taught)
+            others += step_cost(cost, finalist.arch, None, until - taught)
             if show:
                 shutil.rmtree(folder / finalist.arch.id, ignore_errors=True)
         if show:
@@ -128,6 +130,6 @@ def recover(
     costs = {
         "means": sum(cost_of_cut(supernet, finalist.arch, prepared, cost) for finalist in finalists),
         "rivals": others + looked.spent,
-        "recovery": step_cost(cost, last.arch, teacher, settings.max_steps),
+        "recovery": recovery_cost(cost, last.arch, teacher, settings),
     }
     return Recovered(go_on(last, None), decision, costs)

@@ -1,6 +1,7 @@
 """Settings of a compression, with the help texts that the recipe shows."""
 
 import argparse
+import math
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -23,6 +24,7 @@ TEXT, IMAGES = (DataArguments,), (ImageArguments, AugmentationArguments)
 FREE_ON_RESUME = {"resume", "output_dir", "logging_steps", "save_steps", "dataloader_num_workers"}
 FREE_ON_RESUME |= {item.name for item in fields(HubArguments)}
 USUAL = "60%"  # parameters that are left where no budget is given
+TAUGHT = 0.15  # docs/results.md: a checkpoint of the size of a few nets costs as much as it gains after that
 
 
 @dataclass
@@ -128,6 +130,11 @@ class CompressArguments(TrainingSettings, TeacherArguments):
         metadata={"help": "weight of the checkpoint's residual stream behind each layer, which is learned beside its outputs; "
                           "0: outputs alone. Default: 1, and 0 with teacher_share 0"},
     )  # fmt: skip
+    taught_ratio: float | None = field(
+        default=None,
+        metadata={"help": "share of the steps, the first ones, in which the checkpoint teaches; then labels alone are "
+                          "learned, which costs no passes of it. 1: all. Default: 0.15, and 0 with teacher_share 0"},
+    )  # fmt: skip
     seed: int = field(default=0, metadata={"group": "run", "help": "seed of data order and draws"})
     output_dir: str = field(default="runs/compress", metadata={"main": True, "help": "folder of the run"})
     resume: bool = field(default=False, metadata={"main": True, "help": "continue the run in output_dir"})
@@ -157,6 +164,13 @@ class CompressArguments(TrainingSettings, TeacherArguments):
             raise ValueError(f"max_steps={self.max_steps} must be at least 1")
         if self.layer_weight is None:
             self.layer_weight = 1.0 if self.teacher_share else 0.0
+        if self.taught_ratio is None:
+            self.taught_ratio = TAUGHT if self.teacher_share else 0.0
+        if not 0 <= self.taught_ratio <= 1 or bool(self.taught_ratio) != bool(self.teacher_share):
+            raise ValueError(
+                f"taught_ratio={self.taught_ratio} must be above 0 and at most 1, and 0 with teacher_share 0 only, which is "
+                f"{self.teacher_share}"
+            )
         if self.layer_weight and not self.teacher_share:
             raise ValueError(
                 f"layer_weight={self.layer_weight} would have no effect: teacher_share is 0; leave it out"
@@ -202,6 +216,11 @@ class CompressArguments(TrainingSettings, TeacherArguments):
                 raise ValueError(f"the budgets {budgets} are given twice; leave one out")
             found[name] = budgets
         return found
+
+    @property
+    def taught(self) -> int:
+        """Steps of a recovery in which the checkpoint teaches."""
+        return math.ceil(self.taught_ratio * self.max_steps)
 
     def search_settings(self, budgets: dict[str, str], folder: str) -> SearchArguments:
         """The settings of a search from the checkpoint with these budgets: its architecture steps, and its finalists."""

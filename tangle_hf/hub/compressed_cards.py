@@ -49,6 +49,7 @@ def compressed_facts(run_dir: Path, folder: Path, license: str | None) -> dict[s
         "cost": format_cell(row["cost"]),
         "timed": f"a batch of {settings.get('latency_batch_size', 1)}",
         "teacher_share": settings["teacher_share"],
+        "taught": settings["taught_ratio"],
         "steps": format_cell(settings["max_steps"]),
         "seed": row["seed"],
         "data": results["data"],

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -113,10 +114,11 @@ class ResumingTrainer(Trainer):
     """
 
     teacher: Teacher | None = None
+    taught: float = math.inf  # steps, the first ones, in which there is a teacher
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """The loss of `Trainer`, or with a teacher what `Teacher.loss` says, summed and divided as that of the labels is."""
-        if self.teacher is None:
+        if self.teacher is None or self.state.global_step >= self.taught:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         inputs = {**inputs, **self.teacher.asks}
         loss, output = super().compute_loss(model, inputs, True, num_items_in_batch)
@@ -170,6 +172,7 @@ def train(
     teacher: Teacher | None = None,
     until: int | None = None,
     name: str = "training",
+    taught: int | None = None,
 ) -> PreTrainedModel:
     """Trains with `transformers.Trainer`, from the last whole checkpoint in the output folder if there is one.
 
@@ -180,13 +183,14 @@ def train(
         teacher: From whose outputs the model learns beside the labels, or None.
         until: Stop after this step with a checkpoint, so that the same call with a later one goes on; None: at the end.
         name: What the progress is called.
+        taught: Steps, the first ones, in which there is a teacher, before labels alone are learned; None: all.
 
     Raises:
         FloatingPointError: A loss, a gradient or a weight is not finite; the last checkpoint before is kept.
         ValueError: The checkpoint is of a version with another rule of weight decay.
     """
     trainer = ResumingTrainer(model, arguments, train_dataset=examples)
-    trainer.teacher = teacher
+    trainer.teacher, trainer.taught = teacher, math.inf if taught is None else taught
     trainer.add_callback(TellEpoch(trainer.train_dataset))
     trainer.add_callback(StopUnlessFinite())
     for printing in (ProgressCallback, PrinterCallback):

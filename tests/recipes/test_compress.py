@@ -169,7 +169,8 @@ def test_one_run_leaves_nets_of_several_sizes_and_goes_on_where_it_stopped(gpt2,
 def test_the_net_that_is_taken_goes_on_from_what_it_has_learned(gpt2, text, tmp_path, monkeypatch):
     made, step = [], ResumingTrainer.training_step
     monkeypatch.setattr(ResumingTrainer, "training_step", lambda *given: made.append(1) or step(*given))
-    settings, _, data = parse_for_checkpoint([*QUICK, *text, "--checkpoint", gpt2], None)
+    argv = [*QUICK, *text, "--checkpoint", gpt2, "--taught_ratio", "0.4"]  # 12 of 30 steps: in the middle of a round
+    settings, _, data = parse_for_checkpoint(argv, None)
     supernet, accelerator = load_teacher(gpt2), Accelerator(cpu=True)
     examples, cost = examples_of(gpt2, supernet, data), SearchCost(supernet, 4, 16)
     batches = calibration_batches(examples.training(0), 4)
@@ -181,18 +182,23 @@ def test_the_net_that_is_taken_goes_on_from_what_it_has_learned(gpt2, text, tmp_
 
     def trained(name, finalists):
         how = training_arguments(settings, "finetune", 0, tmp_path / name, settings.max_steps)
-        given = (prepared, settings, examples, how, LayerwiseTeacher(supernet, 1.0, 1.0, 1.0), accelerator, cost)
-        return recover(supernet, finalists, *given)
+        teacher, asked = LayerwiseTeacher(supernet, 1.0, 1.0, 1.0), []
+        monkeypatch.setattr(teacher, "run", lambda batch, run=teacher.run: asked.append(1) or run(batch))
+        recovered = recover(supernet, finalists, prepared, settings, examples, how, teacher, accelerator, cost)
+        return recovered, len(asked)
 
-    both = trained("three", nets)
+    both, asked = trained("three", nets)
+    assert asked == 3 * 10 + 2 * 2, "the checkpoint teaches in the first 12 steps, and is not asked after"
     assert both.decision.steps == [10, 20] and [len(losses) for losses in both.decision.losses] == [2, 2, 1]
     assert len(made) == 3 * 10 + 2 * 10 + 10, "no step is made twice"
     winner, second, first_out = both.decision.ranked
-    alone = trained("one", [winner])
+    alone, asked = trained("one", [winner])
+    assert asked == 12
     for name, tensor in alone.model.state_dict().items():
         assert torch.equal(tensor, both.model.state_dict()[name]), name
     assert both.costs["recovery"] == alone.costs["recovery"] and alone.costs["rivals"] == 0
-    steps = step_cost(cost, second.arch, True, 20) + step_cost(cost, first_out.arch, True, 10)
+    assert alone.costs["recovery"] == pytest.approx(step_cost(cost, winner.arch, None, 30) + 12 / 3)
+    steps = step_cost(cost, second.arch, None, 20) + 12 / 3 + step_cost(cost, first_out.arch, None, 10) + 10 / 3
     looked = SearchCost.like(cost)
     for arch, rounds in ((winner.arch, 2), (second.arch, 2), (first_out.arch, 1)):
         looked.add_evaluation(arch, 4 * rounds)
@@ -349,6 +355,8 @@ def test_what_cannot_be_compressed_is_refused_by_name(gpt2, text, tmp_path):
         ({"choice_ratio": 0.0, "arch_steps": 2}, "arch_steps=2 would have no effect"),
         ({"teacher_share": 0.0, "layer_weight": 1.0}, "layer_weight=1.0 would have no effect: teacher_share is 0"),
         ({"retrain_learning_rate": 0.1}, "retrain_learning_rate=0.1 has no effect"),
+        ({"taught_ratio": 0.0}, "taught_ratio=0.0 must be above 0 and at most 1"),
+        ({"taught_ratio": 0.5, "teacher_share": 0.0}, "taught_ratio=0.5 .* 0 with teacher_share 0 only"),
         ({"architecture": "net.json", "max_params": ["50%"]}, "architecture=net.json says what is left: budgets"),
         ({"architecture": "net.json", "standard_only": True}, "architecture=net.json says what is left"),
     ],
