@@ -24,6 +24,7 @@ TEXT, IMAGES = (DataArguments,), (ImageArguments, AugmentationArguments)
 FREE_ON_RESUME = {"resume", "output_dir", "logging_steps", "save_steps", "dataloader_num_workers"}
 FREE_ON_RESUME |= {item.name for item in fields(HubArguments)}
 USUAL = "60%"  # parameters that are left where no budget is given
+FRONT = ("40%", "80%")  # shares of the cost of a checkpoint between which a front is, unless others are given
 TAUGHT = 0.15  # docs/results.md: a checkpoint of the size of a few nets costs as much as it gains after that
 
 
@@ -59,6 +60,16 @@ class CompressArguments(TrainingSettings, TeacherArguments):
         metadata={"help": "most milliseconds of a forward pass over latency_batch_size examples, predicted from times measured "
                           "on this device at the start: 12, or 60%% of the checkpoint"},
     )  # fmt: skip
+    pareto: str | None = field(
+        default=None,
+        metadata={
+            "help": "cost of a front of nets, in place of a budget: params, params_without_embeddings, flops or latency_ms"
+        },
+    )
+    pareto_anchors: list[str] | None = field(
+        default=None, metadata={"help": "its smallest and its largest share of that cost; default: 40%% 80%%"}
+    )
+    pareto_points: int = field(default=5, metadata={"help": "its nets, evenly from the smallest to the largest"})
     architecture: str | None = field(
         default=None,
         metadata={
@@ -155,7 +166,8 @@ class CompressArguments(TrainingSettings, TeacherArguments):
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
         if self.eval_limit is not None and (self.eval_limit < 1 or not self.eval_tasks):
             raise ValueError(f"eval_limit={self.eval_limit} must be at least 1, and needs eval_tasks")
-        if self.max_latency_ms is None and (self.latency_table is not None or self.latency_batch_size != 1):
+        self._check_front()
+        if "max_latency_ms" not in self.given() and (self.latency_table is not None or self.latency_batch_size != 1):
             raise ValueError("latency_table and latency_batch_size would have no effect: give max_latency_ms, too")
         for name in ("arch_steps", "finalists"):
             if getattr(self, name) < 0:
@@ -197,7 +209,35 @@ class CompressArguments(TrainingSettings, TeacherArguments):
     def given(self) -> dict[str, list[str]]:
         """The budgets that are given, name -> values."""
         values = {name: getattr(self, name, None) for name in LIMITS}
+        if self.pareto is not None:
+            values[f"max_{self.pareto}"] = self._front()
         return {name: found for name, found in values.items() if found is not None}
+
+    def _check_front(self) -> None:
+        if self.pareto is None:
+            if self.pareto_anchors is not None or self.pareto_points != 5:
+                raise ValueError(
+                    "pareto_anchors and pareto_points would have no effect: give the cost of the front with pareto"
+                )
+            return
+        if (name := f"max_{self.pareto}") not in LIMITS:
+            allowed = ", ".join(name.removeprefix("max_") for name in LIMITS)
+            raise ValueError(f"pareto={self.pareto!r} is not a cost; choose one of {allowed}")
+        if getattr(self, name) is not None:
+            raise ValueError(f"pareto={self.pareto} and {name} limit the same cost; leave one of them out")
+        if self.pareto_points < 2:
+            raise ValueError(f"pareto_points={self.pareto_points} must be at least 2; one net needs no front")
+        ends = self.pareto_anchors or FRONT
+        if not re.fullmatch(r"[\d.]+% [\d.]+%", " ".join(ends)) or float(ends[0][:-1]) >= float(ends[1][:-1]):
+            raise ValueError(
+                f"pareto_anchors={ends} must be two shares of the checkpoint, the smaller one first, as 40% 80%"
+            )
+
+    def _front(self) -> list[str]:
+        """The budgets of a front, the largest first."""
+        least, most = (float(share[:-1]) for share in self.pareto_anchors or FRONT)
+        gap = (most - least) / (self.pareto_points - 1)
+        return [f"{most - number * gap:.4g}%" for number in range(self.pareto_points)]
 
     def sizes(self) -> dict[str, dict[str, str]]:
         """The nets that are asked for, name of the net -> its budgets.
@@ -243,7 +283,7 @@ class CompressArguments(TrainingSettings, TeacherArguments):
 
     def _latency(self) -> dict[str, Any]:
         names = ("latency_table", "latency_batch_size")
-        return {} if self.max_latency_ms is None else {name: getattr(self, name) for name in names}
+        return {} if "max_latency_ms" not in self.given() else {name: getattr(self, name) for name in names}
 
 
 def parse_for_checkpoint(argv: Sequence[str] | None, description: str) -> tuple:

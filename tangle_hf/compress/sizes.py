@@ -56,7 +56,7 @@ def sizes_of(
     """
     own, known = run_dir / "latency_table.json", settings.latency_table
     resumed = settings.resume and own.is_file()
-    if settings.max_latency_ms is not None:
+    if "max_latency_ms" in settings.given():
         if resumed:
             known = str(own)
         if known is not None:

@@ -355,6 +355,12 @@ def test_what_cannot_be_compressed_is_refused_by_name(gpt2, text, tmp_path):
         ({"choice_ratio": 0.0, "arch_steps": 2}, "arch_steps=2 would have no effect"),
         ({"teacher_share": 0.0, "layer_weight": 1.0}, "layer_weight=1.0 would have no effect: teacher_share is 0"),
         ({"retrain_learning_rate": 0.1}, "retrain_learning_rate=0.1 has no effect"),
+        ({"pareto": "size"}, "pareto='size' is not a cost; choose one of params, .*flops, latency_ms"),
+        ({"pareto": "params", "max_params": ["50%"]}, "pareto=params and max_params limit the same cost"),
+        ({"pareto": "params", "pareto_points": 1}, "pareto_points=1 must be at least 2"),
+        ({"pareto": "params", "pareto_anchors": ["80%", "40%"]}, "pareto_anchors=.* the smaller one first"),
+        ({"pareto": "params", "pareto_anchors": ["1M", "2M"]}, "pareto_anchors=.* two shares"),
+        ({"pareto_anchors": ["40%", "80%"]}, "would have no effect: give the cost of the front with pareto"),
         ({"taught_ratio": 0.0}, "taught_ratio=0.0 must be above 0 and at most 1"),
         ({"taught_ratio": 0.5, "teacher_share": 0.0}, "taught_ratio=0.5 .* 0 with teacher_share 0 only"),
         ({"architecture": "net.json", "max_params": ["50%"]}, "architecture=net.json says what is left: budgets"),
@@ -398,5 +404,10 @@ def test_budgets_are_names_of_nets():
         "1.5M-70pct": {"max_params": "1.5M", "max_flops": "70%"},
     }
     assert CompressArguments().sizes() == {"60pct": {"max_params": "60%"}}
+    front = CompressArguments(pareto="flops", pareto_points=3, max_params=["90%"])
+    assert [size["max_flops"] for size in front.sizes().values()] == ["80%", "60%", "40%"]
+    assert list(front.sizes()) == ["90pct-80pct", "90pct-60pct", "90pct-40pct"]
+    wide = CompressArguments(pareto="params", pareto_points=4, pareto_anchors=["35%", "70%"])
+    assert list(wide.sizes()) == ["70pct", "58.33pct", "46.67pct", "35pct"]
     with pytest.raises(ValueError, match="given twice"):
         CompressArguments(max_params=["50%", "50%"]).sizes()
