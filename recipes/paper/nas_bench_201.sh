@@ -50,7 +50,7 @@ search() { # METHOD PORTION SEED
         [[ $1 == spos* ]] && share=$(times "$2" 5) && options+=(--nesterov --weight_decay 5e-4)
         options+=(--config "$recipes/configs/nas_bench_201_cifar10.yaml")
     else
-        options+=(--space nas_bench_201 --classes 10 --image_size 16 --num_cells 1 --hidden_size 8 --per_device_batch_size 64
+        options+=(--space nas_bench_201 --image_size 16 --num_cells 1 --hidden_size 8 --per_device_batch_size 64
             --crop_min_scale 1 --crop_padding 2 --learning_rate "$RATE" --recalibration_batches 20 --eval_batches 5)
         if [[ $1 == spos* ]]; then
             options+=(--population_size 20 --generations 10 --num_parents 5 --num_mutations 10 --num_crossovers 5
@@ -79,7 +79,7 @@ table() { # FOLDER METHOD ...; the nets that every row found, looked up
     done
     [[ ${#runs[@]} -gt 0 ]] || return 0
     for metric in $METRICS; do
-        show "$folder/$metric.txt" "$PYTHON" "$recipes/compare.py" --runs "${runs[@]}" --modes inherit --rank_batches 0 \
+        show "$folder-$metric.txt" "$PYTHON" "$recipes/compare.py" --runs "${runs[@]}" --modes inherit --rank_batches 0 \
             --latency_rounds 0 --table "$TABLE" --table_metric "$metric" --output_dir "$folder"
     done
 }
