@@ -91,7 +91,13 @@ def tiny(tmp_path) -> dict[str, str]:
     cell = "|{}~0|+|{}~0|{}~1|+|{}~0|{}~1|{}~2|"
     rows = [{"arch": cell.format(*found), "accuracy": draw.random()} for found in product(OPERATIONS, repeat=6)]
     (tmp_path / "table.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    given = {"CIFAR10": "images", "TABLE": "table.jsonl", "METRICS": "accuracy", "OUT": "out", "PYTHON": sys.executable}
+    given = {
+        "CIFAR10": "images",
+        "TABLE": "table.jsonl",
+        "METRICS": "accuracy",
+        "OUT": "out",
+        "PYTHON": sys.executable,
+    }
     return given | {"SEEDS": "0", "PORTIONS": "0.5", "METHODS": "tanglenas", "STEPS": "2"}
 
 
