@@ -32,35 +32,25 @@ RATE=${RATE:-1e-3}                                  # of the weights; --paper ha
 ARCH_RATE=${ARCH_RATE:-0.02}                        # of the architecture; --paper has its own
 OPERATIONS=${OPERATIONS-skip_connect nor_conv_1x1 nor_conv_3x3 avg_pool_3x3}
 
+declare -A share=([tanglenas]=1 [drnas]=0.915 [darts]=1 [darts2]=0.418 [gdas]=1.46 [spos+rs]=2.77 [spos+es]=2.50)
+
 search() { # METHOD PORTION SEED
-    local options share
-    case $1 in
-        tanglenas) options=(--method drnas) share=1 ;;
-        drnas) options=(--method drnas --no_entangled) share=0.915 ;;
-        darts) options=(--method darts) share=1 ;;
-        darts2) options=(--method darts --unrolled) share=0.418 ;;
-        gdas) options=(--method gdas) share=1.63 ;;
-        spos+rs) options=(--method spos+rs) share=2.77 ;;
-        spos+es) options=(--method spos+es) share=2.50 ;;
-        *) echo "METHODS: $1 is none of them" >&2 && return 2 ;;
-    esac
+    local options
+    method "$1" 10
     options+=(--dataset "$CIFAR10" --table "$TABLE" --train_portion "$2" --seed "$3")
-    if [[ $paper ]]; then # epochs of the images that train the weights; two stages as in table 24
-        share=$(times "$2" 2)
-        [[ $1 == spos* ]] && share=$(times "$2" 5) && options+=(--nesterov --weight_decay 5e-4)
-        options+=(--config "$recipes/configs/nas_bench_201_cifar10.yaml")
+    if [[ $paper ]]; then # epochs of the images that train the weights, two stages 250 of them (table 24)
+        options=(--config "$recipes/configs/nas_bench_201_cifar10.yaml" "${options[@]}")
+        if [[ $1 == spos* ]]; then
+            options+=(--max_steps "$(times "$STEPS" "$2" 5)" --nesterov --weight_decay 5e-4)
+        else
+            options+=(--max_steps "$(times "$STEPS" "$2" 2)")
+        fi
     else
         options+=(--space nas_bench_201 --image_size 16 --num_cells 1 --hidden_size 8 --per_device_batch_size 64
             --crop_min_scale 1 --crop_padding 2 --learning_rate "$RATE" --recalibration_batches 20 --eval_batches 5)
-        if [[ $1 == spos* ]]; then
-            options+=(--population_size 20 --generations 10 --num_parents 5 --num_mutations 10 --num_crossovers 5
-                --candidate_batches "$(times "$STEPS" 0.0167)")
-        else
-            options+=(--arch_learning_rate "$ARCH_RATE" --arch_warmup_ratio 0.2 --eval_steps "$(times "$STEPS" "$share" 0.1)")
-        fi
         [[ -z $OPERATIONS ]] || options+=(--operations $OPERATIONS)
     fi
-    row "$OUT/$1-$2-$3" "${launch[@]}" "$recipes/search_cnn.py" "${options[@]}" --max_steps "$(times "$STEPS" "$share")"
+    row "$OUT/$1-$2-$3" "${launch[@]}" "$recipes/search_cnn.py" "${options[@]}"
 }
 
 for seed in $SEEDS; do
