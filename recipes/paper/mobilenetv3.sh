@@ -45,6 +45,6 @@ for seed in $SEEDS; do
         runs+=("$name=$OUT/$name-$seed")
     done
 done
-options=(--modes inherit)
+options=(--modes inherit --rank_batches 10)
 [[ ! $RETRAIN ]] || options+=(retrain --seeds $RETRAIN_SEEDS --max_steps "$RETRAIN" --baselines largest)
 show "$OUT/compare.txt" "$PYTHON" "$recipes/compare.py" --runs "${runs[@]}" "${options[@]}" --output_dir "$OUT/compare"

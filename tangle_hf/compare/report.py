@@ -116,7 +116,7 @@ def net_costs(comparison: Comparison, net: Net) -> dict:
 
 
 def _mean_standing(standings: Standings, nets: Sequence[Net]) -> dict:
-    """Score, regret and percentile over the searches of a method: the table is exact, so that a net found twice counts twice."""
+    """Score, regret and percentile over the searches of a method; the table is exact, so a net found twice counts twice."""
     placed = [standings.of(net.arch) for net in nets]
     of = "nets" if all(net.run is None for net in nets) else "searches"
     return {name: summary([place[name] for place in placed if place[name] is not None], of) for name in placed[0]}

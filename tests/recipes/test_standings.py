@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from tangle_hf.compare.settings import CompareArguments
 from tangle_hf.compare.nets import Net
 from tangle_hf.compare.report import _mean_standing
+from tangle_hf.compare.settings import CompareArguments
 from tangle_hf.compare.standings import read_standings
 from tangle_hf.models.cells.subnets_cells import genotype_of
 from tangle_hf.space import Architecture, PerLayer, SearchSpace
@@ -44,7 +44,9 @@ def test_regret_and_percentile_are_in_the_whole_space(whole):
 
 
 def test_the_mean_of_a_method_is_over_its_searches(whole):
-    nets = [Net("drnas", f"drnas-{n}", arch, f"drnas-{n}") for n, arch in enumerate((ARCHS[3], ARCHS[3], ARCHS[9], OTHER))]
+    nets = [
+        Net("drnas", f"drnas-{n}", arch, f"drnas-{n}") for n, arch in enumerate((ARCHS[3], ARCHS[3], ARCHS[9], OTHER))
+    ]
     found = _mean_standing(read(whole), nets)
     assert {name: (cell["mean"], cell["of"]) for name, cell in found.items()} == {
         "table accuracy": (5, "searches"),  # a net found twice counts twice, one that the table lacks does not
