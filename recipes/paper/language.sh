@@ -44,7 +44,8 @@ for budget in $BUDGETS; do
                     --learning_rate "$RATE")
             fi
             [[ $budget == none ]] || options+=(--max_params_without_embeddings "$budget" --finalists 0)
-            row "$OUT/$name-$budget-$seed" "${launch[@]}" "$recipes/search_gpt.py" "${options[@]}" --dataset "$STORIES" --seed "$seed"
+            row "$OUT/$name-$budget-$seed" "${launch[@]}" "$recipes/search_gpt.py" "${options[@]}" --dataset "$STORIES" \
+                --seed "$seed"
             runs+=("$name=$OUT/$name-$budget-$seed")
         done
     done

@@ -35,7 +35,8 @@ for seed in $SEEDS; do
     for name in $METHODS; do
         method "$name" 5
         if [[ $paper ]]; then
-            options=(--config "$recipes/configs/mobilenetv3_imagenet.yaml" "${options[@]}" --dataset "$IMAGENET" --max_steps "$STEPS")
+            options=(--config "$recipes/configs/mobilenetv3_imagenet.yaml" "${options[@]}" --dataset "$IMAGENET"
+                --max_steps "$STEPS")
         else
             options+=(--space mobilenetv3 --dataset "$CIFAR10" --image_size 32 --strides 1 1 1 2 2 1 2 --width_multiplier 0.25
                 --kernel_transform --train_portion 0.8 --per_device_batch_size 32 --learning_rate "$RATE"

