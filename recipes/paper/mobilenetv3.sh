@@ -46,6 +46,7 @@ for seed in $SEEDS; do
         runs+=("$name=$OUT/$name-$seed")
     done
 done
-options=(--modes inherit --rank_batches 10)
+options=(--modes inherit)
 [[ ! $RETRAIN ]] || options+=(retrain --seeds $RETRAIN_SEEDS --max_steps "$RETRAIN" --baselines largest)
+options+=(--rank_batches 10)
 show "$OUT/compare.txt" "$PYTHON" "$recipes/compare.py" --runs "${runs[@]}" "${options[@]}" --output_dir "$OUT/compare"
