@@ -11,6 +11,7 @@ from ..runs.reporting import refresh_report
 from .analysis import cka, differences, pictures, rank_correlations, timings
 from .nets import Comparison, Net, column, different
 from .rows import Row, read_row
+from .standings import Standings
 
 
 def report(comparison: Comparison, rows: Sequence[Row]) -> None:
@@ -79,6 +80,8 @@ def method_rows(comparison: Comparison, costs: dict[str, dict], text: bool = Tru
         for mode, horizon in comparison.columns:
             values, unit = comparison.sample(nets, mode, horizon)
             row[column(mode, horizon)] = summary(values, unit)
+        if comparison.standings:
+            row |= _mean_standing(comparison.standings, nets)
         rows.append(as_text(row) if text else row)
     return rows
 
@@ -110,6 +113,13 @@ def net_costs(comparison: Comparison, net: Net) -> dict:
         "parameters_without_embeddings": num_params(space, net.arch, config, embeddings=False),
         "flops": flops(space, net.arch, config, sequence_length=length) // (length or 1),
     }
+
+
+def _mean_standing(standings: Standings, nets: Sequence[Net]) -> dict:
+    """Score, regret and percentile over the searches of a method; the table is exact, so a net found twice counts twice."""
+    placed = [standings.of(net.arch) for net in nets]
+    of = "nets" if all(net.run is None for net in nets) else "searches"
+    return {name: summary([place[name] for place in placed if place[name] is not None], of) for name in placed[0]}
 
 
 def _mean_costs(comparison: Comparison, costs: Iterable[dict]) -> dict:

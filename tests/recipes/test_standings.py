@@ -5,6 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from tangle_hf.compare.nets import Net
+from tangle_hf.compare.report import _mean_standing
 from tangle_hf.compare.settings import CompareArguments
 from tangle_hf.compare.standings import read_standings
 from tangle_hf.models.cells.subnets_cells import genotype_of
@@ -39,6 +41,23 @@ def test_regret_and_percentile_are_in_the_whole_space(whole):
     assert standings.of(ARCHS[15]) == {"table accuracy": 15, "regret": 48, "percentile": 25}
     assert standings.of(OTHER) == {"table accuracy": None, "regret": None, "percentile": None}
     assert standings.words == "regret and percentile in accuracy are among all 64 architectures of the space"
+
+
+def test_the_mean_of_a_method_is_over_its_searches(whole):
+    nets = [
+        Net("drnas", f"drnas-{n}", arch, f"drnas-{n}") for n, arch in enumerate((ARCHS[3], ARCHS[3], ARCHS[9], OTHER))
+    ]
+    found = _mean_standing(read(whole), nets)
+    assert {name: (cell["mean"], cell["of"]) for name, cell in found.items()} == {
+        "table accuracy": (5, "searches"),  # a net found twice counts twice, one that the table lacks does not
+        "regret": (58, "searches"),
+        "percentile": ((6.25 + 6.25 + 15.625) / 3, "searches"),
+    }
+    assert found["regret"]["values"] == [60, 60, 54]
+    hand = [Net("hand", name, arch, baseline=True) for name, arch in (("a", ARCHS[0]), ("b", ARCHS[1]))]
+    assert _mean_standing(read(whole), hand)["regret"] | {"interval": None} == {
+        "mean": 62.5, "deviation": pytest.approx(0.5**0.5), "interval": None, "values": [63, 62], "of": "nets"
+    }  # fmt: skip
 
 
 def test_a_table_of_a_part_says_so_and_equal_scores_have_one_percentile(tmp_path):
