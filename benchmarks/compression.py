@@ -72,8 +72,9 @@ def compressed(way: str, settings: CompressArguments, data, cost: float, seed: i
     (budgets,) = settings.sizes().values()
     limits = Limits.of(settings.search_settings(budgets, "nowhere"), supernet, examples.sequence_length)
     unit = SearchCost(supernet, settings.per_device_batch_size, examples.sequence_length)
-    layers = settings.layer_weight if way == "compress" else 0.0  # the others learn outputs alone
-    teacher = None if way == "labels" else LayerwiseTeacher(supernet, 1.0, 1.0, layers)
+    told = {"labels": (0.0, 0.0), "compress": (settings.teacher_share, settings.layer_weight)}
+    share, layers = told.get(way, (1.0, 0.0))  # the others learn outputs alone
+    teacher = LayerwiseTeacher(supernet, share, settings.teacher_temperature, layers) if share else None
     with tempfile.TemporaryDirectory() as folder:
         if way == "compress":
             row, model, before = by_the_recipe(

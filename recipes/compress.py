@@ -1,4 +1,4 @@
-"""Make a trained checkpoint smaller: a net of it within a budget, chosen by short trainings and taught by the checkpoint.
+"""Make a trained checkpoint smaller: a net of it within a budget, chosen by short trainings and trained on.
 
     accelerate launch recipes/compress.py                                      # a small net on embedded text, minutes on a CPU
     accelerate launch recipes/compress.py --checkpoint runs/austen/subnet --max_params 60% \\

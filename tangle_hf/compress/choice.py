@@ -17,6 +17,7 @@ from .candidates import candidates
 from .frozen_search import search_frozen
 from .plan import Plan, fitting, plan_choice
 from .preparation import Prepared
+from .scores import projections
 from .settings import CompressArguments
 from .sizes import Size
 
@@ -113,7 +114,8 @@ def plan_of(
     shallower = any(arch.depth < space.max_depth for arch in first)
     ranked, tried = settings.calibration_examples, settings.sensitivity_examples
     most = (settings.choice_ratio, ranked, tried)
-    plan = plan_choice(space, cost, max(steps), len(steps), settings.max_steps, *most, shallower)
+    biases = sum(projection.module.bias is not None for projection in projections(supernet))
+    plan = plan_choice(space, cost, max(steps), len(steps), settings.max_steps, *most, shallower, biases)
     return plan if settings.architecture is None else replace(plan, sensitive=0, rivals=0.0)  # nothing is chosen
 
 

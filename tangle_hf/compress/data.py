@@ -26,7 +26,7 @@ from .settings import CompressArguments
 
 SMALL = {"n_embd": 96, "n_layer": 4, "n_head": 4}
 SMALL_STEPS, SMALL_RATE = 400, 3e-3
-DOCUMENTS, BLOCKS = 1_000, 32  # at most, by which separators are compared
+DOCUMENTS, BLOCKS = 1_000, 8  # at most, by which separators are compared
 
 
 def small_checkpoint(folder: Path, data: DataArguments, settings: CompressArguments, main_process: bool) -> str:

@@ -1,25 +1,30 @@
 """How much of the whole cost may go into the question which net to take, and what that is enough for.
 
 At equal total cost every step that is spent on choosing is missing in the recovery, and nets of one size differ little once
-they have recovered. So choosing has an allowance, a share of what the recoveries cost. Of what does not fit less is done, and
-where nothing fits the uniform cut is taken untried::
+they have recovered. So everything has an allowance, a share of what the recoveries cost. Of what does not fit less is done::
+
+    1/20    where the uniform cut lacks layers: they are removed one by one on as many examples as fit, at least 8; else they
+            are ranked by block influence
+    1/50    where layers have biases: means are absorbed, tried on as many examples as fit, at least 4; else not
+
+The choice between nets has a share that is asked for. Where nothing fits the uniform cut is taken untried::
 
     half        sensitivities, on as many examples as fit, at least 4; else none, and no rival of the uniform cut
     the rest    rivals: the steps of nets that are not taken in the end
-
-Where the uniform cut has fewer layers than the checkpoint, they are ranked, whether or not there are rivals: removed one by
-one on as many examples as fit into a half, at least 8; else by block influence.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from ..search.search_cost import SearchCost
 from ..space import SearchSpace
 from .sensitivities import tried_choices
 
 
-FEWEST_RANKED, FEWEST_SENSITIVE = 8, 4  # examples below which losses say too little
+FEWEST_RANKED, FEWEST_SENSITIVE, FEWEST_ABSORBING = 8, 4, 4  # examples below which losses say too little
+MOST_ABSORBING = 16  # examples
+RANKING, ABSORBING = 1 / 20, 1 / 50  # of what the recoveries cost
 INFLUENCE = 16  # examples of a pass for block influence
 FIRST_ROUND = 0.05  # of all steps, after which rivals are compared first: the end of the warm-up
 FEWEST_STEPS = 10  # of that round
@@ -33,11 +38,13 @@ class Plan:
         ranked: Examples on which layers are removed one by one; 0: block influence is taken, None: all layers stay.
         sensitive: Examples on which single choices are tried; 0: none is.
         rivals: Cost of steps of nets that are not taken, for each size.
+        absorbing: Examples on which means are absorbed; 0: they are not.
     """
 
     ranked: int | None
     sensitive: int
     rivals: float
+    absorbing: int
 
 
 def plan_choice(
@@ -50,8 +57,9 @@ def plan_choice(
     most_ranked: int,
     most_sensitive: int,
     shallower: bool,
+    biases: int,
 ) -> Plan:
-    """What fits into the allowance.
+    """What fits into the allowances.
 
     Args:
         space: The nets of the checkpoint.
@@ -59,20 +67,24 @@ def plan_choice(
         step: What a step of a recovery costs, about.
         sizes: How many nets are asked for.
         steps: Of the recovery of each.
-        share: Of the cost of all recoveries, the allowance.
+        share: Of the cost of all recoveries, what choosing a net may cost.
         most_ranked: Examples on which layers are removed, at most.
         most_sensitive: Examples of the sensitivities, at most.
         shallower: Whether the uniform cut of some size lacks layers.
+        biases: How many take over means.
     """
-    allowance, ranked = share * step * steps * sizes, None
+    whole, ranked, absorbing = step * steps * sizes, None, 0
+    allowance = share * whole
     if shallower:
-        ranked = _most(most_ranked, FEWEST_RANKED, lambda n: removal_cost(space, cost, n), allowance / 2)
-        allowance -= removal_cost(space, cost, ranked) if ranked else passes(cost, space, INFLUENCE)
+        ranked = _most(most_ranked, FEWEST_RANKED, lambda n: removal_cost(space, cost, n), RANKING * whole)
+    if biases:
+        price = partial(absorbing_cost, space, cost, biases)
+        absorbing = _most(MOST_ABSORBING, FEWEST_ABSORBING, price, ABSORBING * step * steps)
     sensitive = _most(most_sensitive, FEWEST_SENSITIVE, lambda n: sensitivity_cost(space, cost, n), allowance / 2)
     rivals = (allowance - sensitivity_cost(space, cost, sensitive)) / sizes
     if not sensitive or rivals < step * first_round(steps):
-        return Plan(ranked, 0, 0.0)
-    return Plan(ranked, sensitive, rivals)
+        return Plan(ranked, 0, 0.0, absorbing)
+    return Plan(ranked, sensitive, rivals, absorbing)
 
 
 def first_round(steps: int) -> int:
@@ -137,6 +149,11 @@ def sensitivity_cost(space: SearchSpace, cost: SearchCost, examples: int) -> flo
         for _ in range(space.rows(name))
     )
     return passes(cost, space, examples * (1 + tried)) if examples else 0.0
+
+
+def absorbing_cost(space: SearchSpace, cost: SearchCost, biases: int, examples: int) -> float:
+    """What trying every bias costs, at most: as if the net were the whole checkpoint."""
+    return passes(cost, space, examples * (1 + biases)) if examples else 0.0
 
 
 def _most(most: int, fewest: int, price: Callable[[int], float], allowed: float) -> int:

@@ -30,13 +30,15 @@ class Prepared:
 
     Args:
         scores: Of the units, in their new order.
-        batches: Some of the calibration data, by which means are absorbed and nets compared before they are trained.
+        batches: Some of the calibration data, by which nets are compared before they are trained.
+        absorbing: Of these, what means are absorbed by.
         rises: What `sensitivities` gave, on the ordered checkpoint; None: nothing was tried.
         cost: What it cost, in training steps of the checkpoint.
     """
 
     scores: Scores
     batches: list[dict[str, Tensor]]
+    absorbing: list[dict[str, Tensor]]
     rises: dict[str, Tensor] | None
     cost: float
 
@@ -98,7 +100,8 @@ def prepare(
                 write_json(found, ranked)
             if rises is not None:
                 save_file(rises, path)
-    return Prepared(ordered, few, rises, spent)
+    absorbing = calibration_batches(data, plan.absorbing) if plan.absorbing else []
+    return Prepared(ordered, few, absorbing, rises, spent)
 
 
 def cut(supernet: PreTrainedModel, arch: Architecture, prepared: Prepared, show: bool) -> PreTrainedModel:
@@ -111,14 +114,14 @@ def cut(supernet: PreTrainedModel, arch: Architecture, prepared: Prepared, show:
         show: Whether this process shows progress.
     """
     model = extract(supernet, arch)
-    if mean_outputs(supernet, arch, prepared.scores, projections(supernet)):
-        absorb_means(model, supernet, arch, prepared.scores, prepared.batches, show)
+    if prepared.absorbing and mean_outputs(supernet, arch, prepared.scores, projections(supernet)):
+        absorb_means(model, supernet, arch, prepared.scores, prepared.absorbing, show)
     return model
 
 
 def cost_of_cut(supernet: PreTrainedModel, arch: Architecture, prepared: Prepared, cost: SearchCost) -> float:
     """What `cut` cost, in training steps of the checkpoint: a pass without and one for every bias that was tried."""
     spent, tried = SearchCost.like(cost), mean_outputs(supernet, arch, prepared.scores, projections(supernet))
-    examples = sum(len(batch["labels"]) for batch in prepared.batches)
+    examples = sum(len(batch["labels"]) for batch in prepared.absorbing)
     spent.add_evaluation(arch, examples * (1 + len(tried)) if tried else 0)
     return spent.spent

@@ -25,7 +25,6 @@ FREE_ON_RESUME = {"resume", "output_dir", "logging_steps", "save_steps", "datalo
 FREE_ON_RESUME |= {item.name for item in fields(HubArguments)}
 USUAL = "60%"  # parameters that are left where no budget is given
 FRONT = ("40%", "80%")  # shares of the cost of a checkpoint between which a front is, unless others are given
-TAUGHT = 0.15  # docs/results.md: a checkpoint of the size of a few nets costs as much as it gains after that
 
 
 @dataclass
@@ -107,9 +106,9 @@ class CompressArguments(TrainingSettings, TeacherArguments):
         default=4, metadata={"help": "nets that sensitivities and gradient search propose, beside the hand cuts"}
     )
     choice_ratio: float = field(
-        default=0.1,
-        metadata={"help": "share of the cost of the recovery that choosing may cost beside it: ranks of layers, sensitivities, "
-                          "steps of rivals that are not taken; 0: the uniform cut is taken untried"},
+        default=0.0,
+        metadata={"help": "share of the cost of the recovery that choosing between nets may cost beside it, sensitivities and "
+                          "steps of rivals that are not taken: 0.1 or more. Default: 0, the uniform cut is taken untried"},
     )  # fmt: skip
     finalist_batches: int = field(default=8, metadata={"help": "validation batches by which they are compared"})
     forms: list[str] = field(
@@ -133,7 +132,7 @@ class CompressArguments(TrainingSettings, TeacherArguments):
         help="peak learning rate, about half of the checkpoint's own; then a cosine",
     )
     teacher_share: float = with_default(
-        TeacherArguments, "teacher_share", 1.0,
+        TeacherArguments, "teacher_share", 0.0,
         help="share of what the checkpoint says, as target beside the labels, wherever smaller nets are trained; 1: no labels",
     )  # fmt: skip
     layer_weight: float | None = field(
@@ -144,7 +143,7 @@ class CompressArguments(TrainingSettings, TeacherArguments):
     taught_ratio: float | None = field(
         default=None,
         metadata={"help": "share of the steps, the first ones, in which the checkpoint teaches; then labels alone are "
-                          "learned, which costs no passes of it. 1: all. Default: 0.15, and 0 with teacher_share 0"},
+                          "learned, which costs no passes of it. Default: 1, and 0 with teacher_share 0"},
     )  # fmt: skip
     seed: int = field(default=0, metadata={"group": "run", "help": "seed of data order and draws"})
     output_dir: str = field(default="runs/compress", metadata={"main": True, "help": "folder of the run"})
@@ -177,7 +176,7 @@ class CompressArguments(TrainingSettings, TeacherArguments):
         if self.layer_weight is None:
             self.layer_weight = 1.0 if self.teacher_share else 0.0
         if self.taught_ratio is None:
-            self.taught_ratio = TAUGHT if self.teacher_share else 0.0
+            self.taught_ratio = 1.0 if self.teacher_share else 0.0
         if not 0 <= self.taught_ratio <= 1 or bool(self.taught_ratio) != bool(self.teacher_share):
             raise ValueError(
                 f"taught_ratio={self.taught_ratio} must be above 0 and at most 1, and 0 with teacher_share 0 only, which is "

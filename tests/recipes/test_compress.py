@@ -169,12 +169,23 @@ def test_one_run_leaves_nets_of_several_sizes_and_goes_on_where_it_stopped(gpt2,
 def test_the_net_that_is_taken_goes_on_from_what_it_has_learned(gpt2, text, tmp_path, monkeypatch):
     made, step = [], ResumingTrainer.training_step
     monkeypatch.setattr(ResumingTrainer, "training_step", lambda *given: made.append(1) or step(*given))
-    argv = [*QUICK, *text, "--checkpoint", gpt2, "--taught_ratio", "0.4"]  # 12 of 30 steps: in the middle of a round
+    argv = [
+        *QUICK,
+        *text,
+        "--checkpoint",
+        gpt2,
+        "--teacher_share",
+        "1",
+        "--taught_ratio",
+        "0.4",
+    ]  # 12 of 30 steps: in the middle of a round
     settings, _, data = parse_for_checkpoint(argv, None)
     supernet, accelerator = load_teacher(gpt2), Accelerator(cpu=True)
     examples, cost = examples_of(gpt2, supernet, data), SearchCost(supernet, 4, 16)
     batches = calibration_batches(examples.training(0), 4)
-    prepared = Prepared(order_units(supernet, calibrate(supernet, batches, progress=False)), batches, None, 0.0)
+    prepared = Prepared(
+        order_units(supernet, calibrate(supernet, batches, progress=False)), batches, batches, None, 0.0
+    )
     space = supernet.space
     nets = [
         Finalist(space.architecture(n_embd=32, n_layer=3, n_head=heads, mlp_ratio=2), "a net") for heads in (1, 2, 3)

@@ -1,5 +1,7 @@
 """What a compression tries: sensitivities, their exact optimum within a budget, cuts by hand, a search on frozen weights."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from accelerate import Accelerator
@@ -9,7 +11,16 @@ from worker import Blocks
 from tangle_hf import PerLayer, SearchSpace
 from tangle_hf.compress.candidates import GRADIENT, OPTIMUM, UNIFORM, candidates, evenness
 from tangle_hf.compress.frozen_search import search_frozen
-from tangle_hf.compress.plan import Plan, first_round, fitting, plan_choice, rounds, sensitivity_cost, wasted
+from tangle_hf.compress.plan import (
+    Plan,
+    absorbing_cost,
+    first_round,
+    fitting,
+    plan_choice,
+    rounds,
+    sensitivity_cost,
+    wasted,
+)
 from tangle_hf.compress.sensitivities import predicted_rise, preferences, sensitivities
 from tangle_hf.cost.tables import exact
 from tangle_hf.search import Limits
@@ -119,14 +130,24 @@ def test_rounds_halve_nets_and_only_those_that_end_are_wasted(count):
 
 def test_a_choice_costs_what_it_is_allowed_and_the_uniform_cut_is_taken_where_that_is_too_little(net):
     cost = SearchCost(net, 8, 8)
-    short = plan_choice(SPACE, cost, 0.9, 1, 60, 0.1, 64, 16, shallower=False)
-    assert short == Plan(None, 0, 0.0)
+    short = plan_choice(SPACE, cost, 0.9, 1, 60, 0.1, 64, 16, shallower=False, biases=0)
+    assert short == Plan(None, 0, 0.0, 0)
     for share, most in ((0.1, 32), (0.3, 64)):
-        plan = plan_choice(SPACE, cost, 0.9, 1, 400, share, 64, 64, shallower=False)
+        plan = plan_choice(SPACE, cost, 0.9, 1, 400, share, 64, 64, shallower=False, biases=0)
         spent = sensitivity_cost(SPACE, cost, plan.sensitive)
         assert plan.ranked is None and plan.sensitive == most and spent <= share * 0.9 * 400 / 2
         count = fitting(8, 400, 0.9, plan.rivals)
         assert count >= 2 and 0.9 * wasted(count, first_round(400)) + spent <= share * 0.9 * 400
-        ranked = plan_choice(SPACE, cost, 0.9, 1, 400, 0.3, 64, 64, shallower=True)
-        assert ranked.ranked == 64 and (ranked.rivals < plan.rivals or share == 0.1)
-    assert plan_choice(SPACE, cost, 0.9, 1, 10, 0.1, 64, 16, shallower=True) == Plan(0, 0, 0.0), "by block influence"
+        ranked = plan_choice(SPACE, cost, 0.9, 1, 400, share, 64, 64, shallower=True, biases=0)
+        assert ranked == replace(plan, ranked=64)
+    few = plan_choice(SPACE, cost, 0.9, 1, 10, 0.1, 64, 16, shallower=True, biases=6)
+    assert few == Plan(0, 0, 0.0, 0), "by block influence, and no means"
+
+
+@pytest.mark.parametrize(("steps", "expected"), [(100, 0), (200, 4), (400, 8), (4000, 16)])
+def test_means_are_absorbed_on_as_many_examples_as_a_fiftieth_of_the_recovery_pays_for(net, steps, expected):
+    cost = SearchCost(net, 8, 8)
+    plan = plan_choice(SPACE, cost, 0.9, 1, steps, 0.0, 64, 16, shallower=False, biases=15)
+    assert plan == Plan(None, 0, 0.0, expected)
+    if expected:
+        assert absorbing_cost(SPACE, cost, 15, expected) <= 0.9 * steps / 50
