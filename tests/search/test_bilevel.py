@@ -2,11 +2,13 @@
 
 import json
 import os
+import pickle
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed.checkpoint as distributed_checkpoint
 import worker
 from accelerate import Accelerator
 from several_runs import launch
@@ -153,6 +155,21 @@ def test_a_checkpoint_runs_no_code(finished, tmp_path, caplog, name, named):
         change(folder, name, named=named)
     assert latest_checkpoint(run) is None and not (tmp_path / "touched").exists()
     assert f"{Path(name).name} is damaged, or holds something else than tensors" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+def test_what_is_noted_of_shards_is_read_and_runs_no_code(tmp_path):
+    """Of torch.distributed.checkpoint, which unpickles it without care."""
+    shards = {"a": torch.ones(3, dtype=torch.bfloat16), "step": 3, "group": {"betas": (0.9, 0.99)}}
+    distributed_checkpoint.save(shards, checkpoint_id=tmp_path / "shards")
+    noted = tmp_path / "shards" / ".metadata"
+    assert checkpoints.unreadable(noted) is None
+    whole = noted.read_bytes()
+    for content in (whole[: len(whole) // 2], b"", pickle.dumps(Touch(tmp_path / "touched")),
+                    b"\x80\x04ctorch.distributed.checkpoint.metadata\nos.mkdir\n."):  # fmt: skip
+        noted.write_bytes(content)
+        assert "is damaged" in checkpoints.unreadable(noted) or "cannot be read" in checkpoints.unreadable(noted)
+    assert not (tmp_path / "touched").exists()
 
 
 def first(made: tuple) -> tuple:
