@@ -27,9 +27,17 @@ def shard(supernet: PreTrainedModel, accelerator: Accelerator) -> nn.Module | No
 
     Returns:
         What `gather` needs; None if nothing was sharded.
+
+    Raises:
+        ValueError: Only one process has the weights of a checkpoint that was loaded.
     """
     if not accelerator.is_fsdp2:
         return None
+    if accelerator.state.fsdp_plugin.cpu_ram_efficient_loading:
+        raise ValueError(
+            "fsdp_cpu_ram_efficient_loading loads a checkpoint on one process only, but a search copies the weights that it "
+            "starts from on all; set it to false, in accelerate's config or by --fsdp_cpu_ram_efficient_loading false"
+        )
     empty = {id(p): nn.Parameter(torch.empty_like(p, device="meta"), p.requires_grad) for p in supernet.parameters()}
     form, plugin = copy.deepcopy(supernet, empty), accelerator.state.fsdp_plugin
     fully_shard(

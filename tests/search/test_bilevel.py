@@ -5,6 +5,7 @@ import os
 import pickle
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from tangle_hf.search import SearchArguments, checkpoints, search, train_single_
 from tangle_hf.search.checkpoints import latest_checkpoint
 from tangle_hf.search.gradient.arch_front import ArchFront
 from tangle_hf.search.loop import append_record, keep_records
+from tangle_hf.search.sharding import shard
 
 
 def outcome(folder: Path) -> tuple:
@@ -170,6 +172,12 @@ def test_what_is_noted_of_shards_is_read_and_runs_no_code(tmp_path):
         noted.write_bytes(content)
         assert "is damaged" in checkpoints.unreadable(noted) or "cannot be read" in checkpoints.unreadable(noted)
     assert not (tmp_path / "touched").exists()
+
+
+def test_weights_that_one_process_alone_has_loaded_are_refused():
+    plugin = SimpleNamespace(cpu_ram_efficient_loading=True)
+    with pytest.raises(ValueError, match="set it to false"):
+        shard(tiny(Path("unused"))[0], SimpleNamespace(is_fsdp2=True, state=SimpleNamespace(fsdp_plugin=plugin)))
 
 
 def first(made: tuple) -> tuple:

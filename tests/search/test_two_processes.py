@@ -3,10 +3,13 @@
 import json
 from types import SimpleNamespace
 
+import compress_worker
 import pytest
 import torch
 import two_stage_worker
 import worker
+from compressible import checkpoint, text_options
+from safetensors.torch import load_file
 from several_runs import launch
 from test_bilevel import outcome
 from test_two_stage import SMALL, check_equal
@@ -25,6 +28,7 @@ WAYS = {
 SHORT = {"dropout": 0.0, "max_steps": 4, "pareto": "params"}
 FEW = {"method": "sandwich+es", "dropout": 0.0, "max_steps": 3, "population_size": 4, "num_mutations": 1, "num_crossovers": 1,
        "generations": 2}  # fmt: skip
+DATA = {"vit": ["--samples_per_class", "8"]}  # of the others a small text
 EXACT = {"method": "sandwich+es", "dropout": 0.0, "max_steps": 5, **SMALL}
 
 
@@ -43,6 +47,13 @@ def two(tmp_path_factory):
         ("exact", [], EXACT),
     ):
         runs.append(("two_stage_worker", name, {**options, "interruptions": interruptions, "batch_size": 2}))
+    checkpoints = {family: checkpoint(folder / "checkpoints" / family, family) for family in FAMILIES}
+    argv = {family: ["--checkpoint", source, *DATA.get(family, text_options(folder))]
+            for family, source in checkpoints.items()}  # fmt: skip
+    for family in FAMILIES:
+        own = {"argv": argv[family], "batch_size": 2}
+        runs += [("compress_worker", f"compress/{family}", own | {"slow": 1.0 if family == "gpt2" else 0.0})]
+    runs += [("compress_worker", "compress/broken", own | {"stop": True}), ("compress_worker", "compress/broken", own)]
     for way, kinds in WAYS.items():  # FSDP last: what accelerate has set up for it stays
         for family, kind in kinds.items():
             own = {"family": family, "fsdp": kind, "batch_size": 2}
@@ -52,7 +63,7 @@ def two(tmp_path_factory):
             ]
             runs += [("two_stage_worker", f"{way}/{family}/finalists", FEW | own | {"interruptions": []})]
     done = launch(folder, 2, [*runs, ("fsdp_worker", "unit", {})])
-    return SimpleNamespace(folder=folder, killed=killed, ended=ended, partial=partial, done=done)
+    return SimpleNamespace(argv=argv, folder=folder, killed=killed, ended=ended, partial=partial, done=done)
 
 
 def end(two, name):
@@ -65,7 +76,9 @@ def assert_same_weights(found: dict, expected: dict) -> None:
     """Up to rounding."""
     for name, values in expected.items():
         pair = torch.tensor(found[name]), torch.tensor(values)
-        if name.endswith("k_proj.bias"):  # the keys' bias has no gradient but rounding, which Adam scales up
+        if name.endswith(
+            ("k_proj.bias", "key.bias")
+        ):  # the keys' bias has no gradient but rounding, which Adam scales up
             continue
         if name.endswith("c_attn.bias"):
             pair = (torch.cat([t.chunk(3)[0], t.chunk(3)[2]]) for t in pair)
@@ -148,6 +161,32 @@ def test_two_processes_train_the_finalists_of_one(two, one, way):
     for (mine, losses), (other, others) in zip(first["finalists"], second["finalists"], strict=True):
         assert mine == other and losses == pytest.approx(others, abs=1e-5)
     assert_same_weights(second["weights"], first["weights"])
+
+
+def left(folder) -> tuple[dict, dict, list, dict]:
+    """What a compression leaves: architecture, weights, losses while it chose and learned, costs."""
+    net = json.loads((folder / "results.json").read_text())["nets"]["60pct"]
+    rounds = [{name: cell for name, cell in row.items() if name[0].isdigit()} for row in net["finalists"]["rows"]]
+    weights = {
+        name: tensor.flatten().tolist() for name, tensor in load_file(folder / "60pct" / "model.safetensors").items()
+    }
+    return net["found"], weights, rounds, net["costs"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_two_processes_compress_as_one_does(tmp_path, two, family):
+    """Half the batch on each; the main process of GPT-2's is slow to end its checkpoints, from which all of them go on."""
+    assert (two.folder / "compress" / family / "results.json").is_file(), two.done.stderr
+    compress_worker.run(tmp_path / "one", two.argv[family])
+    first, second = left(tmp_path / "one"), left(two.folder / "compress" / family)
+    assert first[0] == second[0] and first[2] == second[2] and len(first[2]) > 1
+    assert first[3] == pytest.approx(second[3])
+    assert_same_weights(second[1], first[1])
+
+
+def test_an_interrupted_compression_is_the_same_to_the_last_digit(two):
+    """Interrupted while a checkpoint is written, after the nets were compared."""
+    assert left(two.folder / "compress" / "broken") == left(two.folder / "compress" / FAMILIES[-1])
 
 
 def test_weights_sharded_as_one_unit_change_nothing(two):
