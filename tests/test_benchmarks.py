@@ -21,4 +21,4 @@ def test_a_benchmark_starts(path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(path), run_name="__main__")
     printed = capsys.readouterr().out
-    assert ended.value.code in (0, None) and "usage" in printed and f"python benchmarks/{path.name}" in printed
+    assert ended.value.code == 0 and f"python benchmarks/{path.name}" in printed

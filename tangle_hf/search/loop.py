@@ -161,9 +161,8 @@ def prepare(
         accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
     held = [list(group["params"]) for group in optimizer.param_groups]
     model, optimizer = accelerator.prepare(supernet, optimizer)
-    if (
-        accelerator.is_fsdp2
-    ):  # accelerate tells sharded weights by their address, and all shards that are empty have the same
+    # accelerate tells sharded weights by their address, and all shards that are empty have the same.
+    if accelerator.is_fsdp2:
         for group, weights in zip(optimizer.param_groups, held, strict=True):
             group["params"] = weights
     accelerator.register_for_checkpointing(state)

@@ -9,6 +9,7 @@ import copy
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedType
 from torch import nn
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
@@ -29,10 +30,14 @@ def shard(supernet: PreTrainedModel, accelerator: Accelerator) -> nn.Module | No
         What `gather` needs; None if nothing was sharded.
 
     Raises:
-        ValueError: Only one process has the weights of a checkpoint that was loaded.
+        ValueError: It is FSDP's first version, or only one process has the weights of a checkpoint that was loaded.
     """
-    if not accelerator.is_fsdp2:
+    if accelerator.distributed_type != DistributedType.FSDP:
         return None
+    if not accelerator.is_fsdp2:
+        raise ValueError(
+            "fsdp_version=1 flattens weights, which a search reads one by one; choose 2 in accelerate's config"
+        )
     if accelerator.state.fsdp_plugin.cpu_ram_efficient_loading:
         raise ValueError(
             "fsdp_cpu_ram_efficient_loading loads a checkpoint on one process only, but a search copies the weights that it "

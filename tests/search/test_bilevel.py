@@ -12,6 +12,7 @@ import torch
 import torch.distributed.checkpoint as distributed_checkpoint
 import worker
 from accelerate import Accelerator
+from accelerate.utils import DistributedType
 from several_runs import launch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from worker import SPACE, Blocks
@@ -174,10 +175,13 @@ def test_what_is_noted_of_shards_is_read_and_runs_no_code(tmp_path):
     assert not (tmp_path / "touched").exists()
 
 
-def test_weights_that_one_process_alone_has_loaded_are_refused():
+@pytest.mark.parametrize("second, message", [(True, "set it to false"), (False, "fsdp_version=1")])
+def test_ways_to_shard_that_a_search_cannot_take_are_refused(second, message):
+    """Weights that one process alone has loaded, and those of FSDP's first version."""
     plugin = SimpleNamespace(cpu_ram_efficient_loading=True)
-    with pytest.raises(ValueError, match="set it to false"):
-        shard(tiny(Path("unused"))[0], SimpleNamespace(is_fsdp2=True, state=SimpleNamespace(fsdp_plugin=plugin)))
+    state = SimpleNamespace(fsdp_plugin=plugin)
+    with pytest.raises(ValueError, match=message):
+        shard(None, SimpleNamespace(distributed_type=DistributedType.FSDP, is_fsdp2=second, state=state))
 
 
 def first(made: tuple) -> tuple:
