@@ -47,12 +47,13 @@ def two(tmp_path_factory):
         ("exact", [], EXACT),
     ):
         runs.append(("two_stage_worker", name, {**options, "interruptions": interruptions, "batch_size": 2}))
-    checkpoints = {family: checkpoint(folder / "checkpoints" / family, family) for family in FAMILIES}
-    argv = {family: ["--checkpoint", source, *DATA.get(family, text_options(folder))]
+    checkpoints = {family: checkpoint(folder / "checkpoints" / family, family, dropout=0.0) for family in FAMILIES}
+    # So much text that no training comes to its end: a last batch may be smaller for one process and filled up for two.
+    argv = {family: ["--checkpoint", source, *DATA.get(family, text_options(folder, 300))]
             for family, source in checkpoints.items()}  # fmt: skip
     for family in FAMILIES:
         own = {"argv": argv[family], "batch_size": 2}
-        runs += [("compress_worker", f"compress/{family}", own | {"slow": 1.0 if family == "gpt2" else 0.0})]
+        runs += [("compress_worker", f"compress/{family}", own | {"slow": 1.0 if family == "llama" else 0.0})]
     runs += [("compress_worker", "compress/broken", own | {"stop": True}), ("compress_worker", "compress/broken", own)]
     for way, kinds in WAYS.items():  # FSDP last: what accelerate has set up for it stays
         for family, kind in kinds.items():
@@ -175,12 +176,14 @@ def left(folder) -> tuple[dict, dict, list, dict]:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_two_processes_compress_as_one_does(tmp_path, two, family):
-    """Half the batch on each; the main process of GPT-2's is slow to end its checkpoints, from which all of them go on."""
+    """Half the batch on each; the main process of Llama's is slow to end its checkpoints, from which all of them go on."""
     assert (two.folder / "compress" / family / "results.json").is_file(), two.done.stderr
     compress_worker.run(tmp_path / "one", two.argv[family])
     first, second = left(tmp_path / "one"), left(two.folder / "compress" / family)
-    assert first[0] == second[0] and first[2] == second[2] and len(first[2]) > 1
-    assert first[3] == pytest.approx(second[3])
+    assert first[0] == second[0] and first[3] == pytest.approx(second[3])
+    assert len(first[2]) == len(second[2]) == 1 + (family == "llama")  # rivals
+    for mine, other in zip(first[2], second[2], strict=True):
+        assert mine == pytest.approx(other, abs=1e-5)
     assert_same_weights(second[1], first[1])
 
 
