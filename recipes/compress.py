@@ -43,7 +43,7 @@ from tangle_hf.runs.run import device_name
 from tangle_hf.search.choice import budget_use
 from tangle_hf.search.loop import step_size
 from tangle_hf.search.search_cost import SearchCost
-from tangle_hf.training.trainer import training_arguments
+from tangle_hf.training.trainer import check_whole_weights, training_arguments
 
 
 def main(
@@ -53,6 +53,7 @@ def main(
     *augmentation: AugmentationArguments,
 ) -> None:
     """The whole run: checkpoint, order, and for every budget a choice, a recovery, and what is left of it."""
+    check_whole_weights()
     accelerator = Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision=settings.mixed_precision)
     run_dir, main_process = Path(settings.output_dir), accelerator.is_main_process
     parts = (settings, hub, data, *augmentation)

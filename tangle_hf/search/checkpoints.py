@@ -7,11 +7,13 @@ import hashlib
 import json
 import logging
 import os
+import pickle
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import load
 from safetensors import SafetensorError, safe_open
@@ -24,6 +26,14 @@ logger = get_logger(__name__)
 
 MANIFEST = "manifest.json"
 PICKLES = (".bin", ".pkl", ".pt", ".pth")
+SHARDS = ".metadata"  # where torch.distributed.checkpoint says which tensors lie where: a pickle of its own classes
+OF_SHARDS = "torch.distributed.checkpoint.metadata"
+BESIDE_THESE = (
+    ("torch.distributed.checkpoint.filesystem", "_StorageInfo"),
+    ("torch.serialization", "_get_layout"),
+    ("torch", "Size"),
+    ("pathlib", "PosixPath"),
+)
 
 
 def save_checkpoint(accelerator: Accelerator, run_dir: Path, step: int, keep: int = 2) -> None:
@@ -121,6 +131,9 @@ def unreadable(path: Path) -> str | None:
         if path.suffix == ".safetensors":
             with safe_open(path, "pt") as file:
                 file.keys()
+        elif path.name == SHARDS:
+            with path.open("rb") as file:
+                _ShardsUnpickler(file).load()
         elif path.suffix in PICKLES:
             load(path, map_location="cpu")  # of accelerate: tensors, numbers and the states of random generators
     except (SafetensorError, OSError, EOFError) as error:
@@ -128,6 +141,19 @@ def unreadable(path: Path) -> str | None:
     except Exception:  # torch and its unpickler raise errors of many types for bytes that they do not understand
         return f"{path.name} is damaged, or holds something else than tensors and plain values"
     return None
+
+
+class _ShardsUnpickler(pickle.Unpickler):
+    """Makes nothing but what torch.distributed.checkpoint writes, which would load the file without a look at it."""
+
+    def find_class(self, module: str, name: str):
+        dtype = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
+        if module != OF_SHARDS and (module, name) not in BESIDE_THESE and not dtype:
+            raise pickle.UnpicklingError(f"{module}.{name} describes no tensor")
+        found = super().find_class(module, name)
+        if module == OF_SHARDS and getattr(found, "__module__", None) != OF_SHARDS:  # what that file imports
+            raise pickle.UnpicklingError(f"{module}.{name} describes no tensor")
+        return found
 
 
 def checksum(path: Path) -> str:

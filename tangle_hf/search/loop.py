@@ -159,7 +159,12 @@ def prepare(
         supernet.compile_blocks()
     if single_paths:
         accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
+    held = [list(group["params"]) for group in optimizer.param_groups]
     model, optimizer = accelerator.prepare(supernet, optimizer)
+    # accelerate tells sharded weights by their address, and all shards that are empty have the same.
+    if accelerator.is_fsdp2:
+        for group, weights in zip(optimizer.param_groups, held, strict=True):
+            group["params"] = weights
     accelerator.register_for_checkpointing(state)
     if settings.resume:
         _resume(accelerator, Path(settings.output_dir))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from accelerate.utils import parse_flag_from_env
 from transformers import (
     PreTrainedModel,
     PrinterCallback,
@@ -142,7 +143,7 @@ class ResumingTrainer(Trainer):
         return loss
 
     def _save_checkpoint(self, model: torch.nn.Module, trial=None) -> None:
-        """Saves a checkpoint as `Trainer` does; if the disk is full, the half-written checkpoint is deleted.
+        """Saves a checkpoint as `Trainer` does, whole when any process goes on; on a full disk the half-written one is deleted.
 
         Raises:
             WriteError: The disk is full, or the folder cannot be written.
@@ -151,6 +152,7 @@ class ResumingTrainer(Trainer):
         try:
             with writing(folder):
                 super()._save_checkpoint(model, trial)
+                self.accelerator.wait_for_everyone()  # all but the main one would look for a file that it has yet to write
         except WriteError:
             shutil.rmtree(folder / f"checkpoint-{self.state.global_step}", ignore_errors=True)
             raise
@@ -208,6 +210,19 @@ def train(
     with same_groups(Path(checkpoint or arguments.output_dir)):
         trainer.train(resume_from_checkpoint=checkpoint)
     return trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+
+
+def check_whole_weights() -> None:
+    """Refuses processes that are to share the weights of a net, where one of them scores and saves it.
+
+    Raises:
+        ValueError: They are started with FSDP.
+    """
+    if parse_flag_from_env("ACCELERATE_USE_FSDP"):
+        raise ValueError(
+            "nets are scored and saved by one process, which cannot have their weights where FSDP shards them; leave FSDP out: "
+            "with DDP every process has whole weights"
+        )
 
 
 def training_arguments(

@@ -11,16 +11,11 @@ import pytest
 import torch
 from accelerate import Accelerator
 from compress import main
+from compressible import checkpoint, text_options
 from report_page import Page
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
-    GPT2Config,
-    GPT2LMHeadModel,
-    LlamaConfig,
-    LlamaForCausalLM,
-    ViTConfig,
-    ViTForImageClassification,
 )
 
 from tangle_hf import Architecture, ElasticGPT2LMHeadModel, PerLayer, SearchSpace
@@ -37,8 +32,6 @@ from tangle_hf.compress.recovery import recover
 from tangle_hf.compress.scores import calibrate
 from tangle_hf.compress.settings import CompressArguments, parse_for_checkpoint
 from tangle_hf.cost.counts import num_params
-from tangle_hf.data.images.settings import ImageArguments
-from tangle_hf.data.images.transforms import image_processor
 from tangle_hf.data.text import load_texts
 from tangle_hf.data.text_settings import DataArguments
 from tangle_hf.data.tokens import load_tokenizer, pack
@@ -52,28 +45,6 @@ from tangle_hf.training.trainer import ResumingTrainer, training_arguments
 
 QUICK = ["--max_steps", "30", "--calibration_examples", "4", "--sensitivity_examples", "2", "--choice_ratio", "1",
          "--finalist_batches", "1", "--per_device_batch_size", "4"]  # fmt: skip
-SMALL = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 300}
-
-
-def checkpoint(folder: Path, family: str) -> str:
-    torch.manual_seed(0)
-    if family == "vit":
-        sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
-        ViTForImageClassification(
-            ViTConfig(**sizes, image_size=8, patch_size=4, id2label={n: str(n) for n in range(10)})
-        ).save_pretrained(folder)
-        image_processor(ImageArguments(), 8).save_pretrained(folder)
-        return str(folder)
-    if family == "gpt2":
-        model = GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=3, n_head=4, n_positions=16, vocab_size=300))
-    else:
-        model = LlamaForCausalLM(
-            LlamaConfig(**SMALL, intermediate_size=48, num_key_value_heads=2, max_position_embeddings=16)
-        )
-    model.save_pretrained(folder)
-    data = DataArguments(vocab_size=300, block_size=16)
-    load_tokenizer(data, load_texts(data)).save_pretrained(folder)
-    return str(folder)
 
 
 @pytest.fixture(scope="module")
@@ -83,11 +54,7 @@ def gpt2(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("text")
-    for name in ("train", "validation", "test"):
-        (folder / f"{name}.txt").write_text("".join(f"{name} line {i} of a small text.\n" for i in range(60)))
-    files = [x for name in ("train", "validation", "test") for x in (f"--{name}_file", str(folder / f"{name}.txt"))]
-    return ["--block_size", "16", *files]
+    return text_options(tmp_path_factory.mktemp("text"))
 
 
 def run(folder: Path, data: list[str], *argv: str) -> dict:
@@ -164,6 +131,13 @@ def test_one_run_leaves_nets_of_several_sizes_and_goes_on_where_it_stopped(gpt2,
     assert (tmp_path / "run" / "80pct" / "model.safetensors").stat().st_mtime_ns == kept
     assert again["nets"]["50pct"]["found"] == results["nets"]["50pct"]["found"]
     assert again["nets"]["50pct"]["costs"] == pytest.approx(results["nets"]["50pct"]["costs"])
+
+
+def test_sharded_weights_are_refused(gpt2, text, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")  # as accelerate launches it
+    with pytest.raises(ValueError, match="leave FSDP out"):
+        run(tmp_path / "run", text, "--checkpoint", gpt2, "--max_params", "60%")
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_net_that_is_taken_goes_on_from_what_it_has_learned(gpt2, text, tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from tangle_hf import ArchParameters, ElasticGPT2Config, ElasticGPT2LMHeadModel, PerLayer, SearchSpace, sampler
+from tangle_hf.search.finalists.halving import halve
 
 
 SPACE = SearchSpace(n_embd=[16, 24, 32], n_layer=[1, 2], n_head=PerLayer([2, 4]), mlp_ratio=PerLayer([1, 2]))
@@ -41,9 +42,22 @@ def compare(superposition: str, mesh) -> dict[str, float]:
     return {key: max((a - b).abs().max().item() for a, b in both) for key, both in pairs.items()}
 
 
+def refusal(mesh) -> str:
+    """What is said where single processes are to train nets of a supernet that is sharded."""
+    supernet = fully_shard(
+        ElasticGPT2LMHeadModel(ElasticGPT2Config(space=SPACE, vocab_size=50, n_positions=16)), mesh=mesh
+    )
+    try:
+        halve(supernet, [], None, None, 1, None, None, None)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 def run(folder: Path) -> None:
     state, mesh = PartialState(cpu=True), init_device_mesh("cpu", (2,))
     found = {form: compare(form, mesh) for form in ("inputs", "weights")}
+    found["refused"] = refusal(mesh)
     if state.is_main_process:
         folder.mkdir()
         (folder / "differences.json").write_text(json.dumps(found))

@@ -17,7 +17,7 @@ def launch(folder: Path, processes: int, runs: list[tuple[str, str, dict]]) -> s
     if processes > 1:
         start += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     command = [*start, __file__, str(folder), json.dumps(runs)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
 
 
 if __name__ == "__main__":

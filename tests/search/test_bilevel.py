@@ -2,13 +2,17 @@
 
 import json
 import os
+import pickle
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.distributed.checkpoint as distributed_checkpoint
 import worker
 from accelerate import Accelerator
+from accelerate.utils import DistributedType
 from several_runs import launch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from worker import SPACE, Blocks
@@ -18,6 +22,7 @@ from tangle_hf.search import SearchArguments, checkpoints, search, train_single_
 from tangle_hf.search.checkpoints import latest_checkpoint
 from tangle_hf.search.gradient.arch_front import ArchFront
 from tangle_hf.search.loop import append_record, keep_records
+from tangle_hf.search.sharding import shard
 
 
 def outcome(folder: Path) -> tuple:
@@ -153,6 +158,30 @@ def test_a_checkpoint_runs_no_code(finished, tmp_path, caplog, name, named):
         change(folder, name, named=named)
     assert latest_checkpoint(run) is None and not (tmp_path / "touched").exists()
     assert f"{Path(name).name} is damaged, or holds something else than tensors" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+def test_what_is_noted_of_shards_is_read_and_runs_no_code(tmp_path):
+    """Of torch.distributed.checkpoint, which unpickles it without care."""
+    shards = {"a": torch.ones(3, dtype=torch.bfloat16), "step": 3, "group": {"betas": (0.9, 0.99)}}
+    distributed_checkpoint.save(shards, checkpoint_id=tmp_path / "shards")
+    noted = tmp_path / "shards" / ".metadata"
+    assert checkpoints.unreadable(noted) is None
+    whole = noted.read_bytes()
+    for content in (whole[: len(whole) // 2], b"", pickle.dumps(Touch(tmp_path / "touched")),
+                    b"\x80\x04ctorch.distributed.checkpoint.metadata\nos.mkdir\n."):  # fmt: skip
+        noted.write_bytes(content)
+        assert "is damaged" in checkpoints.unreadable(noted) or "cannot be read" in checkpoints.unreadable(noted)
+    assert not (tmp_path / "touched").exists()
+
+
+@pytest.mark.parametrize("second, message", [(True, "set it to false"), (False, "fsdp_version=1")])
+def test_ways_to_shard_that_a_search_cannot_take_are_refused(second, message):
+    """Weights that one process alone has loaded, and those of FSDP's first version."""
+    plugin = SimpleNamespace(cpu_ram_efficient_loading=True)
+    state = SimpleNamespace(fsdp_plugin=plugin)
+    with pytest.raises(ValueError, match=message):
+        shard(None, SimpleNamespace(distributed_type=DistributedType.FSDP, is_fsdp2=second, state=state))
 
 
 def first(made: tuple) -> tuple:

@@ -11,7 +11,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType
 from test_two_stage import WIDE, settings, supernet
 from worker import Blocks
 
@@ -469,9 +468,3 @@ def test_what_is_missing_is_said():
         "no net with equal layers uses the budget and is as deep as the search's choice: there is no cut by hand to "
         "compare with",
     ]
-
-
-def test_sharded_weights_are_refused(wide, tmp_path, monkeypatch):
-    fsdp = SimpleNamespace(distributed_type=DistributedType.FSDP)
-    with pytest.raises(ValueError, match="which needs whole weights"):
-        halve(wide, [], Blocks(), by_size, 30, settings(tmp_path, max_params="60%"), fsdp, None)

@@ -4,11 +4,10 @@ import json
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
 from accelerate.utils import set_seed
-from worker import SPACE, Blocks
+from worker import FAMILIES, accelerator_of
 
-from tangle_hf import Architecture, ElasticGPT2Config, ElasticGPT2LMHeadModel
+from tangle_hf import Architecture
 from tangle_hf.search import SearchArguments, search_candidates, train_single_paths
 from tangle_hf.search.finalists.candidates import Finalist
 from tangle_hf.search.finalists.halving import halve
@@ -29,11 +28,19 @@ def run(folder: Path, interruptions: list[dict], **settings) -> None:
     search(folder, {}, resume=bool(interruptions), **settings)
 
 
-def search(folder, interruption: dict, batch_size: int = 4, dropout: float = 0.1, **settings) -> None:
-    accelerator = Accelerator(cpu=True)
+def search(
+    folder,
+    interruption: dict,
+    batch_size: int = 4,
+    dropout: float = 0.1,
+    family: str = "gpt2",
+    fsdp: str | None = None,
+    **settings,
+) -> None:
+    accelerator = accelerator_of(fsdp)
     set_seed(0)
-    dropouts = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), dropout)
-    supernet = ElasticGPT2LMHeadModel(ElasticGPT2Config(space=SPACE, vocab_size=40, n_positions=8, **dropouts))
+    make, data = FAMILIES[family]
+    supernet = make(dropout)
     defaults = {"max_steps": 8, "logging_steps": 1, "save_steps": 2, "eval_steps": 4, "warmup_steps": 1}
     arguments = SearchArguments(output_dir=str(folder), per_device_batch_size=batch_size, **{**defaults, **settings})
     save_state, count = accelerator.save_state, 0
@@ -55,15 +62,14 @@ def search(folder, interruption: dict, batch_size: int = 4, dropout: float = 0.1
         return {"loss": supernet(**batch, arch=arch).loss.item()}
 
     accelerator.save_state = save_half
-    cost = train_single_paths(supernet, Blocks(), arguments, accelerator, lambda arch: 0.0)
+    cost = train_single_paths(supernet, data(), arguments, accelerator, lambda arch: 0.0)
     supernet.eval()
-    batch = {name: values[None] for name, values in Blocks(30)[0].items()}
+    batch = {name: values[None] for name, values in data(30)[0].items()}
     log = search_candidates(supernet, evaluate, 1, arguments, accelerator, cost)
     archs = [Architecture(record["arch"]) for record in log.best()[:5]]
     score = lambda model: model(**batch).loss.item()  # noqa: E731
-    decision = halve(
-        supernet, [Finalist(arch, "search") for arch in archs], Blocks(), score, 1, arguments, accelerator, cost
-    )
+    nets = [Finalist(arch, "search") for arch in archs]
+    decision = halve(supernet, nets, data(), score, 1, arguments, accelerator, cost)
     if accelerator.is_main_process:
         weights = {name: p.double().flatten().tolist() for name, p in supernet.named_parameters()}
         end = {"weights": weights, "candidates": log.best(), "cost": cost.spent, "evaluated": count}

@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import fmean, mean, stdev
 
 from accelerate import Accelerator
-from accelerate.utils import DistributedType, gather_object
+from accelerate.utils import gather_object
 from transformers import PreTrainedModel
 
 from ...space import Architecture
@@ -27,6 +27,7 @@ from ..distillation import Teacher
 from ..loop import progress_bar, stop_on_signal
 from ..search_cost import SearchCost
 from ..settings import SearchArguments
+from ..sharding import check_whole
 from .candidates import HAND_CUT, Finalist
 from .known_losses import KnownLosses
 from .short_training import ShortTraining
@@ -119,10 +120,7 @@ def halve(
         ValueError: The weights are sharded over processes (FSDP), so that none can train a net by itself.
         FloatingPointError: All trainings diverged.
     """
-    if accelerator.distributed_type == DistributedType.FSDP:
-        raise ValueError(
-            "finalists are trained by single processes, which needs whole weights; use DDP or one process, or --finalists 0"
-        )
+    check_whole(supernet, "finalists are trained")
     run_dir, horizon = Path(settings.output_dir), horizon_of(settings)
     training = ShortTraining(supernet, data, settings, accelerator, horizon, run_dir / "finalists", teacher, start)
     known, steps = KnownLosses(run_dir / "finalists.jsonl", accelerator), round_steps(len(finalists), horizon)

@@ -31,6 +31,7 @@ from ..loop import (
 )
 from ..search_cost import SearchCost
 from ..settings import SearchArguments
+from ..sharding import gather, shard
 from .arch_front import ArchFront
 from .bilevel_step import BilevelStep
 from .budget_surface import Surface
@@ -125,6 +126,7 @@ def search(
         for limit, anchor in zip(front.limits, front.anchors, strict=True):
             anchor.load(settings.arch_start_from)
             front.hold(limit)
+    form = shard(supernet, accelerator)
     optimizer = weight_optimizer(supernet, settings)
     batch_size, workers = settings.per_device_batch_size, settings.dataloader_num_workers
     state = SearchState(
@@ -202,6 +204,7 @@ def search(
         logger.warning(message)
     # Mixed precision wraps the forward; what is evaluated and exported from here on is the plain model.
     accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    gather(supernet, form, accelerator)
     return front if settings.pareto else front.anchors[0]
 
 

@@ -13,6 +13,7 @@ from ..limits import Limits
 from ..loop import progress_bar, stop_on_signal
 from ..search_cost import SearchCost, example_length
 from ..settings import SearchArguments
+from ..sharding import check_whole
 from .candidates import CandidateLog
 from .evolution import Strategy, evolution, random_search
 from .nsga2_search import nsga2
@@ -54,6 +55,7 @@ def search_candidates(
         ValueError: The limits cannot be made or kept, or the weights are sharded over processes (FSDP).
         FloatingPointError: A candidate's loss is not finite.
     """
+    check_whole(supernet, "candidates are evaluated")
     limits = limits or Limits.of(settings, supernet)
     costs = _costs(supernet, limits)
     path = Path(settings.output_dir) / "candidates.jsonl"

@@ -7,7 +7,7 @@ from pathlib import Path
 import moocore
 import numpy as np
 from accelerate import Accelerator
-from accelerate.utils import DistributedType, broadcast_object_list, gather_object
+from accelerate.utils import broadcast_object_list, gather_object
 
 from ...space import Architecture
 from ..loop import append_record, keep_records
@@ -29,9 +29,6 @@ class CandidateLog:
         cost: What was spent so far.
         costs: Name -> cost of an architecture, noted for each candidate.
         resume: Whether what the file holds is known; else it starts empty.
-
-    Raises:
-        ValueError: The weights are sharded over processes (FSDP), so that none can evaluate a candidate by itself.
     """
 
     def __init__(
@@ -44,10 +41,6 @@ class CandidateLog:
         costs: Mapping[str, Callable[[Architecture], int | float]],
         resume: bool = False,
     ):
-        if accelerator.distributed_type == DistributedType.FSDP:
-            raise ValueError(
-                "candidates are evaluated by single processes, which needs whole weights; use DDP or one process"
-            )
         self.path, self.accelerator, self._evaluate = path, accelerator, evaluate
         self._examples, self._costs, self.cost = examples, costs, cost
         stored = [keep_records(path, lambda record: resume) if accelerator.is_main_process else None]

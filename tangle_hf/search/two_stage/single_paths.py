@@ -33,6 +33,7 @@ from ..loop import (
 )
 from ..search_cost import SearchCost
 from ..settings import SearchArguments
+from ..sharding import gather, shard
 from .paths import path_rule
 
 
@@ -90,6 +91,7 @@ def train_single_paths(
     run_dir, largest = Path(settings.output_dir), supernet.space.largest
     run_dir.mkdir(parents=True, exist_ok=True)
     paths = path_rule(settings, supernet, limits)
+    form = shard(supernet, accelerator)
     optimizer = weight_optimizer(supernet, settings)
     workers = settings.dataloader_num_workers
     state = TrainState(
@@ -131,6 +133,7 @@ def train_single_paths(
         return None
     # Mixed precision wraps the forward; what is evaluated and exported from here on is the plain model.
     accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    gather(supernet, form, accelerator)
     return state.cost
 
 
