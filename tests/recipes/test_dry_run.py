@@ -191,10 +191,11 @@ def test_where_no_step_can_be_taken_it_is_computed(recipe, limit, why, monkeypat
 def test_flops_of_a_step_are_those_of_its_forward_and_backward_passes(monkeypatch, tmp_path):
     supernet, settings, _, example, _, length = given_to_dry_run(search_gpt, monkeypatch, tmp_path)
     row = example(torch.Generator().manual_seed(0))
+    supernet.set_attn_implementation("eager")  # the counter does not know the kernel that a CPU has for attention
     with torch.utils.flop_counter.FlopCounterMode(display=False) as counter:
         supernet(input_ids=row["input_ids"][None], labels=row["labels"][None], arch=supernet.space.largest)
     flops, forward = step_flops(supernet, settings, length, 3)
-    assert forward == pytest.approx(3 * counter.get_total_flops(), rel=0.02)
+    assert forward == pytest.approx(3 * counter.get_total_flops())
     assert flops == pytest.approx(3 * forward)  # a path: no architecture step
-    mixed = step_flops(supernet, replace(settings, method="drnas", arch_warmup_ratio=None), length, 3)[0]
+    mixed = step_flops(supernet, replace(settings, method="drnas"), length, 3)[0]
     assert mixed == pytest.approx(5 * forward)
