@@ -190,12 +190,20 @@ class CompressArguments(TrainingSettings, TeacherArguments):
             raise ValueError(f"layer_weight={self.layer_weight} must not be negative")
         if not 0 <= self.choice_ratio <= 1:
             raise ValueError(f"choice_ratio={self.choice_ratio} must be between 0 and 1")
-        if self.choice_ratio == 0 and self.arch_steps:
-            raise ValueError(f"arch_steps={self.arch_steps} would have no effect with choice_ratio 0")
-        given = self.given()
-        if self.architecture is not None and (given or self.standard_only or self.arch_steps):
+        usual = {"arch_steps": 0, "hand_cuts": 4, "finalists": 4}
+        for name in (name for name in usual if getattr(self, name) != usual[name] and self.choice_ratio == 0):
             raise ValueError(
-                f"architecture={self.architecture} says what is left: budgets, standard_only and arch_steps would have no "
+                f"{name}={getattr(self, name)} would have no effect with choice_ratio 0, by which nothing is chosen; use "
+                "--choice_ratio 0.1"
+            )
+        if self.teacher_temperature != 1 and not self.teacher_share:
+            raise ValueError(
+                f"teacher_temperature={self.teacher_temperature} would have no effect with teacher_share 0; leave it out"
+            )
+        given = self.given()
+        if self.architecture is not None and (given or self.standard_only or self.choice_ratio):
+            raise ValueError(
+                f"architecture={self.architecture} says what is left: budgets, standard_only and choice_ratio would have no "
                 "effect; leave them out"
             )
         if not given and self.architecture is None:

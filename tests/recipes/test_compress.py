@@ -350,6 +350,13 @@ def test_what_cannot_be_compressed_is_refused_by_name(gpt2, text, tmp_path):
         ({"taught_ratio": 0.5, "teacher_share": 0.0}, "taught_ratio=0.5 .* 0 with teacher_share 0 only"),
         ({"architecture": "net.json", "max_params": ["50%"]}, "architecture=net.json says what is left: budgets"),
         ({"architecture": "net.json", "standard_only": True}, "architecture=net.json says what is left"),
+        (
+            {"architecture": "net.json", "choice_ratio": 0.1},
+            "architecture=net.json says .* choice_ratio would have no",
+        ),
+        ({"hand_cuts": 8}, "hand_cuts=8 would have no effect with choice_ratio 0"),
+        ({"finalists": 0}, "finalists=0 would have no effect with choice_ratio 0"),
+        ({"teacher_temperature": 2.0}, "teacher_temperature=2.0 would have no effect with teacher_share 0"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(options, message):
@@ -364,10 +371,12 @@ def test_a_net_that_is_given_is_cut_and_nothing_chosen(text, tmp_path, capsys):
     file = tmp_path / "net.json"
     file.write_text(json.dumps({**net, "hidden_size": 40}))
     with pytest.raises(ValueError, match="hidden_size=40 is not a choice"):
-        run(tmp_path / "run", text, "--checkpoint", llama, "--architecture", str(file))
+        run(tmp_path / "run", text, "--checkpoint", llama, "--architecture", str(file), "--choice_ratio", "0")
     assert not (tmp_path / "run").exists()
     file.write_text(json.dumps(net))
-    row = run(tmp_path / "run", text, "--checkpoint", llama, "--architecture", str(file))["nets"]["architecture"]
+    row = run(tmp_path / "run", text, "--checkpoint", llama, "--architecture", str(file), "--choice_ratio", "0")[
+        "nets"
+    ]["architecture"]
     assert (
         row["found"] == net
         and row["costs"]["rivals"] == 0
