@@ -13,7 +13,7 @@ import random
 import resource
 
 import torch
-from side_by_side import compare_memory, compare_time, peak_memory, print_rows
+from side_by_side import compare_memory, compare_time, keep_memory, peak_memory, print_rows
 from steps import plain_step, search_steps
 from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -176,13 +176,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     described = "; ".join(f"{name}: {run.__doc__.splitlines()[0]}" for name, run in QUESTIONS.items())
     parser.add_argument("question", nargs="?", default="time", choices=QUESTIONS, help=described)
-    parser.add_argument("--rounds", type=int, default=7, help="counted rounds (default 7)")
+    parser.add_argument("--rounds", type=int, default=15, help="counted rounds (default 15)")
     parser.add_argument("--case", type=json.loads, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.case:
         size = tuple(arguments.case["size"])
         print(peak_memory(lambda: build(arguments.case["kind"], size, paper_space())))
     else:
+        if arguments.question not in ("memory", "faults"):  # what is kept for later would count as in use
+            keep_memory()
         QUESTIONS[arguments.question](arguments.rounds)
 
 
