@@ -14,7 +14,7 @@ import resource
 
 import torch
 from side_by_side import compare_memory, compare_time, keep_memory, peak_memory, print_rows
-from steps import plain_step, search_steps
+from steps import adamw, plain_step, search_steps
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from tangle_hf import ElasticGPT2Config, ElasticGPT2LMHeadModel, PerLayer, SearchSpace, extract
@@ -23,6 +23,7 @@ from tangle_hf import ElasticGPT2Config, ElasticGPT2LMHeadModel, PerLayer, Searc
 SIZES = ((2, 128, 2048), (12, 224, 2048), (2, 128, 50257))  # sequences, tokens of each, vocabulary
 WIDTHS = {3: (384, 576, 768), 6: (384, 480, 552, 624, 696, 768)}
 BOTH = ("inputs weight", "inputs arch", "weights weight", "weights arch")
+TRAINED = ("stock AdamW", "inputs search AdamW", "weights search AdamW")
 SEARCH = {f"{form} search": (f"{form} weight", f"{form} arch") for form in ("inputs", "weights")}
 
 
@@ -40,9 +41,10 @@ def common(size: tuple[int, int, int]) -> dict:
 def build(kind: str, size: tuple[int, int, int], space: SearchSpace, compiled: bool = False):
     """A function that takes one step of a kind.
 
-    Kinds: "stock", "stock fused gelu", "<inputs | weights | sampled heads> <weight | arch>", "<gdas | reinmax> <weight |
-    arch>".
+    Kinds: "stock", "stock fused gelu", "<inputs | weights | sampled heads> <weight | arch | search>", "<gdas | reinmax>
+    <weight | arch | search>"; "stock" and searches end with "AdamW" if it takes part.
     """
+    kind, trained = kind.removesuffix(" AdamW"), kind.endswith(" AdamW")
     torch.manual_seed(0)
     tokens = torch.randint(size[2], size[:2])
     if kind.startswith("stock"):
@@ -50,13 +52,15 @@ def build(kind: str, size: tuple[int, int, int], space: SearchSpace, compiled: b
         sizes = {"n_embd": 768, "n_layer": 7, "n_head": 12, "activation_function": activation}
         model = GPT2LMHeadModel(GPT2Config(**common(size), **sizes, bos_token_id=None, eos_token_id=None))
         model.loss_type = "ForCausalLM"  # the class has none of its own, and transformers warns
-        return plain_step(model, {"input_ids": tokens, "labels": tokens}, torch.compile(model) if compiled else model)
+        batch, update = {"input_ids": tokens, "labels": tokens}, adamw(model) if trained else None
+        return plain_step(model, batch, torch.compile(model) if compiled else model, update)
     form, level = kind.rsplit(" ", 1)
     options = {"superposition": "weights" if form == "weights" else "inputs", "sampled_heads": form == "sampled heads"}
     supernet = ElasticGPT2LMHeadModel(ElasticGPT2Config(**common(size), space=space, **options))
     run = torch.compile(supernet) if compiled else supernet
     method = form if form in ("gdas", "reinmax") else "drnas"
-    return search_steps(supernet, {"input_ids": tokens, "labels": tokens}, method, run)[level]
+    update = adamw(supernet) if trained else None
+    return search_steps(supernet, {"input_ids": tokens, "labels": tokens}, method, run, update)[level]
 
 
 def table(
@@ -136,11 +140,11 @@ def by_single_path(rounds: int) -> None:
 
 
 def by_memory(rounds: int) -> None:
-    """Peak memory of three steps above the imports, one process per model."""
+    """Peak memory of three steps above the imports, one process per model; then with AdamW."""
     for size in SIZES:
         print(f"\nmemory: {size[0]}x{size[1]} tokens, vocabulary {size[2]}")
-        kinds = ("stock", "stock fused gelu", *BOTH)
-        compare_memory(__file__, {kind: {"kind": kind, "size": size} for kind in kinds})
+        for kinds in (("stock", "stock fused gelu", *BOTH), TRAINED):
+            compare_memory(__file__, {kind: {"kind": kind, "size": size} for kind in kinds})
 
 
 def by_faults(rounds: int) -> None:

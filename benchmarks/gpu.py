@@ -127,8 +127,9 @@ def measure_steps(part: str, device: torch.device, tiny: bool, deadline: float) 
         run = autocast(precision, device)
         steps["stock"], owners["stock"] = plain_step(nets["stock"], batch, run(nets["stock"])), nets["stock"]
         for method, prefix in (("drnas", ""), ("gdas", "gdas "))[: 1 if compiled else 2]:
-            for level, step in search_steps(supernet, batch, method, run(supernet)).items():
-                steps[prefix + level], owners[prefix + level] = step, supernet
+            levels = search_steps(supernet, batch, method, run(supernet))
+            for level in ("weight", "arch"):
+                steps[prefix + level], owners[prefix + level] = levels[level], supernet
         if not compiled:
             steps["extracted"] = plain_step(nets["extracted"], batch, run(nets["extracted"]))
             steps["single path"] = plain_step(supernet, batch, run(supernet), arch=arch)

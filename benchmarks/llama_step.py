@@ -16,7 +16,7 @@ import random
 
 import torch
 from side_by_side import compare_memory, compare_time, keep_memory, peak_memory, print_rows
-from steps import plain_step, search_steps
+from steps import adamw, plain_step, search_steps
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from tangle_hf import ElasticLlamaConfig, ElasticLlamaForCausalLM, PerLayer, SearchSpace, extract
@@ -26,6 +26,7 @@ CASES = ((6, 2, 256), (4, 8, 256))  # layers, sequences, tokens of each
 WIDTHS = {3: (384, 480, 576), 6: (384, 432, 480, 512, 544, 576)}
 HIDDEN = {3: (768, 1152, 1536), 6: (768, 896, 1024, 1152, 1344, 1536)}
 KINDS = ("stock", "weight", "arch")
+TRAINED = ("stock AdamW", "search AdamW")
 SEARCH = {"search": ("weight", "arch")}
 
 
@@ -41,18 +42,19 @@ def space_of(layers: int, choices: int = 3) -> SearchSpace:
 
 
 def build(kind: str, case: tuple[int, int, int], choices: int = 3):
-    """A function that takes one step of a kind of `KINDS`."""
+    """A function that takes one step of a kind of `KINDS` or `TRAINED`."""
+    kind, trained = kind.removesuffix(" AdamW"), kind.endswith(" AdamW")
     torch.manual_seed(0)
     layers, *shape = case
-    tokens = torch.randint(49152, shape)
+    batch = dict.fromkeys(("input_ids", "labels"), torch.randint(49152, shape))
     fields = {"vocab_size": 49152, "max_position_embeddings": 2048, "tie_word_embeddings": True, "use_cache": False}
     if kind == "stock":
         sizes = {"hidden_size": 576, "intermediate_size": 1536, "num_attention_heads": 9, "num_key_value_heads": 3}
         model = LlamaForCausalLM(LlamaConfig(**sizes, **fields, num_hidden_layers=layers, head_dim=64))
-        return plain_step(model, {"input_ids": tokens, "labels": tokens})
+        return plain_step(model, batch, update=adamw(model) if trained else None)
     space = space_of(layers, choices)
     supernet = ElasticLlamaForCausalLM(ElasticLlamaConfig(space=space, head_dim=64, **fields)).train()
-    return search_steps(supernet, {"input_ids": tokens, "labels": tokens})[kind]
+    return search_steps(supernet, batch, update=adamw(supernet) if trained else None)[kind]
 
 
 def title(case: tuple[int, int, int]) -> str:
@@ -67,10 +69,11 @@ def by_time(rounds: int) -> None:
 
 
 def by_memory(rounds: int) -> None:
-    """Peak memory of three steps above the imports, one process per model."""
+    """Peak memory of three steps above the imports, one process per model; then with AdamW."""
     for case in CASES:
         print(f"\n{title(case)}")
-        compare_memory(__file__, {kind: {"kind": kind, "case": case} for kind in KINDS})
+        for kinds in (KINDS, TRAINED):
+            compare_memory(__file__, {kind: {"kind": kind, "case": case} for kind in kinds})
 
 
 def by_single_path(rounds: int) -> None:

@@ -14,7 +14,7 @@ import json
 
 import torch
 from side_by_side import compare_memory, compare_time, keep_memory, peak_memory, print_rows
-from steps import plain_step, search_steps
+from steps import adamw, plain_step, search_steps
 from transformers import ViTConfig, ViTForImageClassification
 
 from tangle_hf import ElasticViTConfig, ElasticViTForImageClassification
@@ -22,11 +22,13 @@ from tangle_hf.models.vit.spaces_vit import AUTOFORMER_HEAD_DIM, AUTOFORMER_T
 
 
 KINDS = ("stock", "stock, weights frozen", "inputs weight", "inputs arch", "weights weight", "weights arch")
+TRAINED = ("stock AdamW", "inputs search AdamW", "weights search AdamW")
 SEARCH = {f"{form} search": (f"{form} weight", f"{form} arch") for form in ("inputs", "weights")}
 
 
 def build(kind: str, compiled: str = "no"):
-    """A function that takes one step of a kind of `KINDS`; compiled: "no", "blocks" or "whole"."""
+    """A function that takes one step of a kind of `KINDS` or `TRAINED`; compiled: "no", "blocks" or "whole"."""
+    kind, trained = kind.removesuffix(" AdamW"), kind.endswith(" AdamW")
     torch.manual_seed(0)
     batch = {"pixel_values": torch.randn(4, 3, 224, 224), "labels": torch.arange(4)}
     if kind.startswith("stock"):
@@ -37,14 +39,14 @@ def build(kind: str, compiled: str = "no"):
         run = torch.compile(model) if compiled == "whole" else model
         if kind != "stock":  # what an architecture step cannot do without: all of the gradients but those of weights
             model.requires_grad_(False).vit.embeddings.position_embeddings.requires_grad_(True)
-        return plain_step(model, batch, run)
+        return plain_step(model, batch, run, adamw(model) if trained else None)
     form, level = kind.split()
     config = ElasticViTConfig(space=AUTOFORMER_T, head_dim=AUTOFORMER_HEAD_DIM, num_labels=1000, superposition=form)
     supernet = ElasticViTForImageClassification(config).train()
     if compiled == "blocks":
         supernet.compile_blocks()
     run = torch.compile(supernet) if compiled == "whole" else supernet
-    return search_steps(supernet, batch, run=run)[level]
+    return search_steps(supernet, batch, run=run, update=adamw(supernet) if trained else None)[level]
 
 
 def main() -> None:
@@ -68,7 +70,8 @@ def main() -> None:
         sums = {f"{name}, compiled": tuple(f"{kind}, compiled" for kind in parts) for name, parts in SEARCH.items()}
         print_rows(f"AutoFormer-T, {how} compiled", compare_time(steps, arguments.rounds, sums))
     else:
-        compare_memory(__file__, {kind: {"kind": kind} for kind in KINDS})
+        for kinds in (KINDS, TRAINED):
+            compare_memory(__file__, {kind: {"kind": kind} for kind in kinds})
 
 
 if __name__ == "__main__":
