@@ -11,7 +11,7 @@ search: $(VENV)/.installed
 	$(BIN)/tangle-hf search --num_processes 1 gpt2 --output_dir runs/search_gpt --arch_learning_rate 0.0625 $(ARGS)
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 style: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .

@@ -32,7 +32,7 @@ from tangle_hf.search.distillation import Teacher
 from tangle_hf.training import lora
 from tangle_hf.training.finetuning import FREE_ON_RESUME, MODES, FinetuneArguments, finish, report
 from tangle_hf.training.tasks import language_task, parse_for_kind
-from tangle_hf.training.trainer import train, training_arguments
+from tangle_hf.training.trainer import check_whole_weights, train, training_arguments
 
 
 def main(
@@ -42,6 +42,7 @@ def main(
     *augmentation: AugmentationArguments,
 ) -> None:
     """All modes and seeds, one after another, and the table."""
+    check_whole_weights()
     if augmentation:
         from tangle_hf.training.image_tasks import vision_task  # needs the extra vision
     if settings.lora_rank is not None:

@@ -178,6 +178,14 @@ def test_a_stopped_run_ends_as_one_that_was_not(vit, tmp_path, monkeypatch, stop
     assert rows(out) == rows(tmp_path / "whole")
 
 
+def test_sharded_weights_are_refused(vit, tmp_path, monkeypatch):
+    """One process scores and saves; with FSDP it would wait for the others forever."""
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")  # as accelerate launches it
+    with pytest.raises(ValueError, match="leave FSDP out"):
+        run("vision", "--checkpoint", vit, "--output_dir", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_accumulated_micro_batches_are_one_large_batch(vit, tmp_path):
     base = ["vision", "--checkpoint", vit, *SHORT, "--max_steps", 3, "--mixup", 0.8, "--optimizer", "sgd"]
     base += ["--learning_rate", 0.5, "--max_grad_norm", 0]  # clipping would hide a wrong scale
