@@ -15,7 +15,8 @@ import resource
 import torch
 from side_by_side import compare_memory, compare_time, keep_memory, peak_memory, print_rows
 from steps import adamw, plain_step, search_steps
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import AttentionInterface, GPT2Config, GPT2LMHeadModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from tangle_hf import ElasticGPT2Config, ElasticGPT2LMHeadModel, PerLayer, SearchSpace, extract
 
@@ -38,11 +39,23 @@ def common(size: tuple[int, int, int]) -> dict:
     return fields | dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
 
 
+def three_attentions(module, query, key, value, attention_mask, **options):
+    """Attention of stock GPT-2 with 6, 8 and 12 heads, averaged: what a mixture of three head counts costs at least."""
+    parts = []
+    for heads in (6, 8, 12):
+        split = (t.transpose(1, 2).flatten(2).unflatten(2, (heads, -1)).transpose(1, 2) for t in (query, key, value))
+        parts.append(sdpa_attention_forward(module, *split, attention_mask, **options)[0].flatten(2))
+    return sum(parts).unflatten(2, (query.shape[1], -1)) / len(parts), None
+
+
+AttentionInterface.register("three_attentions", three_attentions)
+
+
 def build(kind: str, size: tuple[int, int, int], space: SearchSpace, compiled: bool = False):
     """A function that takes one step of a kind.
 
-    Kinds: "stock", "stock fused gelu", "<inputs | weights | sampled heads> <weight | arch | search>", "<gdas | reinmax>
-    <weight | arch | search>"; "stock" and searches end with "AdamW" if it takes part.
+    Kinds: "stock", "stock fused gelu", "stock, three attentions", "<inputs | weights | sampled heads> <weight | arch |
+    search>", "<gdas | reinmax> <weight | arch | search>"; "stock" and searches end with "AdamW" if it takes part.
     """
     kind, trained = kind.removesuffix(" AdamW"), kind.endswith(" AdamW")
     torch.manual_seed(0)
@@ -51,6 +64,8 @@ def build(kind: str, size: tuple[int, int, int], space: SearchSpace, compiled: b
         activation = "gelu_pytorch_tanh" if "fused" in kind else "gelu_new"
         sizes = {"n_embd": 768, "n_layer": 7, "n_head": 12, "activation_function": activation}
         model = GPT2LMHeadModel(GPT2Config(**common(size), **sizes, bos_token_id=None, eos_token_id=None))
+        if "three attentions" in kind:
+            model.set_attn_implementation("three_attentions")
         model.loss_type = "ForCausalLM"  # the class has none of its own, and transformers warns
         batch, update = {"input_ids": tokens, "labels": tokens}, adamw(model) if trained else None
         return plain_step(model, batch, torch.compile(model) if compiled else model, update)
@@ -74,7 +89,7 @@ def table(
 def by_time(rounds: int) -> None:
     """Every step, at the three sizes."""
     for size in SIZES:
-        table("time", BOTH, size, rounds, paper_space(), SEARCH)
+        table("time", ("stock, three attentions", *BOTH), size, rounds, paper_space(), SEARCH)
 
 
 def by_heads(rounds: int) -> None:
