@@ -143,7 +143,7 @@ class ResumingTrainer(Trainer):
         return loss
 
     def _save_checkpoint(self, model: torch.nn.Module, trial=None) -> None:
-        """Saves a checkpoint as `Trainer` does, whole when any process goes on; on a full disk the half-written one is deleted.
+        """Saves a checkpoint as `Trainer` does; on a full disk the half-written one is deleted.
 
         Raises:
             WriteError: The disk is full, or the folder cannot be written.
@@ -152,7 +152,6 @@ class ResumingTrainer(Trainer):
         try:
             with writing(folder):
                 super()._save_checkpoint(model, trial)
-                self.accelerator.wait_for_everyone()  # all but the main one would look for a file that it has yet to write
         except WriteError:
             shutil.rmtree(folder / f"checkpoint-{self.state.global_step}", ignore_errors=True)
             raise

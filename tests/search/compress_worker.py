@@ -1,7 +1,6 @@
 """Tiny compressions, for the test that compares two processes with one."""
 
 import sys
-import time
 from pathlib import Path
 
 import transformers
@@ -20,7 +19,7 @@ QUICK = ["--max_flops", "60%", "--standard_only", "--max_steps", "30", "--calibr
          "--save_steps", "12", "--layer_weight", "0"]  # fmt: skip
 
 
-def run(folder: Path, argv: list[str], batch_size: int = 4, stop: bool = False, slow: float = 0.0) -> None:
+def run(folder: Path, argv: list[str], batch_size: int = 4, stop: bool = False) -> None:
     """Compresses a checkpoint.
 
     Args:
@@ -28,14 +27,12 @@ def run(folder: Path, argv: list[str], batch_size: int = 4, stop: bool = False, 
         argv: The checkpoint and the data.
         batch_size: Of each process.
         stop: All processes leave in the middle of saving the checkpoint of step 12, after the nets were compared at step 10.
-        slow: Seconds that the main process takes longer than the others to end a checkpoint, as it does with large ones.
     """
     save = transformers.TrainerState.save_to_json
 
     def save_otherwise(state, path):
         if stop and state.global_step == 12:
             raise KeyboardInterrupt
-        time.sleep(slow)
         save(state, path)
 
     transformers.TrainerState.save_to_json = save_otherwise

@@ -53,7 +53,7 @@ def two(tmp_path_factory):
             for family, source in checkpoints.items()}  # fmt: skip
     for family in FAMILIES:
         own = {"argv": argv[family], "batch_size": 2}
-        runs += [("compress_worker", f"compress/{family}", own | {"slow": 1.0 if family == "llama" else 0.0})]
+        runs += [("compress_worker", f"compress/{family}", own)]
     runs += [("compress_worker", "compress/broken", own | {"stop": True}), ("compress_worker", "compress/broken", own)]
     for way, kinds in WAYS.items():  # FSDP last: what accelerate has set up for it stays
         for family, kind in kinds.items():
@@ -176,7 +176,7 @@ def left(folder) -> tuple[dict, dict, list, dict]:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_two_processes_compress_as_one_does(tmp_path, two, family):
-    """Half the batch on each; the main process of Llama's is slow to end its checkpoints, from which all of them go on."""
+    """Half the batch on each."""
     assert (two.folder / "compress" / family / "results.json").is_file(), two.done.stderr
     compress_worker.run(tmp_path / "one", two.argv[family])
     first, second = left(tmp_path / "one"), left(two.folder / "compress" / family)
