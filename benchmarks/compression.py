@@ -24,7 +24,7 @@ from transformers import set_seed
 from tangle_hf.budgets.equal_cost import hand_cuts
 from tangle_hf.compress.batches import calibration_batches, calibration_loss, evaluating
 from tangle_hf.compress.candidates import uniform_cut
-from tangle_hf.compress.checkpoints import load_teacher
+from tangle_hf.compress.checkpoints import FEW, load_teacher
 from tangle_hf.compress.choice import nets_to_try, plan_of, recovery_cost, step_cost
 from tangle_hf.compress.data import examples_of
 from tangle_hf.compress.layerwise import LayerwiseTeacher
@@ -67,7 +67,8 @@ def compressed(way: str, settings: CompressArguments, data, cost: float, seed: i
     """One net, made and trained for `cost` in all."""
     set_seed(seed)
     settings = replace(settings, seed=seed)
-    supernet = load_teacher(settings.checkpoint)
+    # Minitron's grid is scored net by net, at its own cost.
+    supernet = load_teacher(settings.checkpoint, FEW if way == "minitron" else settings.layer_sizes)
     examples = examples_of(settings.checkpoint, supernet, *data)
     (budgets,) = settings.sizes().values()
     limits = Limits.of(settings.search_settings(budgets, "nowhere"), supernet, examples.sequence_length)

@@ -72,7 +72,7 @@ def main(
     facts = about(*parts, device=device_name(accelerator))
     with writing(run_dir), begun(run_dir, resolved, main_process, facts):
         checkpoint = settings.checkpoint or small_checkpoint(run_dir / "teacher", data, settings, main_process)
-        supernet = load_teacher(checkpoint).to(accelerator.device)
+        supernet = load_teacher(checkpoint, settings.layer_sizes).to(accelerator.device)
         with accelerator.main_process_first():
             examples = examples_of(checkpoint, supernet, data, *augmentation)
         sizes = sizes_of(settings, supernet, accelerator, examples.sequence_length, run_dir)

@@ -61,16 +61,16 @@ def candidates(
     return [Finalist(arch, origin) for arch, origin in found.items()]
 
 
-def evenness(space: SearchSpace, arch: Architecture) -> tuple[bool, int, float]:
-    """How much an architecture is a net made smaller in every layer alike: its depth, then its least share of a size.
+def evenness(space: SearchSpace, arch: Architecture) -> tuple[bool, int, float, float]:
+    """How much an architecture is a net made smaller in every layer alike: its depth, its least share of a size, and their sum.
 
     More layers are better as long as each keeps `LEAST` of every size.
     """
-    least = min(
-        (arch.values(name)[0] / space.choices[name][-1] for name in space.of_layers if len(space.choices[name]) > 1),
-        default=1.0,
-    )
-    return least >= LEAST, arch.depth, least
+    shares = [
+        arch.values(name)[0] / space.choices[name][-1] for name in space.of_layers if len(space.choices[name]) > 1
+    ]
+    least = min(shares, default=1.0)
+    return least >= LEAST, arch.depth, least, sum(shares)
 
 
 def _cuts(supernet: PreTrainedModel, limits: Limits) -> list[Architecture]:

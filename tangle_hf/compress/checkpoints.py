@@ -17,7 +17,9 @@ from ..space import Choice, PerLayer, SearchSpace
 from .scores import residual_axis
 
 
-STEPS = 8  # choices of what a layer can have less of: an eighth, two eighths, ... all of it
+# Sizes of what a layer can have less of, evenly spaced up to all of it.
+FEW = 8  # where each of them is tried or timed
+MANY = 32  # where the uniform cut alone is taken: it leaves less of a budget unused
 # A supernet that a search has left is a checkpoint, too: of its largest net.
 OF_A_SUPERNET = ("architectures", "auto_map", "space", "layer_ranks")
 SHALLOWEST = 3  # a net has at least a third of the layers
@@ -45,8 +47,12 @@ def family_of(checkpoint: str | Path) -> type[PreTrainedModel]:
     return found[0]
 
 
-def load_teacher(checkpoint: str | Path) -> PreTrainedModel:
+def load_teacher(checkpoint: str | Path, sizes: int = FEW) -> PreTrainedModel:
     """A checkpoint as a supernet in float32, with the space of all smaller nets that a compression may choose.
+
+    Args:
+        checkpoint: Folder or Hub name.
+        sizes: How many sizes, at most, a layer's hidden units and heads can have.
 
     Raises:
         ValueError: It cannot be read, is quantised, or no family has its class.
@@ -57,14 +63,15 @@ def load_teacher(checkpoint: str | Path) -> PreTrainedModel:
         given = _head_dim(stored)
         fields = {name: value for name, value in stored.to_dict().items() if name not in OF_A_SUPERNET}
         plain = family.config_class(**{**fields, **given})
-        return family.from_pretrained(checkpoint, space=smaller_nets(plain), **given)
+        return family.from_pretrained(checkpoint, space=smaller_nets(plain, sizes), **given)
 
 
-def smaller_nets(config: PreTrainedConfig) -> SearchSpace:
+def smaller_nets(config: PreTrainedConfig, sizes: int) -> SearchSpace:
     """The space of a compression: fewer layers, and in each its own fewer heads and hidden units.
 
     Args:
         config: A supernet's config with one choice per dimension.
+        sizes: How many sizes, at most, hidden units and heads can have.
     """
     space, residual = config.space, set(residual_axis(config.axes).dimensions)
     choices: dict[str, Any] = {}
@@ -76,15 +83,15 @@ def smaller_nets(config: PreTrainedConfig) -> SearchSpace:
             choices[name] = list(range(-(-largest // SHALLOWEST), largest + 1))
         elif name == "mlp_ratio":
             (width,) = (space.choices[other][0] for other in residual)
-            choices[name] = PerLayer([mlp_ratio(units, width) for units in _parts(round(largest * width))])
+            choices[name] = PerLayer([mlp_ratio(units, width) for units in _parts(round(largest * width), sizes)])
         else:
-            choices[name] = PerLayer(_parts(largest))
+            choices[name] = PerLayer(_parts(largest, sizes))
     return SearchSpace(**choices)
 
 
-def _parts(largest: int) -> list[Choice]:
-    """At most `STEPS` sizes up to the largest, evenly spaced."""
-    return sorted({-(-largest * number // STEPS) for number in range(1, STEPS + 1)})
+def _parts(largest: int, count: int) -> list[Choice]:
+    """At most `count` sizes up to the largest, evenly spaced."""
+    return sorted({-(-largest * number // count) for number in range(1, count + 1)})
 
 
 def _head_dim(stored: PreTrainedConfig) -> dict[str, int]:

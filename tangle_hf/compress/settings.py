@@ -17,7 +17,7 @@ from ..search import SearchArguments
 from ..search.distillation import TeacherArguments
 from ..settings import at_home, parse, read_config, with_default
 from ..training.trainer import TrainingSettings
-from .checkpoints import family_of
+from .checkpoints import FEW, MANY, family_of
 
 
 TEXT, IMAGES = (DataArguments,), (ImageArguments, AugmentationArguments)
@@ -148,6 +148,11 @@ class CompressArguments(TrainingSettings, TeacherArguments):
     seed: int = field(default=0, metadata={"group": "run", "help": "seed of data order and draws"})
     output_dir: str = field(default="runs/compress", metadata={"main": True, "help": "folder of the run"})
     resume: bool = field(default=False, metadata={"main": True, "help": "continue the run in output_dir"})
+
+    @property
+    def layer_sizes(self) -> int:
+        """How many sizes hidden units and heads of a layer may have: few where each of them is tried or timed."""
+        return FEW if self.choice_ratio or "max_latency_ms" in self.given() else MANY
 
     def __post_init__(self):
         super().__post_init__()
