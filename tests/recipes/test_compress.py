@@ -22,7 +22,8 @@ from tangle_hf import Architecture, ElasticGPT2LMHeadModel, PerLayer, SearchSpac
 from tangle_hf.analysis import format_column
 from tangle_hf.compress import forms
 from tangle_hf.compress.batches import calibration_batches
-from tangle_hf.compress.checkpoints import load_teacher
+from tangle_hf.compress.candidates import uniform_cut
+from tangle_hf.compress.checkpoints import FEW, MANY, load_teacher
 from tangle_hf.compress.choice import step_cost
 from tangle_hf.compress.data import examples_of, expected_separator
 from tangle_hf.compress.layerwise import LayerwiseTeacher
@@ -32,11 +33,13 @@ from tangle_hf.compress.recovery import recover
 from tangle_hf.compress.scores import calibrate
 from tangle_hf.compress.settings import CompressArguments, parse_for_checkpoint
 from tangle_hf.cost.counts import num_params
+from tangle_hf.cost.tables import exact
 from tangle_hf.data.text import load_texts
 from tangle_hf.data.text_settings import DataArguments
 from tangle_hf.data.tokens import load_tokenizer, pack
 from tangle_hf.evaluation import perplexity
 from tangle_hf.runs.info import describe
+from tangle_hf.search import Limits, SearchArguments
 from tangle_hf.search.finalists.candidates import Finalist
 from tangle_hf.search.search_cost import SearchCost
 from tangle_hf.settings import parse
@@ -288,6 +291,21 @@ def test_the_space_of_a_compression_keeps_the_residual_width(gpt2, tmp_path):
         42,
         48,
     )
+
+
+def test_the_uniform_cut_has_finer_sizes_and_uses_more_of_a_budget_where_nothing_is_tried(gpt2):
+    parsed = [parse_for_checkpoint(["--checkpoint", gpt2, *more], None)[0] for more in
+              ([], ["--choice_ratio", "0.1"], ["--max_latency_ms", "60%"], ["--pareto", "latency_ms"])]  # fmt: skip
+    assert [settings.layer_sizes for settings in parsed] == [MANY, FEW, FEW, FEW]
+    used = {FEW: [], MANY: []}
+    for sizes, found in used.items():
+        supernet = load_teacher(gpt2, sizes)
+        for share in range(30, 100, 5):
+            limits = Limits.of(SearchArguments(output_dir="x", max_params_without_embeddings=f"{share}%"), supernet)
+            (budget,) = limits.budgets
+            found.append(exact(budget.table, uniform_cut(supernet, limits).arch) / budget.limit)
+    assert max(*used[FEW], *used[MANY]) <= 1
+    assert sum(used[MANY]) > sum(used[FEW]) + 0.2 and min(used[MANY]) > min(used[FEW])
 
 
 def edited(source: str, folder: Path, **changes) -> str:
