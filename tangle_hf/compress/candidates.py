@@ -14,7 +14,7 @@ from ..space import Architecture, SearchSpace
 from .sensitivities import predicted_rise, preferences
 
 
-LEAST = 0.25  # of a size, that a layer keeps before there are fewer layers
+LEAST = 1 / 3  # of a size, that a layer keeps before there are fewer layers (docs/results.md)
 UNIFORM, OPTIMUM, GRADIENT, GIVEN = "uniform cut", "sensitivities", "gradient search", "given"
 
 
