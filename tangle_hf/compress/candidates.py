@@ -1,9 +1,10 @@
 """The smaller nets that are tried: cuts by hand, the optimum of the sensitivities, and what a gradient search likes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from math import prod
 
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from ..arch_parameters import Mixture
 from ..budgets.discretisation import discretise
@@ -14,13 +15,14 @@ from ..space import Architecture, SearchSpace
 from .sensitivities import predicted_rise, preferences
 
 
-LEAST = 1 / 3  # of a size, that a layer keeps before there are fewer layers (docs/results.md)
+LEAST = 1 / 3  # of the units of a kind, that a layer keeps before there are fewer layers (docs/results.md)
 UNIFORM, OPTIMUM, GRADIENT, GIVEN = "uniform cut", "sensitivities", "gradient search", "given"
 
 
 def uniform_cut(supernet: PreTrainedModel, limits: Limits) -> Finalist:
     """The checkpoint made smaller in every layer alike, with as many layers as fit."""
-    return Finalist(max(_cuts(supernet, limits), key=lambda arch: evenness(supernet.space, arch)), UNIFORM)
+    space, units = supernet.space, units_of_layers(supernet.config)
+    return Finalist(max(_cuts(supernet, limits), key=lambda arch: evenness(space, units, arch)), UNIFORM)
 
 
 def candidates(
@@ -61,14 +63,19 @@ def candidates(
     return [Finalist(arch, origin) for arch, origin in found.items()]
 
 
-def evenness(space: SearchSpace, arch: Architecture) -> tuple[bool, int, float, float]:
-    """How much an architecture is a net made smaller in every layer alike: its depth, its least share of a size, and their sum.
+def units_of_layers(config: PreTrainedConfig) -> set[frozenset[str]]:
+    """The dimensions that together say how many units of a kind a layer has, as groups and heads of a group do of heads."""
+    space = config.space
+    smaller = {name for name in space.of_layers if len(space.choices[name]) > 1}
+    return {frozenset(axis.dimensions) & smaller for axis in config.axes.values()} - {frozenset()}
 
-    More layers are better as long as each keeps `LEAST` of every size.
+
+def evenness(space: SearchSpace, units: Iterable[Iterable[str]], arch: Architecture) -> tuple[bool, int, float, float]:
+    """How much an architecture is a net made smaller in every layer alike: its depth, its least share of units, and their sum.
+
+    More layers are better as long as each keeps `LEAST` of every kind of units, which `units_of_layers` gives.
     """
-    shares = [
-        arch.values(name)[0] / space.choices[name][-1] for name in space.of_layers if len(space.choices[name]) > 1
-    ]
+    shares = [prod(arch.values(name)[0] / space.choices[name][-1] for name in names) for names in units]
     least = min(shares, default=1.0)
     return least >= LEAST, arch.depth, least, sum(shares)
 

@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 from argparse import Namespace
+from math import prod
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,7 +23,7 @@ from tangle_hf import Architecture, ElasticGPT2LMHeadModel, PerLayer, SearchSpac
 from tangle_hf.analysis import format_column
 from tangle_hf.compress import forms
 from tangle_hf.compress.batches import calibration_batches
-from tangle_hf.compress.candidates import uniform_cut
+from tangle_hf.compress.candidates import LEAST, evenness, uniform_cut, units_of_layers
 from tangle_hf.compress.checkpoints import FEW, MANY, load_teacher
 from tangle_hf.compress.choice import step_cost
 from tangle_hf.compress.data import examples_of, expected_separator
@@ -306,6 +307,21 @@ def test_the_uniform_cut_has_finer_sizes_and_uses_more_of_a_budget_where_nothing
             found.append(exact(budget.table, uniform_cut(supernet, limits).arch) / budget.limit)
     assert max(*used[FEW], *used[MANY]) <= 1
     assert sum(used[MANY]) > sum(used[FEW]) + 0.2 and min(used[MANY]) > min(used[FEW])
+
+
+def test_groups_and_heads_of_a_group_are_one_size_of_a_uniform_cut(tmp_path):
+    """Each of them halved would leave a quarter of the query heads beside half of the hidden units."""
+    supernet = load_teacher(checkpoint(tmp_path / "llama", "llama"), MANY)
+    space, units = supernet.space, units_of_layers(supernet.config)
+    assert frozenset({"num_key_value_heads", "num_key_value_groups"}) in units
+    both = {**space.largest.to_dict(), "num_key_value_heads": 1, "num_key_value_groups": 1}
+    heads = prod(len(space.choices[name]) for name in ("num_key_value_heads", "num_key_value_groups"))
+    assert evenness(space, units, space.architecture(**both))[2] == 1 / heads
+    for share in range(40, 100, 10):
+        limits = Limits.of(SearchArguments(output_dir="x", max_params_without_embeddings=f"{share}%"), supernet)
+        arch = uniform_cut(supernet, limits).arch
+        kept = prod(arch.values(name)[0] for name in ("num_key_value_heads", "num_key_value_groups"))
+        assert kept / heads >= LEAST and arch.intermediate_size[0] / space.choices["intermediate_size"][-1] >= LEAST
 
 
 def edited(source: str, folder: Path, **changes) -> str:

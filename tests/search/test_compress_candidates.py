@@ -9,7 +9,7 @@ from test_two_stage import settings, supernet
 from worker import Blocks
 
 from tangle_hf import PerLayer, SearchSpace
-from tangle_hf.compress.candidates import GRADIENT, OPTIMUM, UNIFORM, candidates, evenness
+from tangle_hf.compress.candidates import GRADIENT, OPTIMUM, UNIFORM, candidates, evenness, units_of_layers
 from tangle_hf.compress.frozen_search import search_frozen
 from tangle_hf.compress.plan import (
     Plan,
@@ -102,7 +102,10 @@ def test_the_uniform_cut_and_the_most_promising_cuts_by_hand_are_tried(net):
     assert len({finalist.arch for finalist in found}) == len(found)
     uniform = next(f.arch for f in found if f.origin == UNIFORM)
     cuts = [f.arch for f in found if f.origin == HAND_CUT]
-    assert all(evenness(SPACE, uniform) >= evenness(SPACE, arch) for arch in cuts) and uniform.n_layer == 2
+    units = units_of_layers(net.config)
+    assert (
+        all(evenness(SPACE, units, uniform) >= evenness(SPACE, units, arch) for arch in cuts) and uniform.n_layer == 2
+    )
 
 
 def test_a_search_on_the_frozen_checkpoint_moves_shares_and_no_weight(net):
