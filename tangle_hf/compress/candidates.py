@@ -63,11 +63,15 @@ def candidates(
     return [Finalist(arch, origin) for arch, origin in found.items()]
 
 
-def units_of_layers(config: PreTrainedConfig) -> set[frozenset[str]]:
-    """The dimensions that together say how many units of a kind a layer has, as groups and heads of a group do of heads."""
+def units_of_layers(config: PreTrainedConfig) -> list[tuple[str, ...]]:
+    """The dimensions that together say how many units of a kind a layer has, as groups and heads of a group do of heads.
+
+    In one order in every process, so that sums over them are equal to the last digit.
+    """
     space = config.space
-    smaller = {name for name in space.of_layers if len(space.choices[name]) > 1}
-    return {frozenset(axis.dimensions) & smaller for axis in config.axes.values()} - {frozenset()}
+    smaller = [name for name in space.of_layers if len(space.choices[name]) > 1]
+    kinds = {tuple(name for name in smaller if name in axis.dimensions) for axis in config.axes.values()}
+    return sorted(kinds - {()})
 
 
 def evenness(space: SearchSpace, units: Iterable[Iterable[str]], arch: Architecture) -> tuple[bool, int, float, float]:
