@@ -48,5 +48,5 @@ for seed in $SEEDS; do
 done
 options=(--modes inherit)
 [[ ! $RETRAIN ]] || options+=(retrain --seeds $RETRAIN_SEEDS --max_steps "$RETRAIN" --baselines largest)
-options+=(--rank_batches 10)
+options+=(--rank_batches 0)
 show "$OUT/compare.txt" "$PYTHON" "$recipes/compare.py" --runs "${runs[@]}" "${options[@]}" --output_dir "$OUT/compare"

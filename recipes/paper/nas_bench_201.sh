@@ -17,14 +17,14 @@
 #
 # No net is trained: what a search finds is looked up, at its end and along its way.
 #
-# Smaller than in the paper: 16 pixels, 8 channels and one cell a stage where there are 32, 16 and five, and STEPS steps. A short
+# Smaller than in the paper: 16 pixels, 8 channels and CELLS cells a stage where there are 32, 16 and five, and STEPS steps. A short
 # search may end at `none` everywhere, so OPERATIONS leaves it out: 4,096 of the 15,625 cells are left, and percentiles are among
 # these. OPERATIONS= has all five.
 #
 # Equal cost, in training steps of the most expensive net (tangle_hf/search/search_cost.py): each method gets what TangleNAS takes
 # for STEPS, 1.533 mixtures a step. A mixture takes 1, without entanglement 1.093; a step of second order 3.667 mixtures. The mean
 # path takes 0.395, so that a step of GDAS would take 0.928; in a search of 980 steps it took 1.052. 200 candidates are paths, too;
-# those of evolution are counted as 0.5, since it comes to prefer larger ones.
+# those of evolution are counted as 0.5, since it comes to prefer larger ones. All this is for one cell a stage.
 set -euo pipefail
 source "$(dirname "$0")/run.sh"
 
@@ -37,6 +37,7 @@ METHODS=${METHODS:-tanglenas drnas darts darts2 gdas spos+rs spos+es}
 STEPS=${STEPS:-${paper:+37100}} STEPS=${STEPS:-600} # of TangleNAS; the paper's 100 epochs of half the images
 RATE=${RATE:-1e-3}                                  # of the weights; --paper has its own
 ARCH_RATE=${ARCH_RATE:-0.02}                        # of the architecture; --paper has its own
+CELLS=${CELLS:-1}                                   # of each of the three stages; --paper has five
 OPERATIONS=${OPERATIONS-skip_connect nor_conv_1x1 nor_conv_3x3 avg_pool_3x3}
 
 declare -A share=([tanglenas]=1 [drnas]=0.915 [darts]=1 [darts2]=0.418 [gdas]=1.46 [spos+rs]=2.77 [spos+es]=2.50)
@@ -53,7 +54,7 @@ search() { # METHOD PORTION SEED
             options+=(--max_steps "$(times "$STEPS" "$2" 2)")
         fi
     else
-        options+=(--space nas_bench_201 --image_size 16 --num_cells 1 --hidden_size 8 --per_device_batch_size 64
+        options+=(--space nas_bench_201 --image_size 16 --num_cells "$CELLS" --hidden_size 8 --per_device_batch_size 64
             --crop_min_scale 1 --crop_padding 2 --learning_rate "$RATE" --recalibration_batches 20 --eval_batches 5)
         [[ -z $OPERATIONS ]] || options+=(--operations $OPERATIONS)
     fi

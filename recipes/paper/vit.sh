@@ -63,7 +63,7 @@ for seed in $SEEDS; do
     done
 done
 show "$OUT/compare.txt" "$PYTHON" "$recipes/compare.py" --runs "${runs[@]}" --modes inherit finetune retrain --seeds $RETRAIN_SEEDS \
-    --baselines largest uniform random --random_count "$RANDOM_COUNT" --rank_batches 10 --max_params "$BASELINES" --max_steps "$RETRAIN" \
+    --baselines largest uniform random --random_count "$RANDOM_COUNT" --rank_batches 0 --max_params "$BASELINES" --max_steps "$RETRAIN" \
     --learning_rate "$RETRAIN_RATE" --finetune_learning_rate 1e-3 ${paper:+--mixed_precision bf16} --output_dir "$OUT/compare"
 
 # Table 6: with --paper a search on ImageNet for each method, then five data sets; else every run from CIFAR-10 to Fashion-MNIST.
