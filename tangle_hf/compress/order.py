@@ -46,8 +46,8 @@ def order_units(supernet: PreTrainedModel, scores: Scores, criterion: str | None
     Args:
         supernet: An `Elastic*` model of a transformer family.
         scores: What `calibrate` gave for these weights.
-        criterion: "variance" or "second_moment"; None: the variance where the projection has a bias, which can learn what the
-            mean was, else the second moment.
+        criterion: One of `CRITERIA`; None: "fisher" for heads; else the variance where the projection has a bias, which can
+            learn what the mean was, and the second moment where it has none.
 
     Returns:
         The scores in the new order. Those that were given do not fit the weights any more, and are refused.
@@ -90,7 +90,8 @@ def _unit_orders(
     projection: Projection, space: SearchSpace, names: tuple[str, ...], scores: Scores, criterion: str | None
 ) -> dict[str, Tensor]:
     """Dimension -> the order of its units, best first: (units,), or (groups, units) inside groups."""
-    by = criterion or ("second_moment" if projection.module.bias is None else "variance")
+    energy = "second_moment" if projection.module.bias is None else "variance"
+    by = criterion or ("fisher" if projection.width > 1 else energy)
     channels = scores.importance(projection.name, by)
     block = projection.inputs.owned({name: space.choices[name][-1] for name in projection.inputs.dimensions})
     channels = channels.view([size for size, _ in block])

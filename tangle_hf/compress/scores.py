@@ -6,10 +6,16 @@ behind attention. Input channel i adds `a_i W_i` to it. Left out, it changes `ou
     variance       Var[a_i] |W_i|^2        where a bias can make up for the mean `E[a_i] W_i` (arXiv:2312.11983)
     second_moment  E[a_i^2] |W_i|^2        where none can
 
+That says how much is lost, not what it was good for. Heads differ in that: one that adds little may be what later layers count
+on (`docs/results.md`). A unit u of several channels is weighted by what the loss L makes of its output, the diagonal of the Fisher
+information of a factor in front of it (arXiv:1801.05787; of heads arXiv:2204.09656, section 3.2), here by token
+
+    fisher         E[(sum_{i in u} a_i dL/da_i)^2]
+
 The statistics are kept by channel and not by unit, so that one pass serves every space and every budget.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -22,14 +28,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from ..axes import Axis, AxisTable
+from ..axes import Axis, AxisTable, layer_values
 from ..errors import writing
 from ..messages import with_progress
-from .batches import evaluating, on_device
+from .batches import check_labelled, evaluating, on_device
 
 
-CRITERIA = ("variance", "second_moment")
-PARTS = ("mean", "variance", "norm")
+CRITERIA = ("variance", "second_moment", "fisher")
+PARTS = ("mean", "variance", "norm", "fisher")
 
 
 @dataclass(frozen=True)
@@ -40,12 +46,14 @@ class Scores:
         mean: Mean over tokens.
         variance: Variance over tokens.
         norm: Squared norm of the channel's row of the weight, by which scores of other weights are told.
+        fisher: Of the unit of channels that the channel is part of, a head, shared out evenly among them.
         tokens: How many tokens were seen.
     """
 
     mean: dict[str, Tensor]
     variance: dict[str, Tensor]
     norm: dict[str, Tensor]
+    fisher: dict[str, Tensor]
     tokens: int
 
     def importance(self, name: str, criterion: str) -> Tensor:
@@ -56,6 +64,8 @@ class Scores:
         """
         if criterion not in CRITERIA:
             raise ValueError(f"criterion={criterion!r} is unknown; choose one of {CRITERIA}")
+        if criterion == "fisher":
+            return self.fisher[name]
         spread = self.variance[name]
         return (spread if criterion == "variance" else spread + self.mean[name] ** 2) * self.norm[name]
 
@@ -83,6 +93,8 @@ class Scores:
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise ValueError(f"{path} holds no scores of a calibration ({error}); calibrate again") from None
         parts = {part: {n[: -len(part) - 1]: t for n, t in found.items() if n.endswith(f".{part}")} for part in PARTS}
+        if not all(part.keys() == parts["norm"].keys() for part in parts.values()):
+            raise ValueError(f"{path} holds scores of an earlier version; calibrate again")
         return cls(**parts, tokens=tokens)
 
 
@@ -95,12 +107,14 @@ class Projection:
         layer: Row of the space that its layer is.
         module: The stock module.
         inputs: Axis of its input channels.
+        width: Channels of its smallest unit: of a head its width, of an MLP 1.
     """
 
     name: str
     layer: int
     module: nn.Module
     inputs: Axis
+    width: int
 
     @property
     def rows(self) -> Tensor:
@@ -122,14 +136,16 @@ def projections(supernet: PreTrainedModel) -> list[Projection]:
     """
     if supernet.layer_list is None:
         raise ValueError(f"{type(supernet).__name__} is no transformer; only their units and layers can be ordered")
-    residual, found = residual_axis(supernet.axes), []
+    residual, found, largest = residual_axis(supernet.axes), [], supernet.space.largest
     for name, entry in supernet.axes.items():
         if entry.layer is None or len(entry.axes) != 2:
             continue
         module = supernet.get_submodule(name.rpartition(".")[0])
         inputs, outputs = entry.axes if isinstance(module, Conv1D) else entry.axes[::-1]
         if outputs is residual and inputs is not residual:
-            found.append(Projection(name, entry.layer, module, inputs))
+            block = inputs.owned(layer_values(largest, entry.layer))
+            width = block[-1][0] if len(block) > 1 else 1
+            found.append(Projection(name, entry.layer, module, inputs, width))
     return found
 
 
@@ -143,40 +159,44 @@ def residual_axis(axes: AxisTable) -> Axis:
     return next(axis for axis in matrices[0] if all(any(axis is other for other in axes) for axes in matrices))
 
 
-@torch.no_grad()
-def calibrate(supernet: PreTrainedModel, batches: Iterable[Mapping[str, Tensor]], progress: bool = True) -> Scores:
-    """Runs the largest net over calibration data and collects statistics of the inputs of every projection.
+def calibrate(supernet: PreTrainedModel, batches: Sequence[Mapping[str, Tensor]], progress: bool = True) -> Scores:
+    """Runs the largest net forward and backward over calibration data and collects statistics of the inputs of every projection.
 
     Args:
         supernet: An `Elastic*` model of a transformer family; its space does not matter.
-        batches: Arguments of forward passes, `labels` left out of account; padding (`attention_mask` of 0) does not count.
+        batches: Arguments of forward passes with `labels`; padding (`attention_mask` of 0) does not count.
         progress: Show a progress bar.
 
     Raises:
-        ValueError: The family is no transformer, there is no batch, or activations are not finite.
+        ValueError: The family is no transformer, there is no batch or one without labels, or activations are not finite.
     """
     found = projections(supernet)
-    sums = {p.name: torch.zeros(2, p.rows.shape[0], dtype=torch.float64, device=supernet.device) for p in found}
-    tokens, mask = 0, None
+    check_labelled(batches)
+    sums = {p.name: torch.zeros(3, p.rows.shape[0], dtype=torch.float64, device=supernet.device) for p in found}
+    tokens, seen = 0, {}
 
-    def collect(name: str, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        seen = inputs[0].flatten(0, -2) if mask is None else inputs[0][mask]
-        seen = seen.double()
-        sums[name] += torch.stack([seen.sum(0), seen.square().sum(0)])
+    def keep(name: str, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if not inputs[0].requires_grad:
+            inputs[0].requires_grad_()
+        seen[name] = inputs[0]
 
-    with _hooks([(p.module, partial(collect, p.name)) for p in found]), evaluating(supernet):
+    with _hooks([(p.module, partial(keep, p.name)) for p in found]), evaluating(supernet), torch.enable_grad():
         for batch in with_progress(batches, "calibration", progress):
-            inputs = on_device(supernet, batch, labels=False)
-            mask = inputs["attention_mask"].bool() if "attention_mask" in inputs else None
-            seen = supernet.base_model(**inputs).last_hidden_state
-            tokens += int(mask.sum()) if mask is not None else seen.shape[:-1].numel()
-    if not tokens:
-        raise ValueError("there is no token to calibrate on; give at least one batch")
-    mean = {name: (total[0] / tokens).cpu() for name, total in sums.items()}
-    variance = {name: (t[1].cpu() / tokens - mean[name] ** 2).clamp_min(0) for name, t in sums.items()}
-    if not all(values.isfinite().all() for values in variance.values()):
+            inputs = on_device(supernet, batch)
+            loss = supernet(**inputs).loss * len(inputs["labels"])
+            slopes = dict(zip(seen, torch.autograd.grad(loss, list(seen.values())), strict=True))
+            counts = inputs["attention_mask"].bool() if "attention_mask" in inputs else ...
+            for p in found:
+                a, slope = (t[p.name].detach()[counts].flatten(0, -2).double() for t in (seen, slopes))
+                units = (a * slope).unflatten(-1, (-1, p.width)).sum(-1).square().sum(0)
+                fisher = units.repeat_interleave(p.width) / p.width
+                sums[p.name] += torch.stack([a.sum(0), a.square().sum(0), fisher])
+            tokens += len(a)
+    mean, square, fisher = ({name: (total[part] / tokens).cpu() for name, total in sums.items()} for part in range(3))
+    variance = {name: (square[name] - mean[name] ** 2).clamp_min(0) for name in mean}
+    if not all((variance[name] + fisher[name]).isfinite().all() for name in mean):
         raise ValueError("activations of the checkpoint are not finite; look at its weights")
-    return Scores(mean, variance, {p.name: p.norm for p in found}, tokens)
+    return Scores(mean, variance, {p.name: p.norm for p in found}, fisher, tokens)
 
 
 def check_scores(scores: Scores, found: Iterable[Projection]) -> None:

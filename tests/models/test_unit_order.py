@@ -1,5 +1,7 @@
 """Order of units by a calibration pass: the supernet computes what it did, and prefixes are what matters."""
 
+import dataclasses
+
 import pytest
 import torch
 from families import FAMILIES, gpt2
@@ -30,7 +32,7 @@ def logits(model, inputs, **chosen):
 
 def scores_of(model, family):
     inputs = {name: v.double() if v.is_floating_point() else v for name, v in family.inputs().items()}
-    return calibrate(model, [inputs, {**inputs, "labels": family.labels()}], progress=False)
+    return calibrate(model, [{**inputs, "labels": family.labels()}] * 2, progress=False)
 
 
 @CASES
@@ -69,7 +71,8 @@ def test_what_matters_comes_first(family, heads):
         pad_parameters(cut, tensors, model.axes, arch)
     norm = {p.name: p.norm for p in projections(model)}
     drawn = {name: torch.randn_like(n) for name, n in norm.items()}  # those of dead units end up in the middle
-    order_units(model, Scores({name: torch.zeros_like(n) for name, n in norm.items()}, drawn, norm, 1), "variance")
+    nothing = {name: torch.zeros_like(n) for name, n in norm.items()}
+    order_units(model, Scores(nothing, drawn, norm, nothing, 1), "variance")
     teacher = logits(model, family.inputs())
     assert (logits(model, family.inputs(), arch=arch) - teacher).abs().max() > 1e-3 * teacher.abs().max()
     order_units(model, scores_of(model, family))
@@ -81,7 +84,8 @@ def test_scores_are_means_and_variances_of_tokens_that_are_no_padding(tmp_path):
     tokens = FAMILIES[0].inputs()["input_ids"]
     mask = torch.ones_like(tokens)
     mask[1, 5:] = 0
-    found = calibrate(model, [{"input_ids": tokens, "attention_mask": mask}], progress=False)
+    batch = {"input_ids": tokens, "attention_mask": mask, "labels": tokens.masked_fill(mask == 0, -100)}
+    found = calibrate(model, [batch], progress=False)
     seen = []
     hook = model.transformer.h[0].mlp.c_proj.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     with torch.no_grad():
@@ -99,6 +103,47 @@ def test_scores_are_means_and_variances_of_tokens_that_are_no_padding(tmp_path):
     order_units(model, again)
 
 
+@CASES
+def test_heads_count_what_the_loss_makes_of_a_factor_in_front_of_their_output(family, heads):
+    """The square of the slope of the loss at each token, one head and one token at a time."""
+    model = net(family, heads)
+    found = scores_of(model, family)
+    inputs = {name: v.double() if v.is_floating_point() else v for name, v in family.inputs().items()}
+    inputs["labels"] = family.labels()
+    for p in projections(model):
+        assert (p.width > 1) == ("attn" in p.name or "attention" in p.name)
+        factors = []
+
+        def scale(_, args, p=p, factors=factors):
+            units = args[0].unflatten(-1, (-1, p.width))
+            factors.append(torch.ones(*units.shape[:-1], 1, dtype=torch.float64, requires_grad=True))
+            return ((units * factors[0]).flatten(-2),)
+
+        hook = p.module.register_forward_pre_hook(scale)
+        loss = model.eval()(**inputs).loss * len(inputs["labels"])
+        hook.remove()
+        (slope,) = torch.autograd.grad(loss, factors)
+        expected = slope.square().flatten(0, 1).mean(0).squeeze(-1)
+        assert expected.min() > 0
+        torch.testing.assert_close(found.fisher[p.name].unflatten(-1, (-1, p.width)).sum(-1), expected)
+
+
+@pytest.mark.parametrize("family", TRANSFORMERS, ids=lambda family: family.name)
+def test_heads_are_ordered_by_their_fisher_information_and_hidden_units_by_what_they_add(family):
+    scores = scores_of(model := net(family), family)
+    energies = {p.name: "second_moment" if p.module.bias is None else "variance" for p in projections(model)}
+    opposite = {name: -scores.importance(name, by) for name, by in energies.items()}
+    scores = dataclasses.replace(scores, fisher=opposite)
+    ordered = {}
+    for by in (None, "fisher", *set(energies.values())):
+        order_units(model := net(family), scores, by)
+        ordered[by] = {p.name: p.rows for p in projections(model)}
+    for p in projections(model):
+        heads, by = p.width > 1, energies[p.name]
+        assert torch.equal(ordered[None][p.name], ordered["fisher"][p.name]) == heads
+        assert torch.equal(ordered[None][p.name], ordered[by][p.name]) != heads
+
+
 def test_what_cannot_be_ordered_is_said(tmp_path, caplog):
     model = net(FAMILIES[0])
     found = scores_of(model, FAMILIES[0])
@@ -114,8 +159,11 @@ def test_what_cannot_be_ordered_is_said(tmp_path, caplog):
     assert "n_head keeps its order: without a fixed head_dim" in caplog.text
     with pytest.raises(ValueError, match="ElasticMobileNetV3ForImageClassification is no transformer"):
         calibrate(FAMILIES[3].supernet(), [], progress=False)
-    with pytest.raises(ValueError, match="no token to calibrate on"):
+    with pytest.raises(ValueError, match="give at least one batch, and labels in each"):
         calibrate(model, [], progress=False)
+    tokens = torch.zeros(1, 4, dtype=torch.long)
+    with pytest.raises(ValueError, match="no token to calibrate on"):
+        calibrate(model, [{"input_ids": tokens, "attention_mask": tokens, "labels": tokens}], progress=False)
     with pytest.raises(ValueError, match="no example to calibrate on; give more text, or shorter blocks"):
         calibration_batches([])
     (tmp_path / "scores.safetensors").write_bytes(b"nothing")
