@@ -7,7 +7,7 @@
 #   ECHO=1 bash recipes/paper/mobilenetv3.sh     # only print what would be run
 #   SEEDS=0 METHODS="tanglenas spos+es" bash recipes/paper/mobilenetv3.sh     # a part of it
 #
-# Smaller than in the paper: CIFAR-10 at 32 pixels instead of ImageNet at 224, a quarter of the channels, STEPS steps. The paper
+# Smaller than in the paper: CIFAR-10 at 16 pixels instead of ImageNet at 224, a quarter of the channels, STEPS steps. The paper
 # tests what is inherited; here it is trained from new weights, too, since after so few steps the inherited scores say little.
 #
 # Equal cost, in training steps of the largest net (tangle_hf/search/search_cost.py): each method gets what TangleNAS takes for
@@ -38,7 +38,7 @@ for seed in $SEEDS; do
             options=(--config "$recipes/configs/mobilenetv3_imagenet.yaml" "${options[@]}" --dataset "$IMAGENET"
                 --max_steps "$STEPS")
         else
-            options+=(--space mobilenetv3 --dataset "$CIFAR10" --image_size 32 --strides 1 1 1 2 2 1 2 --width_multiplier 0.25
+            options+=(--space mobilenetv3 --dataset "$CIFAR10" --image_size 16 --crop_min_scale 0.8 --strides 1 1 1 2 2 1 2 --width_multiplier 0.25
                 --kernel_transform --train_portion 0.8 --per_device_batch_size 32 --learning_rate "$RATE"
                 --recalibration_batches 20 --eval_batches 5)
         fi

@@ -192,6 +192,8 @@ def calibrate(supernet: PreTrainedModel, batches: Sequence[Mapping[str, Tensor]]
                 fisher = units.repeat_interleave(p.width) / p.width
                 sums[p.name] += torch.stack([a.sum(0), a.square().sum(0), fisher])
             tokens += len(a)
+    if not tokens:
+        raise ValueError("there is no token to calibrate on; give at least one that is no padding")
     mean, square, fisher = ({name: (total[part] / tokens).cpu() for name, total in sums.items()} for part in range(3))
     variance = {name: (square[name] - mean[name] ** 2).clamp_min(0) for name in mean}
     if not all((variance[name] + fisher[name]).isfinite().all() for name in mean):
