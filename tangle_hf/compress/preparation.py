@@ -64,7 +64,9 @@ def prepare(
         main_process: Whether this process writes and shows progress.
     """
     data = examples.training(settings.seed)
-    few_at_once = min(8, settings.per_device_batch_size)  # it goes backward, too, and that has to fit as a training step does
+    few_at_once = min(
+        8, settings.per_device_batch_size
+    )  # it goes backward, too, and that has to fit as a training step does
     batches = calibration_batches(data, settings.calibration_examples, few_at_once)
     space, seen = supernet.space, sum(len(batch["labels"]) for batch in batches)
     spent, show = passes(cost, space, 2 * seen), main_process  # forward, and backward through activations alone

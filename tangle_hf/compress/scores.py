@@ -7,8 +7,8 @@ behind attention. Input channel i adds `a_i W_i` to it. Left out, it changes `ou
     second_moment  E[a_i^2] |W_i|^2        where none can
 
 That says how much is lost, not what it was good for. Heads differ in that: one that adds little may be what later layers count
-on (`docs/results.md`). A unit u of several channels is weighted by what the loss L makes of its output, the diagonal of the Fisher
-information of a factor in front of it (arXiv:1801.05787; of heads arXiv:2204.09656, section 3.2), here by token
+on (`docs/results.md`). A unit u of several channels is weighted by what the loss L makes of its output, the diagonal of the
+Fisher information of a factor in front of it (arXiv:1801.05787; of heads arXiv:2204.09656, section 3.2), here by token
 
     fisher         E[(sum_{i in u} a_i dL/da_i)^2]
 
@@ -160,7 +160,7 @@ def residual_axis(axes: AxisTable) -> Axis:
 
 
 def calibrate(supernet: PreTrainedModel, batches: Sequence[Mapping[str, Tensor]], progress: bool = True) -> Scores:
-    """Runs the largest net forward and backward over calibration data and collects statistics of the inputs of every projection.
+    """Runs the largest net forward and backward over calibration data, for statistics of the inputs of every projection.
 
     Args:
         supernet: An `Elastic*` model of a transformer family; its space does not matter.

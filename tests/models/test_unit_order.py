@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 from families import FAMILIES, gpt2
+from safetensors.torch import save_file
 
 from tangle_hf import SearchSpace
 from tangle_hf.axes import named_tensors, pad_parameters, slice_parameters
@@ -166,6 +167,10 @@ def test_what_cannot_be_ordered_is_said(tmp_path, caplog):
         calibrate(model, [{"input_ids": tokens, "attention_mask": tokens, "labels": tokens}], progress=False)
     with pytest.raises(ValueError, match="no example to calibrate on; give more text, or shorter blocks"):
         calibration_batches([])
+    parts = {f"a.{part}": torch.ones(2) for part in ("mean", "variance", "norm")}
+    save_file(parts, path := tmp_path / "older", {"tokens": "2"})
+    with pytest.raises(ValueError, match="older holds scores of an earlier version; calibrate again"):
+        Scores.load(path)
     (tmp_path / "scores.safetensors").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="scores.safetensors holds no scores"):
         Scores.load(tmp_path / "scores.safetensors")
