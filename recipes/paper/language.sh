@@ -52,5 +52,6 @@ for budget in $BUDGETS; do
     options=(--baselines largest)
     [[ $budget == none ]] || options+=(uniform random)
     show "$OUT/compare-$budget.txt" "$PYTHON" "$recipes/compare.py" --runs "${runs[@]}" --modes retrain --seeds $RETRAIN_SEEDS \
-        --max_steps "$RETRAIN" "${options[@]}" --rank_batches 10 --generate_tokens 100 --output_dir "$OUT/compare-$budget"
+        --max_steps "$RETRAIN" "${options[@]}" --rank_batches 0 --cka_batches 0 --generate_tokens 100 \
+        --output_dir "$OUT/compare-$budget"
 done
