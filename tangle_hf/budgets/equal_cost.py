@@ -5,7 +5,7 @@ the largest cost within it, which is also what a search within budgets aims at.
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -63,9 +63,9 @@ def hand_cuts(space: SearchSpace, budgets: Sequence[Budget]) -> list[Architectur
     Raises:
         ValueError: No architecture keeps to the budgets.
     """
-    cost = equal_cost(space, budgets)
-    of_equal_cost = (arch for arch in space.equal_layers(**_largest_of_free(space, budgets)) if cost.of(arch))
-    return list(dict.fromkeys((*of_equal_cost, *largest_hand_cuts(space, budgets))))
+    cost, fitting = equal_cost(space, budgets), _fitting(space, budgets)
+    largest = _largest(fitting, budgets) if space.ordered else []
+    return list(dict.fromkeys((*filter(cost.of, fitting.values()), *largest)))
 
 
 def largest_hand_cuts(space: SearchSpace, budgets: Sequence[Budget]) -> list[Architecture]:
@@ -74,15 +74,18 @@ def largest_hand_cuts(space: SearchSpace, budgets: Sequence[Budget]) -> list[Arc
     That is what a person ends with who shrinks a net until it fits. Nets that leave more than a fifth of every budget unused
     are left out if there are others. A space of operations, whose choices have no order, has none.
     """
-    if not space.ordered:
-        return []
-    choices = {**space.choices, **_largest_of_free(space, budgets)}
-    sizes = [range(len(choices[name])) for name in space.choices]
-    fitting = {}
-    for numbers, arch in zip(product(*sizes), space.equal_layers(**choices), strict=True):
-        if fits(arch, budgets):
-            fitting[numbers] = arch
+    return _largest(_fitting(space, budgets), budgets) if space.ordered else []
 
+
+def _fitting(space: SearchSpace, budgets: Sequence[Budget]) -> dict[tuple[int, ...], Architecture]:
+    """Choices, by number, of every dimension -> the architecture with equal layers, if it keeps to the budgets."""
+    choices = {**space.choices, **_largest_of_free(space, budgets)}
+    numbers = product(*(range(len(choices[name])) for name in space.choices))
+    nets = zip(numbers, space.equal_layers(**choices), strict=True)
+    return {numbers: arch for numbers, arch in nets if fits(arch, budgets)}
+
+
+def _largest(fitting: Mapping[tuple[int, ...], Architecture], budgets: Sequence[Budget]) -> list[Architecture]:
     def larger(numbers: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
         for at in range(len(numbers)):
             yield (*numbers[:at], numbers[at] + 1, *numbers[at + 1 :])

@@ -75,12 +75,13 @@ def exact(table: CostTable, arch: Architecture) -> int:
     """The cost of one architecture."""
     space, total = table.space, 0
     for term in table.terms:
-        for row, layer in enumerate(term.layers):
-            if not arch.has_layer(layer):
-                continue
-            values = (getattr(arch, n)[layer] if n in space.per_layer else getattr(arch, n) for n in term.dimensions)
-            index = (space.choices[n].index(v) for n, v in zip(term.dimensions, values, strict=True))
-            total += term.values[(row, *index)].item()
+        rows = [row for row, layer in enumerate(term.layers) if arch.has_layer(layer)]
+        index = []
+        for name in term.dimensions:
+            number, value = space.choices[name].index, getattr(arch, name)
+            at_rows = [number(value[term.layers[row]]) for row in rows] if name in space.per_layer else number(value)
+            index.append(at_rows)
+        total += term.values.numpy()[(rows, *index)].sum().item()
     return total
 
 
