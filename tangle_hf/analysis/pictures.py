@@ -4,8 +4,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import matplotlib
-import matplotlib.figure
 import numpy as np
 
 
@@ -38,6 +36,8 @@ def picture(
     Yields:
         Axes (rows, columns).
     """
+    import matplotlib.figure  # takes a second, for which a command that draws nothing need not wait
+
     with matplotlib.rc_context(STYLE):
         figure = matplotlib.figure.Figure(figsize=size, layout="constrained")
         yield figure.subplots(rows, columns, squeeze=False, **layout)
