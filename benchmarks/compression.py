@@ -97,6 +97,7 @@ def by_hand(way: str, supernet, examples, limits: Limits, unit: SearchCost, seed
     if way != "minitron":
         return uniform_cut(supernet, limits).arch, 0.0
     spent, cuts = SearchCost.like(unit), hand_cuts(supernet.space, limits.budgets)
+    # Its scores need no backward pass, and are counted without the one that `calibrate` makes.
     batches, few = (calibration_batches(examples.training(seed), count) for count in (64, 16))
     order_units(supernet, by_activation(supernet, batches), criterion="second_moment")
     supernet.set_layer_ranks(rank_by_influence(supernet, few, progress=False))

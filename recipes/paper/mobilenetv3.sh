@@ -38,7 +38,8 @@ for seed in $SEEDS; do
             options=(--config "$recipes/configs/mobilenetv3_imagenet.yaml" "${options[@]}" --dataset "$IMAGENET"
                 --max_steps "$STEPS")
         else
-            options+=(--space mobilenetv3 --dataset "$CIFAR10" --image_size 16 --crop_min_scale 0.8 --strides 1 1 1 2 2 1 2 --width_multiplier 0.25
+            options+=(--space mobilenetv3 --dataset "$CIFAR10" --image_size 16 --crop_min_scale 0.8
+                --strides 1 1 1 2 2 1 2 --width_multiplier 0.25
                 --kernel_transform --train_portion 0.8 --per_device_batch_size 32 --learning_rate "$RATE"
                 --recalibration_batches 20 --eval_batches 5)
         fi

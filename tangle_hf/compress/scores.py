@@ -94,7 +94,7 @@ class Scores:
             raise ValueError(f"{path} holds no scores of a calibration ({error}); calibrate again") from None
         parts = {part: {n[: -len(part) - 1]: t for n, t in found.items() if n.endswith(f".{part}")} for part in PARTS}
         if not all(part.keys() == parts["norm"].keys() for part in parts.values()):
-            raise ValueError(f"{path} holds scores of an earlier version; calibrate again")
+            raise ValueError(f"{path} holds scores of an earlier version; calibrate again, in a run by another folder")
         return cls(**parts, tokens=tokens)
 
 
