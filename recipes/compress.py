@@ -59,6 +59,7 @@ def main(
     parts = (settings, hub, data, *augmentation)
     resolved = settings_of(*parts)
     check_run_folder(run_dir, resolved, settings.resume, FREE_ON_RESUME, defaults_of(*parts))
+    accelerator.wait_for_everyone()  # all have looked at the folder before the main process writes into it
     check_forms(settings.forms, text=not augmentation)
     check_tasks(settings.eval_tasks, text=not augmentation)
     repo_id, options = hub.hub_model_id or run_dir.resolve().name, hub_options(hub)
@@ -72,6 +73,7 @@ def main(
     facts = about(*parts, device=device_name(accelerator))
     with writing(run_dir), begun(run_dir, resolved, main_process, facts):
         checkpoint = settings.checkpoint or small_checkpoint(run_dir / "teacher", data, settings, main_process)
+        accelerator.wait_for_everyone()  # the main process has saved it
         supernet = load_teacher(checkpoint, settings.layer_sizes).to(accelerator.device)
         with accelerator.main_process_first():
             examples = examples_of(checkpoint, supernet, data, *augmentation)

@@ -1,14 +1,16 @@
 """Tiny compressions, for the test that compares two processes with one."""
 
 import sys
+import time
 from pathlib import Path
 
 import transformers
+from accelerate import PartialState
 
 
 sys.path.append(str(Path(__file__).parents[2] / "recipes"))
 
-from compress import main
+import compress
 
 from tangle_hf.compress.settings import parse_for_checkpoint
 
@@ -19,7 +21,7 @@ QUICK = ["--max_flops", "60%", "--standard_only", "--max_steps", "30", "--calibr
          "--save_steps", "12", "--layer_weight", "0"]  # fmt: skip
 
 
-def run(folder: Path, argv: list[str], batch_size: int = 4, stop: bool = False) -> None:
+def run(folder: Path, argv: list[str], batch_size: int = 4, stop: bool = False, late: float = 0) -> None:
     """Compresses a checkpoint.
 
     Args:
@@ -27,7 +29,15 @@ def run(folder: Path, argv: list[str], batch_size: int = 4, stop: bool = False) 
         argv: The checkpoint and the data.
         batch_size: Of each process.
         stop: All processes leave in the middle of saving the checkpoint of step 12, after the nets were compared at step 10.
+        late: Seconds that the other processes come later than the main one to look at the folder.
     """
+    check = compress.check_run_folder
+
+    def check_late(*given):
+        time.sleep(0 if PartialState().is_main_process else late)
+        check(*given)
+
+    compress.check_run_folder = check_late
     save = transformers.TrainerState.save_to_json
 
     def save_otherwise(state, path):
@@ -47,8 +57,9 @@ def run(folder: Path, argv: list[str], batch_size: int = 4, stop: bool = False) 
     resume = ["--resume"] if (folder / "config.yaml").is_file() else []
     output = ["--output_dir", str(folder), "--per_device_batch_size", str(batch_size)]
     try:
-        main(*parse_for_checkpoint([*QUICK, *argv, *output, *resume], None))
+        compress.main(*parse_for_checkpoint([*QUICK, *argv, *output, *resume], None))
     except KeyboardInterrupt:
         return
     finally:
+        compress.check_run_folder = check
         transformers.TrainerState.save_to_json, transformers.Trainer._save_checkpoint = save, rest

@@ -55,7 +55,7 @@ def two(tmp_path_factory):
     argv = {family: ["--checkpoint", source, *DATA.get(family, text_options(folder, 300))]
             for family, source in checkpoints.items()}  # fmt: skip
     for family in FAMILIES:
-        own = {"argv": argv[family], "batch_size": 2}
+        own = {"argv": argv[family], "batch_size": 2, "late": 1.0 if family == "gpt2" else 0.0}
         runs += [("compress_worker", f"compress/{family}", own)]
     runs += [("compress_worker", "compress/broken", own | {"stop": True}), ("compress_worker", "compress/broken", own)]
     for way, kinds in WAYS.items():  # FSDP last: what accelerate has set up for it stays
