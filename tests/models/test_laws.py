@@ -325,7 +325,7 @@ def smaller(family, depth: int) -> SearchSpace | None:
     [(0, "inputs", "aot_eager"), (1, "weights", "eager"), (3, "inputs", "eager"), (4, "inputs", "aot_eager")],
 )
 def test_compiled_supernets_do_not_recompile_after_both_steps_ran(number, superposition, backend):
-    """One graph for each step, no breaks; other mixtures, of the same shapes, need no other. Two of the back ends differentiate."""
+    """One graph for each step, no breaks; other mixtures, of the same shapes, need no other."""
     torch._dynamo.reset()
     counters.clear()
     family = FAMILIES[number]

@@ -1,11 +1,9 @@
 """Fine-tuning from end to end on tiny checkpoints: three columns, seeds, resume, and what is refused."""
 
 import json
-import os
 import re
 import runpy
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -518,30 +516,6 @@ def test_ready_configs_are_complete_settings(path):
     assert settings == parse(
         FinetuneArguments, ImageArguments, AugmentationArguments, argv=["--config", str(path), "--checkpoint", "x"]
     )[0]  # fmt: skip
-
-
-def test_two_processes_write_one_run(vit, tmp_path):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(RECIPE)]
-    command += [
-        "vision",
-        "--checkpoint",
-        vit,
-        *SHORT,
-        "--mode",
-        "inherit",
-        "finetune",
-        "--output_dir",
-        str(tmp_path / "run"),
-    ]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
-    assert done.returncode == 0, done.stderr
-    for line in ("finetune-0:", "grey", "parameters", "test accuracy"):
-        assert done.stdout.count(line) == 1, done.stdout
-    assert set(rows(tmp_path / "run")) == {("inherit", None), ("finetune", 0)}
-    assert "warn" not in (done.stdout + done.stderr).lower(), done.stderr
-    progress = re.findall(r"^training: (\d+) of (\d+) \(100%\), .* left(?:, loss \d.*)?$", done.stderr, flags=re.M)
-    assert len(progress) == 1 and "\r" not in done.stderr and "{'" not in done.stdout, done.stderr
 
 
 def test_there_is_no_checkpoint_in_an_empty_folder(tmp_path):

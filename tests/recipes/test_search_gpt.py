@@ -88,7 +88,7 @@ def test_a_run_leaves_a_checkpoint_that_equals_the_supernet_and_no_warning(tmp_p
 
 
 def test_interrupted_runs_leave_a_checkpoint_and_continue(tmp_path, text):
-    long = ("--max_steps", "80", "--save_steps", "40")
+    long = ("--max_steps", "48", "--save_steps", "24")
     process = as_a_script(tmp_path / "run", text, *long)
     run(tmp_path / "whole", text, *long)
     metrics = tmp_path / "run" / "metrics.jsonl"

@@ -1,6 +1,7 @@
 """Searches and weights on two processes: exact resume after SIGKILL, the steps of one process, and sharded weights."""
 
 import json
+import re
 from types import SimpleNamespace
 
 import compress_worker
@@ -32,6 +33,12 @@ SHORT = {"dropout": 0.0, "max_steps": 4, "pareto": "params"}
 FEW = {"method": "sandwich+es", "dropout": 0.0, "max_steps": 3, "population_size": 4, "num_mutations": 1, "num_crossovers": 1,
        "generations": 2}  # fmt: skip
 DATA = {"vit": ["--samples_per_class", "8"]}  # of the others a small text
+# Each of the two has its own half of every batch of these, and what is drawn at random for it.
+IN_BF16 = ["--hidden_size", "16", "32", "--num_hidden_layers", "1", "2", "--patch_size", "4", "--samples_per_class", "20",
+           "--max_steps", "2", "--per_device_batch_size", "8", "--eval_batches", "2", "--mixup", "0.8", "--cutmix", "1",
+           "--label_smoothing", "0.1", "--randaugment_magnitude", "27", "--random_erasing", "0.25", "--drop_path_rate", "0.3",
+           "--dropout", "0.1", "--mixed_precision", "bf16", "--superposition", "weights"]  # fmt: skip
+TUNED = ["--samples_per_class", "8", "--max_steps", "6", "--per_device_batch_size", "8", "--save_steps", "2"]
 EXACT = {"method": "sandwich+es", "dropout": 0.0, "max_steps": 5, **SMALL}
 
 
@@ -58,6 +65,9 @@ def two(tmp_path_factory):
         own = {"argv": argv[family], "batch_size": 2, "late": 1.0 if family == "gpt2" else 0.0}
         runs += [("compress_worker", f"compress/{family}", own)]
     runs += [("compress_worker", "compress/broken", own | {"stop": True}), ("compress_worker", "compress/broken", own)]
+    tuned = ["vision", "--checkpoint", checkpoints["vit"], *TUNED, "--mode", "inherit", "finetune"]
+    runs.append(("recipe_worker", "recipes/finetune", {"recipe": "finetune.py", "argv": tuned}))
+    runs.append(("recipe_worker", "recipes/bf16", {"recipe": "search_vit.py", "argv": IN_BF16}))
     for way, kinds in WAYS.items():  # FSDP last: what accelerate has set up for it stays
         for family, kind in kinds.items():
             own = {"family": family, "fsdp": kind, "batch_size": 2}
@@ -194,6 +204,30 @@ def test_two_processes_compress_as_one_does(tmp_path, two, family):
 def test_an_interrupted_compression_is_the_same_to_the_last_digit(two):
     """Interrupted while a checkpoint is written, after the nets were compared."""
     assert left(two.folder / "compress" / "broken") == left(two.folder / "compress" / FAMILIES[-1])
+
+
+def test_two_processes_fine_tune_in_one_run(two):
+    """Rows, prints and progress are those of the main process alone."""
+    folder = two.folder / "recipes" / "finetune"
+    assert (folder / "results.json").is_file(), two.done.stderr
+    found = [(row["mode"], row["seed"]) for row in json.loads((folder / "results.json").read_text())["rows"]]
+    assert sorted(found) == [("finetune", 0), ("inherit", None)]
+    out, err = (
+        [(folder.parent / f"finetune-{rank}.{kind}").read_text() for rank in (0, 1)] for kind in ("out", "err")
+    )
+    for line in ("finetune-0:", "parameters", "test accuracy"):
+        assert out[0].count(line) == 1, out
+    assert not out[1] and "warn" not in "".join(out + err).lower(), err
+    progress = re.findall(r"^training: (\d+) of (\d+) \(100%\), .* left(?:, loss \d.*)?$", err[0], flags=re.M)
+    assert len(progress) == 1 and "\r" not in err[0] and "{'" not in out[0] and "training" not in err[1], err
+
+
+def test_two_processes_in_bf16_export_exactly(two):
+    folder = two.folder / "recipes" / "bf16"
+    assert (folder / "results.json").is_file(), two.done.stderr
+    results = json.loads((folder / "results.json").read_text())
+    assert results["search"]["num_processes"] == 2
+    assert results["logit_difference"] < 1e-5 * results["logit_scale"]
 
 
 def test_weights_sharded_as_one_unit_change_nothing(two):
