@@ -55,7 +55,6 @@ from tangle_hf.training.trainer import StopUnlessFinite, last_checkpoint, traini
 RECIPE = Path(__file__).parents[2] / "recipes" / "finetune.py"
 CONFIGS = sorted((RECIPE.parent / "configs" / "finetune").glob("*.yaml"))
 SHORT = ["--samples_per_class", "8", "--max_steps", "6", "--per_device_batch_size", "8", "--save_steps", "2"]
-TEXT = ["--block_size", "16", "--max_steps", "6", "--per_device_batch_size", "8", "--learning_rate", "0.01"]
 
 
 @pytest.fixture(scope="module")
@@ -243,17 +242,39 @@ def gpt2(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    """Options of a short training on the first lines of the embedded text, which are evaluated faster."""
+    files, texts = [], load_texts(DataArguments())
+    for split in ("train", "validation", "test"):
+        file = tmp_path_factory.mktemp("text") / f"{split}.txt"
+        file.write_text("\n".join("\n".join(texts[split]["text"]).splitlines()[:60]) + "\n")
+        files += [f"--{split}_file", str(file)]
+    return [
+        *files,
+        "--block_size",
+        "16",
+        "--max_steps",
+        "6",
+        "--per_device_batch_size",
+        "8",
+        "--learning_rate",
+        "0.01",
+    ]
+
+
 @pytest.mark.parametrize("form", ["stock", "compact"])
-def test_language_models_have_the_same_columns(gpt2, tmp_path, form, capsys, caplog):
+def test_language_models_have_the_same_columns(gpt2, text, tmp_path, form, capsys, caplog):
     warning_once.cache_clear()
     out, checkpoint = tmp_path / "run", str(gpt2 / form)
-    run("language", "--checkpoint", checkpoint, *TEXT, "--mode", "inherit", "finetune", "retrain", "--output_dir", out)
+    run("language", "--checkpoint", checkpoint, *text, "--mode", "inherit", "finetune", "retrain", "--output_dir", out)
     printed = capsys.readouterr()
     assert "perplexity per token" in printed.out and "loss_type" not in caplog.text
     assert "\nload finetune-" in printed.out and "report.html, in a browser\npublish" in printed.out
     found = rows(out)
     assert found["finetune", 0]["test"]["perplexity"] < found["inherit", None]["test"]["perplexity"]
-    data = DataArguments(tokenizer=checkpoint, vocab_size=300, block_size=16)
+    files = {option.removeprefix("--"): file for option, file in zip(text[:6:2], text[1:6:2], strict=True)}
+    data = DataArguments(tokenizer=checkpoint, vocab_size=300, block_size=16, **files)
     texts = load_texts(data)
     test = pack(texts["test"], load_tokenizer(data, texts), data)
     inherited, tuned, fresh = (
@@ -274,9 +295,9 @@ def test_a_net_without_linear_layers_gets_no_adapters():
 
 
 @pytest.mark.parametrize("kind", ["language", "vision"])
-def test_adapters_are_merged_and_left(gpt2, vit, tmp_path, kind, capsys):
+def test_adapters_are_merged_and_left(gpt2, vit, text, tmp_path, kind, capsys):
     auto, checkpoint, options = {
-        "language": (AutoModelForCausalLM, str(gpt2 / "compact"), [*TEXT, "--mode", "inherit", "finetune"]),
+        "language": (AutoModelForCausalLM, str(gpt2 / "compact"), [*text, "--mode", "inherit", "finetune"]),
         "vision": (AutoModelForImageClassification, vit, [*SHORT, "--image_size", 16]),
     }[kind]
     out = tmp_path / "run"
@@ -334,7 +355,7 @@ def test_checkpoints_that_do_not_fit_are_named(vit, gpt2, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_net_learns_from_its_teacher_what_the_labels_do_not_say(vit, gpt2, tmp_path, capsys):
+def test_a_net_learns_from_its_teacher_what_the_labels_do_not_say(vit, gpt2, text, tmp_path, capsys):
     plain = ["--weight_decay", 0, "--optimizer", "sgd", "--learning_rate", 0.3]
     for name, options in {"labels": [], "teacher": ["--teacher", vit]}.items():
         run("vision", "--checkpoint", vit, *SHORT, *plain, "--output_dir", tmp_path / name, *options)
@@ -345,24 +366,24 @@ def test_a_net_learns_from_its_teacher_what_the_labels_do_not_say(vit, gpt2, tmp
     assert losses[1] == pytest.approx(inherited, abs=1e-4) != pytest.approx(losses[0], abs=1e-3)
     assert rows(tmp_path / "teacher")["finetune", 0]["teacher"]["forward_passes"] == 6
     assert "teacher: " in capsys.readouterr().out
-    run("language", "--checkpoint", gpt2 / "compact", "--teacher", gpt2 / "stock", *TEXT, "--output_dir", tmp_path / "text",
+    run("language", "--checkpoint", gpt2 / "compact", "--teacher", gpt2 / "stock", *text, "--output_dir", tmp_path / "text",
         "--mode", "inherit", "finetune", "--teacher_share", 0.5, "--lora_rank", 2)  # fmt: skip
     inherited, learned = (rows(tmp_path / "text")[key] for key in (("inherit", None), ("finetune", 0)))
     assert "teacher" not in inherited and learned["teacher"]["mib"] > 0
 
 
-def test_a_teacher_of_other_outputs_is_refused(vit, gpt2, tmp_path):
+def test_a_teacher_of_other_outputs_is_refused(vit, gpt2, text, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(gpt2 / "stock", other)
     data = DataArguments(vocab_size=300, block_size=16)
     load_tokenizer(data, load_texts(data)).save_pretrained(other)
     few = ViTForImageClassification.from_pretrained(vit, num_labels=4, ignore_mismatched_sizes=True)
     few.save_pretrained(tmp_path / "few")
-    text, images = ["language", "--checkpoint", gpt2 / "stock", *TEXT], ["vision", "--checkpoint", vit, *SHORT]
+    language, images = ["language", "--checkpoint", gpt2 / "stock", *text], ["vision", "--checkpoint", vit, *SHORT]
     for argv, message in [
-        ([*text, "--teacher", other], "teacher .*other has another vocabulary"),
-        ([*text, "--teacher", vit], "is a vit"),
-        ([*text, "--teacher", tmp_path / "nothing"], "teacher .*nothing.*could not be loaded"),
+        ([*language, "--teacher", other], "teacher .*other has another vocabulary"),
+        ([*language, "--teacher", vit], "is a vit"),
+        ([*language, "--teacher", tmp_path / "nothing"], "teacher .*nothing.*could not be loaded"),
         ([*images, "--teacher", tmp_path / "few"], "few has classes .*4 and 10 in all.*cannot teach"),
         ([*images, "--teacher", vit, "--teacher_share", 0], "no effect with teacher_share=0"),
         ([*images, "--teacher", vit, "--mode", "inherit"], "no effect on mode="),
