@@ -1,6 +1,8 @@
 """Tasks of lm-evaluation-harness, scored before and after a compression (extra eval)."""
 
+import re
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +34,7 @@ def check_tasks(tasks: Sequence[str], text: bool) -> None:
     check_extra("eval", "lm_eval")
     names = [task for task in tasks if not task.endswith(YAML)]
     missing = [task for task in tasks if task not in names and not Path(task).is_file()]
-    if names:
-        from lm_eval.tasks import TaskManager
-
-        missing += [name for name in names if not TaskManager().match_tasks([name])]
+    missing += [name for name in names if not _known_tasks(True).match_tasks([name])]
     if missing:
         raise ValueError(
             f"eval_tasks={missing}: no such tasks; `lm_eval ls tasks` lists those with a name, others are YAML files"
@@ -60,13 +59,28 @@ def task_scores(
 
     given = [str(Path(task).resolve()) if task.endswith(YAML) else task for task in tasks]
     wrapped = HFLM(pretrained=model.eval(), tokenizer=tokenizer, device=str(model.device))
-    found = simple_evaluate(wrapped, tasks=given, limit=limit, bootstrap_iters=0)["results"]
+    known = _known_tasks(not all(_is_one_task(task) for task in tasks))
+    found = simple_evaluate(wrapped, tasks=given, limit=limit, bootstrap_iters=0, task_manager=known)["results"]
     return {
         f"{task} {name.removesuffix(',none')}": value
         for task, scores in found.items()
         for name, value in scores.items()
         if isinstance(value, float) and "stderr" not in name
     }
+
+
+@cache
+def _known_tasks(defaults: bool):
+    """lm-evaluation-harness's list of tasks, with its own or none; its own are 14,000 files, which are read once."""
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager(include_defaults=defaults)
+
+
+def _is_one_task(task: str) -> bool:
+    """Whether it is a YAML file that names no other tasks, as those of groups do."""
+    groups = re.compile(r"^(group:|task:\s*(\[|$))", re.MULTILINE)
+    return task.endswith(YAML) and not groups.search(Path(task).read_text())
 
 
 def with_task_scores(

@@ -33,6 +33,7 @@ from tangle_hf.compress.preparation import Prepared
 from tangle_hf.compress.recovery import recover
 from tangle_hf.compress.scores import calibrate
 from tangle_hf.compress.settings import CompressArguments, parse_for_checkpoint
+from tangle_hf.compress.tasks import _is_one_task
 from tangle_hf.cost.counts import num_params
 from tangle_hf.cost.tables import exact
 from tangle_hf.data.text import load_texts
@@ -233,6 +234,22 @@ def test_other_families_are_compressed_to_stock_classes(family, text, tmp_path):
     )
     assert results["nets"]["60pct"]["costs"]["gradient search"] == pytest.approx(2 * 2 / 3)
     assert not (tmp_path / "run" / "60pct" / "configuration_tangle_gpt2.py").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "one"),
+    [
+        ("task: mine\ndataset_path: text\n", True),
+        ("include: base.yaml\ntask: mine\n", True),
+        ("group: ours\ntask:\n  - lambada\n", False),
+        ("task: [lambada, mine]\n", False),
+        ("task:\n  - lambada\n", False),
+    ],
+)
+def test_a_file_of_one_task_needs_no_others(tmp_path, content, one):
+    (tmp_path / "task.yaml").write_text(content)
+    assert _is_one_task(str(tmp_path / "task.yaml")) == one
+    assert not _is_one_task("lambada")
 
 
 def test_a_net_within_a_latency_is_left_in_other_forms_and_scored_on_tasks(text, tmp_path, capsys, monkeypatch):
