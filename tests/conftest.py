@@ -1,5 +1,6 @@
 """Shared by all tests: no network, one thread (tiny models gain nothing from more)."""
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -13,6 +14,12 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "recipes")]
 
 import pytest
 import torch
+
+
+def pytest_collection_finish():
+    """What all tests have imported is no garbage: every training of Trainer collects, and would look through it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,6 @@
 """Runs of the workers, one after another, on processes of their own. Arguments: folder, [[worker, name, options]]."""
 
+import gc
 import json
 import os
 import subprocess
@@ -23,7 +24,9 @@ def launch(folder: Path, processes: int, runs: list[tuple[str, str, dict]]) -> s
 if __name__ == "__main__":
     for worker, name, options in json.loads(sys.argv[2]):
         try:
-            import_module(worker).run(Path(sys.argv[1]) / name, **options)
+            module = import_module(worker)
+            gc.freeze()  # as conftest.py does
+            module.run(Path(sys.argv[1]) / name, **options)
         except Exception as error:
             raise RuntimeError(f"the run {name} failed") from error
     PartialState().destroy_process_group()
