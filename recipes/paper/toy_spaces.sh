@@ -28,12 +28,13 @@ METHODS=${METHODS:-tanglenas drnas darts darts2 gdas spos+rs spos+es}
 STEPS=${STEPS:-}              # of TangleNAS; nothing: 400, and 100 epochs of half the images with --paper
 RETRAIN=${RETRAIN:-}          # steps of the nets that were found; nothing: STEPS
 RETRAIN_SEEDS=${RETRAIN_SEEDS:-0}
-RATE=${RATE:-3e-3}            # of the weights; --paper has its own
-ARCH_RATE=${ARCH_RATE:-0.02}  # of the architecture; --paper has its own
+RATE=${RATE:-}                # of the weights; nothing: what each space learns at; --paper has its own
+ARCH_RATE=${ARCH_RATE:-}      # of the architecture, the same
 
 of_toy_cell() {
     declare -gA share=([tanglenas]=1 [drnas]=0.636 [darts]=1 [darts2]=0.418 [gdas]=1.53 [spos+rs]=2.16 [spos+es]=2.16)
     STEPS=${given:-${paper:+44500}} STEPS=${STEPS:-400} config=toy_cell_fashion_mnist
+    RATE=${given_rate:-3e-3} ARCH_RATE=${given_arch_rate:-0.3}
     data=(--dataset "$FASHION")
     small=(--space toy_cell --hidden_size 16 --num_channels 1 --image_size 28 --crop_min_scale 1)
 }
@@ -41,6 +42,7 @@ of_toy_cell() {
 of_conv_macro() {
     declare -gA share=([tanglenas]=1 [darts]=1 [darts2]=0.418 [gdas]=1.95 [spos+rs]=4.98 [spos+es]=4.98)
     STEPS=${given:-${paper:+37100}} STEPS=${STEPS:-400} config=conv_macro_cifar10
+    RATE=${given_rate:-1e-3} ARCH_RATE=${given_arch_rate:-0.1} # at 3e-3 a mixture stays at chance
     data=(--dataset "$CIFAR10")
     small=(--space conv_macro --image_size 16 --crop_min_scale 0.8)
 }
@@ -60,7 +62,7 @@ search() { # METHOD PORTION FOLDER SEED
 }
 
 # Supernets with and without entanglement have other weights, and a comparison is of one kind.
-given=$STEPS
+given=$STEPS given_rate=$RATE given_arch_rate=$ARCH_RATE
 for space in $SPACES; do
     "of_$space"
     entangled=() own_weights=()
