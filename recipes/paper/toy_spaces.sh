@@ -34,7 +34,7 @@ ARCH_RATE=${ARCH_RATE:-}      # of the architecture, the same
 of_toy_cell() {
     declare -gA share=([tanglenas]=1 [drnas]=0.636 [darts]=1 [darts2]=0.418 [gdas]=1.53 [spos+rs]=2.16 [spos+es]=2.16)
     STEPS=${given:-${paper:+44500}} STEPS=${STEPS:-400} config=toy_cell_fashion_mnist
-    RATE=${given_rate:-3e-3} ARCH_RATE=${given_arch_rate:-0.3}
+    RATE=${given_rate:-3e-3} ARCH_RATE=${given_arch_rate:-0.1}
     data=(--dataset "$FASHION")
     small=(--space toy_cell --hidden_size 16 --num_channels 1 --image_size 28 --crop_min_scale 1)
 }
