@@ -1,11 +1,11 @@
 """Tasks of lm-evaluation-harness, scored before and after a compression (extra eval)."""
 
-import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import check_extra
@@ -24,7 +24,7 @@ def check_tasks(tasks: Sequence[str], text: bool) -> None:
         text: Whether the checkpoint is a language model.
 
     Raises:
-        ValueError: The checkpoint is an image classifier, or a task is unknown.
+        ValueError: The checkpoint is an image classifier, a task is unknown, or a file has none.
         MissingExtra: lm-evaluation-harness is not installed.
     """
     if not tasks:
@@ -39,6 +39,8 @@ def check_tasks(tasks: Sequence[str], text: bool) -> None:
         raise ValueError(
             f"eval_tasks={missing}: no such tasks; `lm_eval ls tasks` lists those with a name, others are YAML files"
         )
+    for task in tasks:
+        _names_no_others(task)
 
 
 def task_scores(
@@ -59,7 +61,7 @@ def task_scores(
 
     given = [str(Path(task).resolve()) if task.endswith(YAML) else task for task in tasks]
     wrapped = HFLM(pretrained=model.eval(), tokenizer=tokenizer, device=str(model.device))
-    known = _known_tasks(not all(_is_one_task(task) for task in tasks))
+    known = _known_tasks(not all(_names_no_others(task) for task in tasks))
     found = simple_evaluate(wrapped, tasks=given, limit=limit, bootstrap_iters=0, task_manager=known)["results"]
     return {
         f"{task} {name.removesuffix(',none')}": value
@@ -77,10 +79,22 @@ def _known_tasks(defaults: bool):
     return TaskManager(include_defaults=defaults)
 
 
-def _is_one_task(task: str) -> bool:
-    """Whether it is a YAML file that names no other tasks, as those of groups do."""
-    groups = re.compile(r"^(group:|task:\s*(\[|$))", re.MULTILINE)
-    return task.endswith(YAML) and not groups.search(Path(task).read_text())
+def _names_no_others(task: str) -> bool:
+    """Whether it is a YAML file of one task, which needs no list of others to be found in.
+
+    Raises:
+        ValueError: It is a file that has neither a task nor a group.
+    """
+    if not task.endswith(YAML):
+        return False
+    try:
+        content = yaml.compose(Path(task).read_text(encoding="utf-8"))  # not loaded: it may have tags of the harness
+    except (yaml.YAMLError, UnicodeDecodeError):
+        content = None
+    found = {key.value: value for key, value in content.value} if isinstance(content, yaml.MappingNode) else {}
+    if not found.keys() & {"task", "group", "include"}:
+        raise ValueError(f"eval_tasks={task} is no YAML file of a task: it has neither `task` nor `group`")
+    return isinstance(found.get("task"), yaml.ScalarNode) and not found.keys() & {"group", "include"}
 
 
 def with_task_scores(

@@ -33,7 +33,7 @@ from tangle_hf.compress.preparation import Prepared
 from tangle_hf.compress.recovery import recover
 from tangle_hf.compress.scores import calibrate
 from tangle_hf.compress.settings import CompressArguments, parse_for_checkpoint
-from tangle_hf.compress.tasks import _is_one_task
+from tangle_hf.compress.tasks import _names_no_others, check_tasks
 from tangle_hf.cost.counts import num_params
 from tangle_hf.cost.tables import exact
 from tangle_hf.data.text import load_texts
@@ -240,7 +240,9 @@ def test_other_families_are_compressed_to_stock_classes(family, text, tmp_path):
     ("content", "one"),
     [
         ("task: mine\ndataset_path: text\n", True),
-        ("include: base.yaml\ntask: mine\n", True),
+        ("task: mine\nprocess_results: !function mine.process\n", True),
+        ("include: base.yaml\ntask: mine\n", False),
+        ("task:  # two\n  - lambada\n  - mine\n", False),
         ("group: ours\ntask:\n  - lambada\n", False),
         ("task: [lambada, mine]\n", False),
         ("task:\n  - lambada\n", False),
@@ -248,8 +250,17 @@ def test_other_families_are_compressed_to_stock_classes(family, text, tmp_path):
 )
 def test_a_file_of_one_task_needs_no_others(tmp_path, content, one):
     (tmp_path / "task.yaml").write_text(content)
-    assert _is_one_task(str(tmp_path / "task.yaml")) == one
-    assert not _is_one_task("lambada")
+    assert _names_no_others(str(tmp_path / "task.yaml")) == one
+    assert not _names_no_others("lambada")
+
+
+@pytest.mark.parametrize(
+    "content", ["", "lambada", "- task: mine\n", "output_type: generate_until\n", "task: [", "\x00"]
+)
+def test_a_file_without_a_task_is_refused_before_anything_is_computed(tmp_path, content):
+    (tmp_path / "task.yaml").write_text(content)
+    with pytest.raises(ValueError, match="task.yaml is no YAML file of a task: it has neither `task` nor `group`"):
+        check_tasks([str(tmp_path / "task.yaml")], text=True)
 
 
 def test_a_net_within_a_latency_is_left_in_other_forms_and_scored_on_tasks(text, tmp_path, capsys, monkeypatch):
