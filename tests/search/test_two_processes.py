@@ -215,7 +215,7 @@ def test_two_processes_fine_tune_in_one_run(two):
     out, err = (
         [(folder.parent / f"finetune-{rank}.{kind}").read_text() for rank in (0, 1)] for kind in ("out", "err")
     )
-    for line in ("finetune-0:", "parameters", "test accuracy"):
+    for line in ("finetune-0:", "grey", "parameters", "test accuracy"):
         assert out[0].count(line) == 1, out
     assert not out[1] and "warn" not in "".join(out + err).lower(), err
     progress = re.findall(r"^training: (\d+) of (\d+) \(100%\), .* left(?:, loss \d.*)?$", err[0], flags=re.M)
