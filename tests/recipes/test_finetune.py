@@ -250,17 +250,8 @@ def text(tmp_path_factory):
         file = tmp_path_factory.mktemp("text") / f"{split}.txt"
         file.write_text("\n".join("\n".join(texts[split]["text"]).splitlines()[:60]) + "\n")
         files += [f"--{split}_file", str(file)]
-    return [
-        *files,
-        "--block_size",
-        "16",
-        "--max_steps",
-        "6",
-        "--per_device_batch_size",
-        "8",
-        "--learning_rate",
-        "0.01",
-    ]
+    return [*files, "--block_size", "16", "--max_steps", "6", "--per_device_batch_size", "8",
+            "--learning_rate", "0.01"]  # fmt: skip
 
 
 @pytest.mark.parametrize("form", ["stock", "compact"])
