@@ -362,6 +362,7 @@ def edited(source: str, folder: Path, **changes) -> str:
 def test_what_cannot_be_compressed_is_refused_by_name(gpt2, text, tmp_path):
     quantised = edited(gpt2, tmp_path / "quantised", quantization_config={"quant_method": "gptq", "bits": 4})
     foreign = edited(gpt2, tmp_path / "foreign", architectures=["OPTForCausalLM"], model_type="opt")
+    compact = edited(gpt2, tmp_path / "compact", architectures=["TangleGPT2ForCausalLM"], model_type="tangle_gpt2")
     bare = edited(gpt2, tmp_path / "bare")
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (Path(bare) / name).unlink()
@@ -370,6 +371,7 @@ def test_what_cannot_be_compressed_is_refused_by_name(gpt2, text, tmp_path):
     for argv, message in [
         (["--checkpoint", quantised], "is quantised"),
         (["--checkpoint", foreign], "is a OPTForCausalLM.*there are families for GPT2LMHeadModel, LlamaForCausalLM"),
+        (["--checkpoint", compact], "is a TangleGPT2ForCausalLM.*tangle-hf resolve RUN --max_params 50%"),
         (["--checkpoint", str(tmp_path / "nothing")], "checkpoint=.*nothing could not be loaded"),
         (["--checkpoint", bare], "tokenizer .*bare"),
         (["--checkpoint", gpt2, *short], "shorter than one block"),
