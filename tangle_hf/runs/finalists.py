@@ -139,18 +139,19 @@ def report_finalists(
 def missing(finalists: Sequence[Finalist], settings: SearchArguments) -> list[str]:
     """A line for each kind of finalist of which there are fewer than were asked for."""
     origins, lines = [finalist.origin for finalist in finalists], []
+    use = "use the budget and " if settings.given_limits() else ""
     proposed = sum(SEARCH in origin for origin in origins)
     if proposed < settings.proposed_finalists:
         lines.append(
-            f"the search proposes {proposed} different nets that use the budget and are as deep as its choice, fewer than "
+            f"the search proposes {proposed} different nets that {use}are as deep as its choice, fewer than "
             f"{settings.proposed_finalists}"
         )
     if origins.count(RANDOM) < settings.random_finalists:
         lines.append(
-            f"{origins.count(RANDOM)} other nets use the budget and are as deep, fewer than "
+            f"{origins.count(RANDOM)} other nets {use}are as deep, fewer than "
             f"random_finalists={settings.random_finalists}"
         )
-    if not any(HAND_CUT in origin for origin in origins):
+    if settings.given_limits() and not any(HAND_CUT in origin for origin in origins):
         lines.append(
             "no net with equal layers uses the budget and is as deep as the search's choice: there is no cut by hand to "
             "compare with"

@@ -35,8 +35,8 @@ def check_settings(
     """Warns of settings that the method does not read, and of a latency table of another machine.
 
     Raises:
-        ValueError: Precision is fp16, no architecture keeps to the budgets or too few to be drawn, or the latency
-            table is missing or was measured under other conditions.
+        ValueError: Precision is fp16, no architecture keeps to the budgets or too few to be drawn, finalists of a space of
+            sizes have no budget, or the latency table is missing or was measured under other conditions.
     """
     if accelerator.mixed_precision == "fp16":
         raise ValueError(
@@ -45,6 +45,11 @@ def check_settings(
     if names := settings.settings_without_effect():
         logger.warning(f"method={settings.method} does not read {', '.join(names)}: no effect; leave them out")
     limits.check(settings, supernet)
+    if settings.proposed_finalists and supernet.space.ordered and not settings.given_limits() and settings.pareto is None:
+        raise ValueError(
+            f"finalists={settings.finalists} need a budget in a space of sizes: a short training prefers smaller nets, which "
+            "learn faster; give max_params, max_flops or another"
+        )
     if settings.resolved_method.two_stage:  # refuse before the first stage what the second could not draw
         Proposals(settings, supernet, limits).random(random.Random(settings.seed))
     for difference in check_latency(

@@ -247,10 +247,10 @@ class SearchArguments(TwoStageArguments, FinalistArguments, LimitArguments, Star
                 f"random_finalists={self.random_finalists} would have no effect: a front has finalists on request only; give "
                 "finalists, too"
             )
-        if not self.given_limits() and self.pareto is None:
+        if not self.given_limits() and self.pareto is None and not self.finalists:
             raise ValueError(
-                f"finalists={self.finalists} and random_finalists={self.random_finalists} would have no effect without a "
-                "budget, which they all must use; give max_params, max_flops or another"
+                f"random_finalists={self.random_finalists} would have no effect: without a budget there are finalists on "
+                "request only; give finalists, too"
             )
 
     @property

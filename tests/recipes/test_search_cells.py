@@ -52,6 +52,24 @@ def search(folder, *options):
     search_cnn.main(*parse(*KINDS, argv=["--output_dir", str(folder), *SHORT, *options]))
 
 
+def test_cells_have_finalists_on_request_without_a_budget_and_sizes_do_not(tmp_path, capsys):
+    options = ["--max_steps", "4", "--finalists", "3", "--random_finalists", "1", "--finalist_ratio", "1"]
+    search(tmp_path / "run", *TOY, *options, "--finalist_batches", "1")
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    rows = results["finalists"]["rows"]
+    assert sorted(row["finalist"].split(" (")[0] for row in rows) == ["random", *["search"] * 3]
+    log = [json.loads(line) for line in (tmp_path / "run" / "finalists.jsonl").read_text().splitlines()]
+    assert len({json.dumps(line["arch"]) for line in log}) == 4 and {line["steps"] for line in log} == {2, 4}
+    assert results["found"] == json.loads((tmp_path / "run" / "architecture.json").read_text())
+    assert results["found"] in [line["arch"] for line in log if line["steps"] == 4]
+    printed = capsys.readouterr().out
+    assert "validation loss of the finalists" in printed and "cut by hand" not in printed and "budget" not in printed
+    sizes = ["--space", "conv_macro", "--image_size", "12", "--finalists", "2"]
+    with pytest.raises(ValueError, match="finalists=2 need a budget in a space of sizes.*give max_params"):
+        search(tmp_path / "sizes", *sizes)
+    assert not (tmp_path / "sizes").exists()
+
+
 def test_a_search_is_scored_along_its_way_by_a_table(tmp_path, capsys):
     space, path = SearchSpace(normal=OPERATIONS, reduce=OPERATIONS), tmp_path / "table.jsonl"
     accuracy = {arch: number / space.size for number, arch in enumerate(space)}

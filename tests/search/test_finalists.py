@@ -436,8 +436,7 @@ def test_what_is_ahead_of_the_choice_by_more_than_chance_takes_its_place(tmp_pat
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"finalists": 3}, "would have no effect without a budget"),
-        ({"random_finalists": 1}, "would have no effect without a budget"),
+        ({"random_finalists": 1}, "without a budget there are finalists on request only; give finalists, too"),
         ({"pareto": "params", "random_finalists": 3}, "a front has finalists on request only; give finalists, too"),
         ({"max_params": "50%", "finalists": -1}, "finalists=-1 must be at least 0"),
         ({"max_params": "50%", "finalist_ratio": 1.5}, "a short training is not longer than the search"),

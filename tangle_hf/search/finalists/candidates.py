@@ -53,7 +53,7 @@ def choose_finalists(
     least = layers(proposed[0]) if proposed else 0
     proposed = [arch for arch in proposed if layers(arch) >= least]
     found = dict.fromkeys(differing(supernet.space, proposed, settings.proposed_finalists), SEARCH)
-    for arch in hand_cuts(supernet.space, limits.budgets):
+    for arch in hand_cuts(supernet.space, limits.budgets) if limits.budgets else ():
         if layers(arch) < least:
             continue
         if not limits.standard_only or supernet.subnet_forms(supernet.config, arch)["stock"] is None:

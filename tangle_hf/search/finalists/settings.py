@@ -13,7 +13,7 @@ USUAL = 4  # nets that a search with a budget proposes unless told otherwise
 
 @dataclass
 class FinalistArguments:
-    """A short training at the end of a search with a budget, after which the best net is taken.
+    """A short training at the end of a search, with a budget or of cells, after which the best net is taken.
 
     Raises:
         ValueError: A value is out of its range; the message says which values are allowed.
@@ -25,7 +25,7 @@ class FinalistArguments:
             "group": "finalists",
             "help": "nets within the budget that the search proposes for a short training at its end, beside nets with "
             "equal layers; 0 for none, and what the search likes best is taken untried. Default: 4 with a budget, 0 for a "
-            "front, of which every point has as many",
+            "front, of which every point has as many, and for cells without a budget",
         },
     )
     random_finalists: int = field(default=0, metadata={"help": "random nets within the budget beside them"})
