@@ -66,12 +66,14 @@ def candidates(
 def units_of_layers(config: PreTrainedConfig) -> list[tuple[str, ...]]:
     """The dimensions that together say how many units of a kind a layer has, as groups and heads of a group do of heads.
 
-    In one order in every process, so that sums over them are equal to the last digit.
+    A dimension that is part of a larger kind is none of its own, so that of two nets with as many query heads the one with
+    fewer groups is as even: it has room for more hidden units, and loses less (`docs/results.md`). In one order in every
+    process, so that sums over them are equal to the last digit.
     """
     space = config.space
     smaller = [name for name in space.of_layers if len(space.choices[name]) > 1]
-    kinds = {tuple(name for name in smaller if name in axis.dimensions) for axis in config.axes.values()}
-    return sorted(kinds - {()})
+    kinds = {tuple(name for name in smaller if name in axis.dimensions) for axis in config.axes.values()} - {()}
+    return sorted(kind for kind in kinds if not any(set(kind) < set(other) for other in kinds))
 
 
 def evenness(space: SearchSpace, units: Iterable[Iterable[str]], arch: Architecture) -> tuple[bool, int, float, float]:

@@ -44,7 +44,11 @@ def family_of(checkpoint: str | Path) -> type[PreTrainedModel]:
         raise ValueError(
             f"{checkpoint} is a {', '.join(data.get('architectures') or [str(data.get('model_type'))])}, which cannot be "
             f"compressed; there are families for {', '.join(sorted(families))}"
-            + ("; `tangle-hf resolve RUN --max_params 50%` takes a smaller net from the search that left it" if compact else "")
+            + (
+                "; `tangle-hf resolve RUN --max_params 50%` takes a smaller net from the search that left it"
+                if compact
+                else ""
+            )
         )
     return found[0]
 

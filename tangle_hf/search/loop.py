@@ -45,7 +45,12 @@ def check_settings(
     if names := settings.settings_without_effect():
         logger.warning(f"method={settings.method} does not read {', '.join(names)}: no effect; leave them out")
     limits.check(settings, supernet)
-    if settings.proposed_finalists and supernet.space.ordered and not settings.given_limits() and settings.pareto is None:
+    if (
+        settings.proposed_finalists
+        and supernet.space.ordered
+        and not settings.given_limits()
+        and settings.pareto is None
+    ):
         raise ValueError(
             f"finalists={settings.finalists} need a budget in a space of sizes: a short training prefers smaller nets, which "
             "learn faster; give max_params, max_flops or another"

@@ -17,6 +17,8 @@ from report_page import Page
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
 )
 
 from tangle_hf import Architecture, ElasticGPT2LMHeadModel, PerLayer, SearchSpace
@@ -341,7 +343,7 @@ def test_groups_and_heads_of_a_group_are_one_size_of_a_uniform_cut(tmp_path):
     """Each of them halved would leave a quarter of the query heads beside half of the hidden units."""
     supernet = load_teacher(checkpoint(tmp_path / "llama", "llama"), MANY)
     space, units = supernet.space, units_of_layers(supernet.config)
-    assert ("num_key_value_heads", "num_key_value_groups") in units and units == sorted(units)
+    assert units == [("intermediate_size",), ("num_key_value_heads", "num_key_value_groups")]
     both = {**space.largest.to_dict(), "num_key_value_heads": 1, "num_key_value_groups": 1}
     heads = prod(len(space.choices[name]) for name in ("num_key_value_heads", "num_key_value_groups"))
     assert evenness(space, units, space.architecture(**both))[2] == 1 / heads
@@ -350,6 +352,19 @@ def test_groups_and_heads_of_a_group_are_one_size_of_a_uniform_cut(tmp_path):
         arch = uniform_cut(supernet, limits).arch
         kept = prod(arch.values(name)[0] for name in ("num_key_value_heads", "num_key_value_groups"))
         assert kept / heads >= LEAST and arch.intermediate_size[0] / space.choices["intermediate_size"][-1] >= LEAST
+
+
+def test_of_as_many_query_heads_whole_groups_are_kept(tmp_path):
+    """As SmolLM2 has them: two of three groups whole lose less than a head of each, and leave room for hidden units."""
+    sizes = {"hidden_size": 36, "num_hidden_layers": 2, "num_attention_heads": 9, "num_key_value_heads": 3}
+    LlamaForCausalLM(LlamaConfig(**sizes, intermediate_size=96, vocab_size=300)).save_pretrained(tmp_path)
+    supernet = load_teacher(tmp_path, MANY)
+    limits = Limits.of(SearchArguments(output_dir="x", max_params_without_embeddings="80%"), supernet)
+    arch = uniform_cut(supernet, limits).arch
+    assert (arch.num_key_value_heads, arch.num_key_value_groups) == ((2, 2), (3, 3))
+    heads = Architecture({**arch.to_dict(), "num_key_value_heads": [3, 3], "num_key_value_groups": [2, 2]})
+    (budget,) = limits.budgets
+    assert exact(budget.table, heads) > exact(budget.table, arch)
 
 
 def edited(source: str, folder: Path, **changes) -> str:
