@@ -128,15 +128,16 @@ def check_settings(supernet: PreTrainedModel, settings: SearchArguments) -> None
     """Refuses what a search of cells cannot do.
 
     Raises:
-        ValueError: A budget, or a method of two stages, in a space whose nodes keep some of their edges; a budget, or single
-            paths, in a pruned space.
+        ValueError: A budget, finalists or a method of two stages in a space whose nodes keep some of their edges; a budget,
+            finalists or single paths in a pruned space.
     """
     config = supernet.config
     limits = [*settings.given_limits(), *(["pareto"] if settings.pareto else [])]
+    limits += ["finalists"] if settings.finalists and not limits else []
     if limits and (getattr(config, "kept", None) or getattr(config, "kept_inputs", 0)):
         raise ValueError(
-            f"{', '.join(limits)}: budgets choose the operations of all edges, which works neither in a pruned space nor where "
-            f"nodes keep {config.kept_inputs or 'some'} edges only; use --kept_inputs 0, or no budget"
+            f"{', '.join(limits)}: chosen are the operations of all edges, which works neither in a pruned space nor where "
+            f"nodes keep {config.kept_inputs or 'some'} edges only; use --kept_inputs 0, or leave out {', '.join(limits)}"
         )
     if settings.resolved_method.two_stage and getattr(config, "kept_inputs", 0):
         raise ValueError(

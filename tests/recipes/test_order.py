@@ -44,7 +44,7 @@ def no_data(monkeypatch):
             search_cnn,
             CNN,
             ["--space", "darts", "--num_cells", "3", "--max_flops", "50%"],
-            "max_flops: budgets choose the operations",
+            "max_flops: chosen are the operations",
         ),
     ],
 )

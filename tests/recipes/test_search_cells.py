@@ -1,6 +1,9 @@
 """Recipes around cells from end to end on tiny spaces: search beside a table, two stages, networks to train, tables."""
 
 import json
+from itertools import product
+from math import prod
+from operator import getitem
 from types import SimpleNamespace
 
 import compare
@@ -62,6 +65,14 @@ def test_cells_have_finalists_on_request_without_a_budget_and_sizes_do_not(tmp_p
     assert len({json.dumps(line["arch"]) for line in log}) == 4 and {line["steps"] for line in log} == {2, 4}
     assert results["found"] == json.loads((tmp_path / "run" / "architecture.json").read_text())
     assert results["found"] in [line["arch"] for line in log if line["steps"] == 4]
+    shares = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])["shares"]
+    rows = [*shares["normal"], *shares["reduce"]]
+    likeliest = sorted(product(*(range(2) for _ in rows)), key=lambda net: -prod(map(getitem, rows, net)))[:3]
+    proposed = [line["arch"] for line in log if line["origin"] == "search" and line["steps"] == 2]
+    numbers = [
+        tuple(map(["sep_conv_3x3", "sep_conv_5x5"].index, [*arch["normal"], *arch["reduce"]])) for arch in proposed
+    ]
+    assert numbers == likeliest
     printed = capsys.readouterr().out
     assert "validation loss of the finalists" in printed and "cut by hand" not in printed and "budget" not in printed
     sizes = ["--space", "conv_macro", "--image_size", "12", "--finalists", "2"]
@@ -156,8 +167,8 @@ def test_two_stages_of_a_progressive_search_and_the_network_of_what_it_finds(tmp
         check_settings(supernet, SearchArguments(method="gdas"))
     with pytest.raises(ValueError, match="nodes keep 2 of them; use --kept_inputs 0"):
         check_settings(supernet, SearchArguments(method="spos+rs"))
-    for limit in ({"max_params": "50%"}, {"max_latency_ms": "50%"}, {"pareto": "params"}):
-        with pytest.raises(ValueError, match=f"{next(iter(limit))}: budgets choose"):
+    for limit in ({"max_params": "50%"}, {"max_latency_ms": "50%"}, {"pareto": "params"}, {"finalists": 2}):
+        with pytest.raises(ValueError, match=f"{next(iter(limit))}: chosen are the operations of all edges"):
             check_settings(supernet, SearchArguments(**limit))
 
     network = tmp_path / "network"

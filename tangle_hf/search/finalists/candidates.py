@@ -8,7 +8,7 @@ from itertools import zip_longest
 from transformers import PreTrainedModel
 
 from ...arch_parameters import Mixture
-from ...budgets.discretisation import likeliest_of_each_shape, shape
+from ...budgets.discretisation import discretise, likeliest_of_each_shape, shape
 from ...budgets.equal_cost import BAND, LEAST_OF_A_CUT, hand_cuts
 from ...budgets.sampling import draw_new
 from ...space import Architecture, SearchSpace
@@ -41,18 +41,22 @@ def choose_finalists(
 ) -> list[Finalist]:
     """All finalists, each architecture once: what the search proposes first, then the hand cuts, then random nets.
 
-    None has fewer layers than the search's choice: shallow nets learn faster, so that a short training prefers them to
-    deeper ones that are better in the end (docs/results.md, "A search beside cuts by hand").
+    Of a space of sizes proposals that differ are taken (`differing`). Of a space of operations it is the first ones: what
+    differs most from them is what the search likes least (docs/results.md, "NAS-Bench-201 on CIFAR-10"). None has fewer
+    layers than the search's choice: shallow nets learn faster, so that a short training prefers them to deeper ones that
+    are better in the end (docs/results.md, "A search beside cuts by hand").
 
     Args:
         supernet: What is searched.
-        proposed: What the search proposes, its choice first, then by merit; some that differ are taken (`differing`).
+        proposed: What the search proposes, its choice first, then by merit.
         settings: How many of each kind.
         limits: What all of them keep to.
     """
     least = layers(proposed[0]) if proposed else 0
     proposed = [arch for arch in proposed if layers(arch) >= least]
-    found = dict.fromkeys(differing(supernet.space, proposed, settings.proposed_finalists), SEARCH)
+    if supernet.space.ordered:
+        proposed = differing(supernet.space, proposed, settings.proposed_finalists)
+    found = dict.fromkeys(list(dict.fromkeys(proposed))[: settings.proposed_finalists], SEARCH)
     for arch in hand_cuts(supernet.space, limits.budgets) if limits.budgets else ():
         if layers(arch) < least:
             continue
@@ -91,6 +95,8 @@ def proposed_nets(
 ) -> list[Architecture]:
     """What a search of one stage proposes: its choice, the likeliest net of every shape and of all, and other likely nets.
 
+    Of a space of operations, which has no shapes, the likeliest ones.
+
     Args:
         supernet: What is searched.
         shares: The distribution that the search has trained.
@@ -98,6 +104,10 @@ def proposed_nets(
         settings: Its seed is the seed of the draws.
         limits: What all of them keep to.
     """
+    if not supernet.space.ordered:
+        count = settings.proposed_finalists + 1  # the choice may be among them
+        options = {"count": count, "band": BAND, "standard_only": limits.standard_only}
+        return [chosen, *(each.arch for each in discretise(supernet, shares, limits.budgets, **options))]
     likeliest = most_likely(supernet, shares, limits.budgets, limits.standard_only)
     shapes = []
     if limits.budgets and not limits.standard_only:
