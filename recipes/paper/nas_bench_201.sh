@@ -17,14 +17,15 @@
 #
 # No net is trained: what a search finds is looked up, at its end and along its way.
 #
-# Smaller than in the paper: 16 pixels, 8 channels and CELLS cells a stage where there are 32, 16 and five, and STEPS steps. A short
-# search may end at `none` everywhere, so OPERATIONS leaves it out: 4,096 of the 15,625 cells are left, and percentiles are among
-# these. OPERATIONS= has all five.
+# Smaller than in the paper: 16 pixels, 8 channels and CELLS cells a stage where there are 32, 16 and five, and STEPS steps. One cell
+# a stage is too few: short trainings order cells by it the wrong way (docs/results.md, "NAS-Bench-201 on CIFAR-10"). A short search may
+# end at `none` everywhere, so OPERATIONS leaves it out: 4,096 of the 15,625 cells are left, and percentiles are among these.
+# OPERATIONS= has all five. With FINALISTS=12 each search ends with a short training of its 12 best proposals, which costs as much again.
 #
 # Equal cost, in training steps of the most expensive net (tangle_hf/search/search_cost.py): each method gets what TangleNAS takes
 # for STEPS, 1.533 mixtures a step. A mixture takes 1, without entanglement 1.093; a step of second order 3.667 mixtures. The mean
-# path takes 0.395, so that a step of GDAS would take 0.928; in a search of 980 steps it took 1.052. 200 candidates are paths, too;
-# those of evolution are counted as 0.5, since it comes to prefer larger ones. All this is for one cell a stage.
+# path takes 0.314, so that a step of GDAS takes 0.847. 200 candidates are paths, too; those of evolution are counted as 0.4, since it
+# comes to prefer larger ones. All this is for three cells a stage; with one the mean path takes 0.389.
 set -euo pipefail
 source "$(dirname "$0")/run.sh"
 
@@ -34,13 +35,14 @@ CIFAR10=${CIFAR10:-uoft-cs/cifar10}
 SEEDS=${SEEDS:-0 1 2 3}
 PORTIONS=${PORTIONS:-0.5 0.8}
 METHODS=${METHODS:-tanglenas drnas darts darts2 gdas spos+rs spos+es}
-STEPS=${STEPS:-${paper:+37100}} STEPS=${STEPS:-600} # of TangleNAS; the paper's 100 epochs of half the images
-RATE=${RATE:-1e-3}                                  # of the weights; --paper has its own
-ARCH_RATE=${ARCH_RATE:-0.02}                        # of the architecture; --paper has its own
-CELLS=${CELLS:-1}                                   # of each of the three stages; --paper has five
+STEPS=${STEPS:-${paper:+37100}} STEPS=${STEPS:-1200} # of TangleNAS; the paper's 100 epochs of half the images
+RATE=${RATE:-3e-3}                                   # of the weights; --paper has its own
+ARCH_RATE=${ARCH_RATE:-0.01}                         # of the architecture; --paper has its own
+CELLS=${CELLS:-3}                                    # of each of the three stages; --paper has five
+FINALISTS=${FINALISTS:-0}                              # nets that a search trains briefly at its end; 0: none
 OPERATIONS=${OPERATIONS-skip_connect nor_conv_1x1 nor_conv_3x3 avg_pool_3x3}
 
-declare -A share=([tanglenas]=1 [drnas]=0.915 [darts]=1 [darts2]=0.418 [gdas]=1.46 [spos+rs]=2.77 [spos+es]=2.50)
+declare -A share=([tanglenas]=1 [drnas]=0.915 [darts]=1 [darts2]=0.418 [gdas]=1.81 [spos+rs]=3.77 [spos+es]=3.47)
 
 search() { # METHOD PORTION SEED
     local options
@@ -56,6 +58,7 @@ search() { # METHOD PORTION SEED
     else
         options+=(--space nas_bench_201 --image_size 16 --num_cells "$CELLS" --hidden_size 8 --per_device_batch_size 64
             --crop_min_scale 1 --crop_padding 2 --learning_rate "$RATE" --recalibration_batches 20 --eval_batches 5)
+        [[ $FINALISTS == 0 ]] || options+=(--finalists "$FINALISTS" --finalist_ratio 0.25)
         [[ -z $OPERATIONS ]] || options+=(--operations $OPERATIONS)
     fi
     row "$OUT/$1-$2-$3" "${launch[@]}" "$recipes/search_cnn.py" "${options[@]}"
