@@ -75,6 +75,8 @@ def test_cells_have_finalists_on_request_without_a_budget_and_sizes_do_not(tmp_p
     assert numbers == likeliest
     printed = capsys.readouterr().out
     assert "validation loss of the finalists" in printed and "cut by hand" not in printed and "budget" not in printed
+    card = (tmp_path / "run" / "subnet" / "README.md").read_text()
+    assert "### Finalists" in card and "within the budget" not in card
     sizes = ["--space", "conv_macro", "--image_size", "12", "--finalists", "2"]
     with pytest.raises(ValueError, match="finalists=2 need a budget in a space of sizes.*give max_params"):
         search(tmp_path / "sizes", *sizes)
