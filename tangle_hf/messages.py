@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from math import inf
 from typing import TypeVar
 
@@ -15,6 +16,7 @@ Item = TypeVar("Item")
 SECONDS = 30  # between lines of progress in a log file
 BAR = "{desc} {percentage:3.0f}% |{bar:20}| {n_fmt} of {total_fmt}, {remaining} left{postfix}"
 LINE = "{desc}: {n_fmt} of {total_fmt} ({percentage:.0f}%), {elapsed} so far, {remaining} left{postfix}"
+ROOT = logging.getLogger(__package__)
 
 
 def format_lines(lines: Mapping[str, str]) -> str:
@@ -37,10 +39,21 @@ def progress_bar(total: int | None, name: str, done: int = 0, show: bool = True)
         done: Steps that were made before.
         show: Whether this process shows anything.
     """
-    options = {"total": total, "initial": done, "desc": name, "disable": not show}
+    options = {"total": total, "initial": done, "desc": name, "disable": not show or ROOT.level > logging.WARNING}
     if draws_bars():
         return tqdm.auto.tqdm(**options, bar_format=BAR, dynamic_ncols=True)
     return Lines(**options, bar_format=LINE, mininterval=SECONDS, miniters=1, delay=1e-3)
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Neither progress nor warnings of this library inside, as in trials that only measure."""
+    level = ROOT.level
+    ROOT.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        ROOT.setLevel(level)
 
 
 def with_progress(items: Iterable[Item], name: str, show: bool = True) -> Iterator[Item]:

@@ -19,9 +19,11 @@ from transformers import PreTrainedModel
 
 from ..analysis import format_table
 from ..cost.counts import num_params
+from ..messages import silent
 from ..search import SearchArguments, search, train_single_paths
 from ..search.distillation import teacher_of
 from ..search.limits import Limits
+from ..search.loop import check_settings
 from .latency import without_latency
 from .planned_cost import planned_steps
 from .simulated_steps import product_speed, simulated_memory, step_flops
@@ -111,8 +113,13 @@ def dry_run(
         example: Generator -> random training example.
         unit: What to count the data in, "tokens" or "images".
         sequence_length: Tokens of an example of text.
+
+    Raises:
+        ValueError: The search could not be made, as `check_settings` says.
     """
     space, micro = supernet.space, settings.gradient_accumulation_steps
+    known = without_latency(settings)
+    check_settings(known, supernet, accelerator, Limits.of(known, supernet, sequence_length))
     too_much = beyond(supernet, settings, accelerator, sequence_length)
     if too_much is None:
         projected = by_steps(supernet, settings, accelerator, example, sequence_length)
@@ -146,9 +153,8 @@ def dry_run(
         count = settings.population_size * settings.generations
         hours = projected.evaluation * count / accelerator.num_processes / 3600
         rows.append({"what": f"projected for {count:,} candidates, at most", "value": f"{hours:.2f} h"})
-    known = replace(
-        without_latency(settings), **({"finalists": 0, "random_finalists": 0} if settings.limits_latency else {})
-    )
+    if settings.limits_latency:
+        known = replace(known, finalists=0, random_finalists=0)
     rows += planned_steps(supernet, known, accelerator, sequence_length)
     print(format_table(rows))
     if projected.note is not None:
@@ -270,15 +276,16 @@ def two_steps(supernet, settings: SearchArguments, accelerator, example, sequenc
         if settings.resolved_method.two_stage:
             train, data = train_single_paths, (examples,)
         start = time.perf_counter()
-        train(
-            supernet,
-            *data,
-            short,
-            accelerator,
-            evaluate=lambda arch: marks.append(time.perf_counter()) or 0.0,
-            limits=Limits.of(short, supernet, sequence_length),
-            teacher=teacher_of(supernet, short, accelerator.device),
-        )
+        with silent():  # of two steps there is nothing to say
+            train(
+                supernet,
+                *data,
+                short,
+                accelerator,
+                evaluate=lambda arch: marks.append(time.perf_counter()) or 0.0,
+                limits=Limits.of(short, supernet, sequence_length),
+                teacher=teacher_of(supernet, short, accelerator.device),
+            )
     accelerator.free_memory()
     supernet.zero_grad(set_to_none=True)
     second = len(marks) // 2  # a front evaluates a net for each of its points after every step

@@ -22,7 +22,11 @@ def without_latency(settings: SearchArguments) -> SearchArguments:
     others = {"pareto": None, "pareto_anchors": None} if settings.pareto == "latency_ms" else {}
     if settings.given_limits() == ["max_latency_ms"]:
         others |= {"path_sampling": "uniform"}
-    if settings.given_limits() in (["max_latency_ms"], []) and settings.pareto in (None, "latency_ms"):
+    if (
+        settings.limits_latency
+        and {*settings.given_limits()} <= {"max_latency_ms"}
+        and settings.pareto in (None, "latency_ms")
+    ):
         others |= {"finalists": None, "random_finalists": 0}  # they would have no budget to use
     if settings.nsga2_cost == "latency_ms":
         others |= {"nsga2_cost": "params"}

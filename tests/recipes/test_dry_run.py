@@ -199,3 +199,14 @@ def test_flops_of_a_step_are_those_of_its_forward_and_backward_passes(monkeypatc
     assert flops == pytest.approx(3 * forward)  # a path: no architecture step
     mixed = step_flops(supernet, replace(settings, method="drnas"), length, 3)[0]
     assert mixed == pytest.approx(5 * forward)
+
+
+def test_trials_say_nothing_and_finalists_of_cells_are_counted(monkeypatch, tmp_path, capsys, caplog):
+    options = ["--finalists", "3", "--per_device_batch_size", "2", "--image_size", "8"]
+    dry_run.dry_run(*given_to_dry_run(search_cnn, monkeypatch, tmp_path, *options))
+    printed = capsys.readouterr()
+    assert "3 finalists, at most" in printed.out and "search:" not in printed.err
+    assert not [record for record in caplog.records if record.name.startswith("tangle_hf")]
+    given = given_to_dry_run(search_gpt, monkeypatch, tmp_path, "--finalists", "3")
+    with pytest.raises(ValueError, match="finalists=3 need a budget in a space of sizes"):
+        dry_run.dry_run(*given)
