@@ -18,7 +18,7 @@
 # No net is trained: what a search finds is looked up, at its end and along its way.
 #
 # Smaller than in the paper: 16 pixels, 8 channels and CELLS cells a stage where there are 32, 16 and five, and STEPS steps. One cell
-# a stage is too few: short trainings order cells by it the wrong way (docs/results.md, "NAS-Bench-201 on CIFAR-10"). A short search may
+# a stage is too few: short trainings do not order cells by it (docs/results.md, "NAS-Bench-201 on CIFAR-10"). A short search may
 # end at `none` everywhere, so OPERATIONS leaves it out: 4,096 of the 15,625 cells are left, and percentiles are among these.
 # OPERATIONS= has all five. With FINALISTS=12 each search ends with a short training of its 12 best proposals, which costs as much again.
 #
