@@ -16,7 +16,7 @@ Item = TypeVar("Item")
 SECONDS = 30  # between lines of progress in a log file
 BAR = "{desc} {percentage:3.0f}% |{bar:20}| {n_fmt} of {total_fmt}, {remaining} left{postfix}"
 LINE = "{desc}: {n_fmt} of {total_fmt} ({percentage:.0f}%), {elapsed} so far, {remaining} left{postfix}"
-ROOT = logging.getLogger(__package__)
+LIBRARY = logging.getLogger(__package__)  # the logger of all modules; above WARNING nothing is shown but errors
 
 
 def format_lines(lines: Mapping[str, str]) -> str:
@@ -31,7 +31,7 @@ def draws_bars() -> bool:
 
 
 def progress_bar(total: int | None, name: str, done: int = 0, show: bool = True) -> tqdm.std.tqdm:
-    """A bar, or where none can be drawn a line every 30 seconds and at the end.
+    """A bar, or where none can be drawn a line every 30 seconds and at the end; nothing where warnings are silent.
 
     Args:
         total: Steps in all; None where nobody knows.
@@ -39,7 +39,7 @@ def progress_bar(total: int | None, name: str, done: int = 0, show: bool = True)
         done: Steps that were made before.
         show: Whether this process shows anything.
     """
-    options = {"total": total, "initial": done, "desc": name, "disable": not show or ROOT.level > logging.WARNING}
+    options = {"total": total, "initial": done, "desc": name, "disable": not show or LIBRARY.level > logging.WARNING}
     if draws_bars():
         return tqdm.auto.tqdm(**options, bar_format=BAR, dynamic_ncols=True)
     return Lines(**options, bar_format=LINE, mininterval=SECONDS, miniters=1, delay=1e-3)
@@ -48,12 +48,12 @@ def progress_bar(total: int | None, name: str, done: int = 0, show: bool = True)
 @contextmanager
 def silent() -> Iterator[None]:
     """Neither progress nor warnings of this library inside, as in trials that only measure."""
-    level = ROOT.level
-    ROOT.setLevel(logging.ERROR)
+    level = LIBRARY.level
+    LIBRARY.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        ROOT.setLevel(level)
+        LIBRARY.setLevel(level)
 
 
 def with_progress(items: Iterable[Item], name: str, show: bool = True) -> Iterator[Item]:

@@ -20,7 +20,7 @@
 # Smaller than in the paper: 16 pixels, 8 channels and CELLS cells a stage where there are 32, 16 and five, and STEPS steps. One cell
 # a stage is too few: short trainings do not order cells by it (docs/results.md, "NAS-Bench-201 on CIFAR-10"). A short search may
 # end at `none` everywhere, so OPERATIONS leaves it out: 4,096 of the 15,625 cells are left, and percentiles are among these.
-# OPERATIONS= has all five. With FINALISTS=12 each search ends with a short training of its 12 best proposals, which costs as much again.
+# OPERATIONS= has all five. With FINALISTS=12 each search ends with a short training of its 12 best proposals, which costs about as much again.
 #
 # Equal cost, in training steps of the most expensive net (tangle_hf/search/search_cost.py): each method gets what TangleNAS takes
 # for STEPS, 1.533 mixtures a step. A mixture takes 1, without entanglement 1.093; a step of second order 3.667 mixtures. The mean
@@ -39,7 +39,7 @@ STEPS=${STEPS:-${paper:+37100}} STEPS=${STEPS:-1200} # of TangleNAS; the paper's
 RATE=${RATE:-3e-3}                                   # of the weights; --paper has its own
 ARCH_RATE=${ARCH_RATE:-0.01}                         # of the architecture; --paper has its own
 CELLS=${CELLS:-3}                                    # of each of the three stages; --paper has five
-FINALISTS=${FINALISTS:-0}                              # nets that a search trains briefly at its end; 0: none
+FINALISTS=${FINALISTS:-0}                            # nets that a search trains briefly at its end; 0: none
 OPERATIONS=${OPERATIONS-skip_connect nor_conv_1x1 nor_conv_3x3 avg_pool_3x3}
 
 declare -A share=([tanglenas]=1 [drnas]=0.915 [darts]=1 [darts2]=0.418 [gdas]=1.81 [spos+rs]=3.77 [spos+es]=3.47)
@@ -58,9 +58,9 @@ search() { # METHOD PORTION SEED
     else
         options+=(--space nas_bench_201 --image_size 16 --num_cells "$CELLS" --hidden_size 8 --per_device_batch_size 64
             --crop_min_scale 1 --crop_padding 2 --learning_rate "$RATE" --recalibration_batches 20 --eval_batches 5)
-        [[ $FINALISTS == 0 ]] || options+=(--finalists "$FINALISTS" --finalist_ratio 0.25)
         [[ -z $OPERATIONS ]] || options+=(--operations $OPERATIONS)
     fi
+    [[ $FINALISTS == 0 ]] || options+=(--finalists "$FINALISTS" --finalist_ratio 0.25)
     row "$OUT/$1-$2-$3" "${launch[@]}" "$recipes/search_cnn.py" "${options[@]}"
 }
 

@@ -40,15 +40,12 @@ def family_of(checkpoint: str | Path) -> type[PreTrainedModel]:
     families = transformer_families()
     found = [families[name] for name in data.get("architectures") or () if name in families]
     if not found:
-        compact = str(data.get("model_type")).startswith("tangle_")
+        kind, instead = str(data.get("model_type")), ""
+        if kind.startswith("tangle_"):
+            instead = "; `tangle-hf resolve RUN --max_params 50%` takes a smaller net from the search that left it"
         raise ValueError(
-            f"{checkpoint} is a {', '.join(data.get('architectures') or [str(data.get('model_type'))])}, which cannot be "
-            f"compressed; there are families for {', '.join(sorted(families))}"
-            + (
-                "; `tangle-hf resolve RUN --max_params 50%` takes a smaller net from the search that left it"
-                if compact
-                else ""
-            )
+            f"{checkpoint} is a {', '.join(data.get('architectures') or [kind])}, which cannot be compressed; there are "
+            f"families for {', '.join(sorted(families))}{instead}"
         )
     return found[0]
 
