@@ -24,6 +24,7 @@ from tangle_hf.compare.plan import (
     baseline_nets,
     best_of_four,
     check_generation,
+    check_horizons,
     found_nets,
     limits_of,
     open_folder,
@@ -57,7 +58,9 @@ def main(settings: CompareArguments) -> None:
     budgets = limits_of(settings, runs, supernet, data.sequence_length)
     cost = equal_cost(supernet.space, budgets) if budgets else None
     baselines = baseline_nets(settings, supernet, cost)
-    found_nets(settings, runs)  # what cannot be trained is refused before there is a folder that holds its settings
+    check_horizons(settings.horizons, max_steps)
+    if not found_nets(settings, runs) and not baselines:  # refused before there is a folder that holds the settings
+        raise ValueError("no run found a net, as searches for a front do; give --architectures or --baselines")
     open_folder(folder, training, max_steps, settings.rank_batches, reference)
 
     def finish(rows: list[Row], wait: bool = False) -> None:

@@ -29,6 +29,9 @@ from tangle_hf.search import SearchArguments
 from tangle_hf.settings import parse
 
 
+DROPOUTS = ("resid_pdrop", "embd_pdrop", "attn_pdrop")
+
+
 def main(space: SpaceArguments, data: DataArguments, settings: SearchArguments, hub: SearchHubArguments) -> None:
     """The whole run: data, supernet, search, report."""
     make_config = partial(supernet_config, space, data.block_size)
@@ -39,7 +42,8 @@ def main(space: SpaceArguments, data: DataArguments, settings: SearchArguments, 
             return dry_run(
                 ElasticGPT2LMHeadModel(config), settings, run.accelerator, example, "tokens", data.block_size
             )
-        started = from_checkpoint(ElasticGPT2LMHeadModel, config, settings.start_from, data.block_size)
+        dropouts = {} if space.dropout is None else dict.fromkeys(DROPOUTS, space.dropout)
+        started = from_checkpoint(ElasticGPT2LMHeadModel, config, settings.start_from, data.block_size, dropouts)
         with run.accelerator.main_process_first():
             text = load_text(with_tokenizer(data, settings.start_from))
         supernet = text_supernet(ElasticGPT2LMHeadModel, make_config, data, text.processor, started)
@@ -54,7 +58,7 @@ def supernet_config(
 ) -> ElasticGPT2Config:
     """The supernet's config of these arguments."""
     space = search_space(arguments, ["n_embd", "n_layer"], ["n_head", "mlp_ratio"])
-    dropouts = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), arguments.dropout)
+    dropouts = dict.fromkeys(DROPOUTS, arguments.dropout or 0.0)
     options = {"head_dim": arguments.head_dim, "superposition": arguments.superposition, "n_positions": block_size}
     options["layer_ranks"] = arguments.layer_ranks or None
     return ElasticGPT2Config(space=space, vocab_size=vocab_size, **options, **dropouts, **special_tokens)

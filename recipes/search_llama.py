@@ -60,7 +60,8 @@ def main(space: LlamaSpaceArguments, data: DataArguments, settings: SearchArgume
         if settings.dry_run:
             example = made_up_text(config.vocab_size, data.block_size)
             return dry_run(kind(config), settings, run.accelerator, example, "tokens", data.block_size)
-        started = from_checkpoint(kind, config, settings.start_from, data.block_size)
+        dropouts = {} if space.attention_dropout is None else {"attention_dropout": space.attention_dropout}
+        started = from_checkpoint(kind, config, settings.start_from, data.block_size, dropouts)
         with run.accelerator.main_process_first():
             text = load_text(with_tokenizer(data, settings.start_from))
         supernet = text_supernet(kind, make_config, data, text.processor, started)
@@ -82,7 +83,7 @@ def supernet_config(
         head_dim=arguments.head_dim,
         layer_ranks=arguments.layer_ranks or None,
         tie_word_embeddings=arguments.tie_word_embeddings,
-        attention_dropout=arguments.attention_dropout,
+        attention_dropout=arguments.attention_dropout or 0.0,
         initializer_range=arguments.initializer_range or default_range(max(arguments.hidden_size)),
         **special_tokens,
     )

@@ -54,15 +54,12 @@ class Architecture:
         values: Dimension name -> value, or a sequence of values for a per-layer dimension.
 
     Raises:
-        ValueError: A per-layer value has fewer entries than the architecture has layers.
+        ValueError: A value is no number, name or sequence of these, the depth is no whole number, or a per-layer value has
+            fewer entries than the architecture has layers.
     """
 
     def __init__(self, values: Mapping[str, Value] | None = None, /, **named: Value):
-        values = {**(values or {}), **named}
-        values = {
-            name: _whole(value) if isinstance(value, Choice) else tuple(map(_whole, value))
-            for name, value in values.items()
-        }
+        values = {name: _value(name, value) for name, value in {**(values or {}), **named}.items()}
         depth_name = next((name for name in DEPTH_NAMES if name in values), None)
         for name, value in values.items():
             if depth_name not in (None, name) and isinstance(value, tuple):
@@ -382,6 +379,20 @@ def _existing(name: str, values: tuple[Choice | None, ...], depth: int | tuple[i
     return tuple(value if layer % most < depth[layer // most] else None for layer, value in enumerate(values))
 
 
+def _value(name: str, value: Value) -> Choice | tuple[Choice | None, ...]:
+    """A value in the form that `Architecture` keeps it."""
+    if isinstance(value, Iterable) and not isinstance(value, str | Mapping):
+        value = tuple(map(_whole, value))
+    else:
+        value = _whole(value)
+    values = value if isinstance(value, tuple) else (value,)
+    allowed = int if name in DEPTH_NAMES else Choice | None if isinstance(value, tuple) else Choice
+    if not values or not all(isinstance(each, allowed) for each in values):
+        kind = "a whole number" if name in DEPTH_NAMES else "a number, a name"
+        raise ValueError(f"{name}={value!r} must be {kind} or a list of these, not empty")
+    return value
+
+
 def _whole(value: Choice | None) -> Choice | None:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
@@ -405,7 +416,7 @@ def _check_choices(name: str, choices: tuple[Choice, ...]) -> None:
         if len(set(choices)) < len(choices):
             raise ValueError(f"choices of {name} must differ, got {choices}; drop repeats")
         return
-    if not all(isinstance(c, Number) and not isinstance(c, bool) and c > 0 for c in choices):
+    if not all(isinstance(c, Number) and not isinstance(c, bool) and 0 < c < math.inf for c in choices):
         raise ValueError(f"choices of {name} must be positive numbers, or all of them names, got {choices}")
     if any(a >= b for a, b in zip(choices, choices[1:], strict=False)):
         raise ValueError(f"choices of {name} must be strictly ascending, got {choices}; sort them and drop repeats")

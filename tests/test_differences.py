@@ -100,6 +100,15 @@ def test_nets_without_spread_have_no_p():
     same = compare_nets([(n, {0: 1.0}) for n in range(3)], [(n, {0: 3.0}) for n in range(3, 6)])
     assert (same.difference, same.p, same.too_few) == (-2, None, None)
     assert same.interval is None
+    rounded = list(
+        enumerate([{0: 0.1, 1: 0.2}, {0: 0.2, 1: 0.1}, {0: 0.15, 1: 0.15}])
+    )  # their means differ in the last digit
+    assert compare_nets(rounded, [(n, {0: 1.0, 1: 1.0}) for n in range(3, 6)]).p is None
+
+
+@pytest.mark.filterwarnings("error")
+def test_one_side_without_spread_is_no_warning():
+    assert compare_nets([(n, {0: 1.0}) for n in range(3)], [(n, {0: float(n)}) for n in range(3, 6)]).p < 0.1
 
 
 def test_repeats_of_a_net_are_averaged_seed_by_seed():

@@ -1,6 +1,7 @@
 """Spaces and architectures: validation, JSON, size, neighbours."""
 
 import json
+import math
 import random
 
 import pytest
@@ -25,6 +26,7 @@ SPACES = pytest.mark.parametrize("space", [SPACE, STAGES, EDGES], ids=["layers",
         ({"n_embd": [-1, 16]}, "positive"),
         ({"n_embd": [16], "n_head": PerLayer([2])}, "n_layer"),
         ({"n_layer": [1.5]}, "whole numbers"),
+        ({"mlp_ratio": [1, math.inf]}, "positive numbers"),
         ({"operation": ["skip", "skip"]}, "differ"),
         ({"operation": ["skip", 3]}, "all of them names"),
         ({"operation": PerLayer(["skip"], rows=0)}, "rows=0 of operation"),
@@ -51,6 +53,23 @@ def test_bad_choices_are_refused(dimensions, message):
 def test_bad_architectures_are_refused(values, message):
     with pytest.raises(ValueError, match=message):
         SPACE.architecture(**values)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"n_embd": None}, "n_embd=None must be a number, a name or a list"),
+        ({"n_embd": 16, "n_layer": "2", "n_head": [2, 2]}, "n_layer='2' must be a whole number"),
+        ({"n_layer": 1.5}, "n_layer=1.5 must be a whole number"),
+        ({"normal": [["skip"]]}, "must be a number, a name or a list"),
+        ({"normal": {"skip": 1}}, "must be a number, a name or a list"),
+        ({"depths": [], "kernel_size": [3, 3]}, "not empty"),
+    ],
+)
+def test_values_of_a_wrong_type_are_refused(values, message):
+    """As somebody who writes an architecture.json by hand may get them wrong."""
+    with pytest.raises(ValueError, match=message):
+        Architecture(values)
 
 
 @pytest.mark.parametrize(

@@ -70,12 +70,22 @@ def test_an_object_of_architectures_is_a_table_too(tmp_path):
         ("t.json", '[{"arch": "|none~0|", "accuracy": 1}]', "row 1 of .*has 1 groups"),
         ("t.json", '[{"arch": "{nonsense", "accuracy": 1}]', "is no architecture"),
         ("t.json", '[{"arch": {"normal": ["none"]}, "note": "x"}]', "there is no metric"),
+        ("t.json", '[{"arch": {"normal": ["none"]}, "accuracy": NaN}]', "there is no metric"),
+        ("t.json", '{"|none~0|": 91.2}', "must hold a list of objects, or an object of architecture -> metrics"),
+        ("t.json", '[{"arch": ["none"], "accuracy": 1}]', "row 1 of .*arch=.* must be an object or text"),
+        ("t.csv", "accuracy,arch\n1", "row 1 of .*arch=None must be an object or text"),
+        ("t.json", '[{"arch": {"normal": null}, "accuracy": 1}]', "row 1 of .*normal=None"),
     ],
 )
 def test_bad_tables_are_refused(tmp_path, name, text, message):
     (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=message):
         read_table(tmp_path / name, PARSE)
+
+
+def test_a_spreadsheets_mark_and_what_is_no_number_are_left_out(tmp_path):
+    (tmp_path / "t.csv").write_bytes(b"\xef\xbb\xbf" + b'arch,accuracy,loss\n"{""n"": 1}",0.5,nan\n')
+    assert read_table(tmp_path / "t.csv") == {Architecture(n=1): {"accuracy": 0.5}}
 
 
 def test_a_table_that_is_not_there_is_refused(tmp_path):

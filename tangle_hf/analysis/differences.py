@@ -4,6 +4,7 @@ Searches that found the same net are one draw and not several, and trainings of 
 net: counted as draws they would make a test see differences where there are none.
 """
 
+import warnings
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -69,14 +70,23 @@ def compare_nets(first: Iterable[tuple[Hashable, Scores]], second: Iterable[tupl
     if not all(means):
         return Difference(*counts, difference=None)
     difference = fmean(means[0]) - fmean(means[1])
-    if min(map(len, means)) < FEWEST_NETS or max(len(set(side)) for side in means) == 1:
+    if min(map(len, means)) < FEWEST_NETS or not any(_differ(side) for side in means):
         return Difference(*counts, difference)
     from scipy import stats
 
-    found = stats.ttest_ind(*means, equal_var=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", RuntimeWarning
+        )  # of a side without a spread, which Welch's test takes as exact
+        found = stats.ttest_ind(*means, equal_var=False)
     low, high = found.confidence_interval(CONFIDENCE)
     numbers = {"t": float(found.statistic), "df": float(found.df), "p": float(found.pvalue)}
     return Difference(*counts, difference, (float(low), float(high)), **numbers)
+
+
+def _differ(values: Sequence[float]) -> bool:
+    """Whether there is a spread beyond rounding; without one on either side a test has nothing to compare with."""
+    return max(values) - min(values) > 1e-9 * max(map(abs, values))
 
 
 def by_net(found: Iterable[tuple[Hashable, Scores]]) -> dict[Hashable, dict[Hashable, float]]:

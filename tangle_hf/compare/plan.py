@@ -21,7 +21,7 @@ from ..training.trainer import TrainingSettings
 from .nets import Net
 from .rows import Row
 from .runs import Run, data_settings, supernet_of
-from .settings import CompareArguments
+from .settings import BASELINES, CompareArguments
 
 
 PROXY_CANDIDATES = 200  # architectures of which "most_parameters" takes one
@@ -136,18 +136,32 @@ def best_of_four(runs: list[Run], losses: dict[Run, float]) -> list[Run]:
     return best
 
 
+def check_horizons(horizons: list[float], max_steps: int) -> None:
+    """Refuses a training of no step.
+
+    Raises:
+        ValueError: The shortest horizon is less than one of `max_steps` steps.
+    """
+    if round(min(horizons) * max_steps) < 1:
+        raise ValueError(f"horizons={horizons} of max_steps={max_steps} have a training of no step; use longer ones")
+
+
 def found_nets(settings: CompareArguments, runs: list[Run]) -> list[Net]:
     """What the runs found, and other architectures that were given.
 
     Raises:
-        ValueError: A file holds no architecture of the space.
+        ValueError: A file holds no architecture of the space, or a name stands for two nets.
     """
     space = supernet_of(runs[0].folder).space
     nets = [Net(run.method, run.name, run.arch, run.name) for run in runs if run.arch is not None]
+    taken = {*BASELINES, *(run.name for run in runs), *(run.method for run in runs)}
     for text in settings.architectures:
         name, separator, path = text.partition("=")
         if not separator or not Path(path).is_file():
             raise ValueError(f"architectures={text} must be name=file, with the file of an architecture")
+        if name in taken or name.startswith(("uniform-", "random-")):
+            raise ValueError(f"architectures={text}: {name!r} is the name of another net or method; choose a new one")
+        taken.add(name)
         nets.append(Net(name, name, read_architecture(path)))
     for net in nets:
         space.validate(net.arch)

@@ -15,15 +15,21 @@ from .text_files import count, documents
 from .text_settings import CLOSED, END_OF_TEXT, DataArguments
 
 
+STREAMED_ROWS = 100_000  # of a stream, from which a tokenizer is trained
+
+
 def load_tokenizer(arguments: DataArguments, texts: dict[str, Dataset | IterableDataset]) -> PreTrainedTokenizerBase:
-    """The given tokenizer, or a byte-level BPE trained on the training text.
+    """The given tokenizer, or a byte-level BPE trained on the training text, of a stream on its first 100,000 rows.
 
     Raises:
         ValueError: The tokenizer cannot be loaded, has more tokens than the model's vocabulary, or does not know the text.
     """
     if arguments.tokenizer is None:
         bpe = ByteLevelBPETokenizer()
-        rows = (row[arguments.text_column] for row in texts["train"])
+        few = (
+            STREAMED_ROWS if isinstance(texts["train"], IterableDataset) else None
+        )  # a stream may have no end in sight
+        rows = (row[arguments.text_column] for row in islice(texts["train"], few))
         bpe.train_from_iterator(rows, arguments.vocab_size, special_tokens=[END_OF_TEXT], show_progress=False)
         special = dict.fromkeys(("bos_token", "eos_token", "unk_token"), END_OF_TEXT)
         return PreTrainedTokenizerFast(

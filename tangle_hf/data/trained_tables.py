@@ -7,11 +7,12 @@ A table is one of
 - CSV with a header: a column `arch`, and one per metric.
 
 `arch` is the JSON of `architecture.json`, or text in the notation of the space, for NAS-Bench-201 its architecture string.
-Metrics are numbers; several rows of one architecture, of several seeds say, are averaged, other values are left out.
+Metrics are finite numbers; several rows of one architecture, of several seeds say, are averaged, other values are left out.
 """
 
 import csv
 import json
+import math
 import statistics
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -43,7 +44,7 @@ def read_table(path: str | Path, parse: Callable[[str], Architecture] | None = N
         try:
             arch = _architecture(row["arch"], parse)
             metrics = _metrics(row)
-        except ValueError as error:
+        except (TypeError, ValueError) as error:  # values of the wrong type
             raise ValueError(f"row {number} of {path}: {error}") from None
         collected.setdefault(arch, []).append(metrics)
     return {arch: _means(found) for arch, found in collected.items()}
@@ -62,7 +63,7 @@ def look_up(table: Mapping[Architecture, Mapping[str, float]], arch: Architectur
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8-sig")  # spreadsheets begin their files with a mark
     if path.suffix == ".csv":
         return list(csv.DictReader(text.splitlines()))
     if path.suffix not in (".json", ".jsonl"):
@@ -74,7 +75,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
             rows = json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is no JSON: {error}") from None
-    if isinstance(rows, dict):
+    if isinstance(rows, dict) and all(isinstance(metrics, dict) for metrics in rows.values()):
         rows = [{"arch": arch, **metrics} for arch, metrics in rows.items()]
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ValueError(f"{path} must hold a list of objects, or an object of architecture -> metrics")
@@ -84,6 +85,8 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 def _architecture(value: str | dict, parse: Callable[[str], Architecture] | None) -> Architecture:
     if isinstance(value, dict):
         return Architecture(value)
+    if not isinstance(value, str):
+        raise ValueError(f"arch={value!r} must be an object or text")
     if value.lstrip().startswith("{"):
         try:
             return Architecture.from_json(value)
@@ -95,14 +98,16 @@ def _architecture(value: str | dict, parse: Callable[[str], Architecture] | None
 
 
 def _metrics(row: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a row."""
+    """The finite numbers of a row; no regret can be taken of the others."""
     metrics = {}
     for name, value in row.items():
         if name != "arch" and not isinstance(value, bool):
             try:
-                metrics[name] = float(value)
+                number = float(value)
             except (TypeError, ValueError):
                 continue
+            if math.isfinite(number):
+                metrics[name] = number
     if not metrics:
         raise ValueError(f"there is no metric; it has {list(row)}")
     return metrics

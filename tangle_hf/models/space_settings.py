@@ -45,7 +45,12 @@ class SpaceArguments:
     superposition: str = field(
         default="inputs", metadata={"help": "where the shares enter: inputs (of each layer) or weights (Algorithm 2)"}
     )
-    dropout: float = field(default=0.0, metadata={"help": "dropout of embeddings, attention and residuals, in [0, 1)"})
+    dropout: float | None = field(
+        default=None,
+        metadata={
+            "help": "dropout of embeddings, attention and residuals, in [0, 1); default: 0, of a checkpoint its own"
+        },
+    )
 
     def __post_init__(self):
         self.mlp_ratio = _ratios(self.mlp_ratio)
@@ -106,8 +111,7 @@ class ViTSpaceArguments:
     def __post_init__(self):
         self.mlp_ratio = _ratios(self.mlp_ratio)
         _check(self, ("hidden_size", "num_hidden_layers"), ("num_attention_heads", "mlp_ratio"))
-        if not 0 <= self.drop_path_rate < 1:
-            raise ValueError(f"drop_path_rate={self.drop_path_rate} must be at least 0 and below 1")
+        _check_probability("drop_path_rate", self.drop_path_rate)
         if self.initializer_range <= 0:
             raise ValueError(f"initializer_range={self.initializer_range} must be above 0")
 
@@ -160,7 +164,10 @@ class LlamaSpaceArguments:
                           "default: 0 1 2 ..., so that they are the first n"},
     )  # fmt: skip
     tie_word_embeddings: bool = field(default=True, metadata={"help": "whether the head has the embedding's weights"})
-    attention_dropout: float = field(default=0.0, metadata={"help": "dropout of the attention's weights, in [0, 1)"})
+    attention_dropout: float | None = field(
+        default=None,
+        metadata={"help": "dropout of the attention's weights, in [0, 1); default: 0, of a checkpoint its own"},
+    )
     initializer_range: float | None = field(
         default=None,
         metadata={
@@ -173,8 +180,7 @@ class LlamaSpaceArguments:
             raise ValueError(f"model_type={self.model_type!r} is unknown; choose one of {LLAMA_TYPES}")
         whole = ("hidden_size", "num_hidden_layers")
         _check_choices(self, whole, ("intermediate_size", "num_key_value_heads", "num_key_value_groups"))
-        if not 0 <= self.attention_dropout < 1:
-            raise ValueError(f"attention_dropout={self.attention_dropout} must be at least 0 and below 1")
+        _check_probability("attention_dropout", self.attention_dropout)
         if self.initializer_range is not None and self.initializer_range <= 0:
             raise ValueError(f"initializer_range={self.initializer_range} must be above 0")
 
@@ -254,8 +260,7 @@ class ConvSpaceArguments:
 
     def __post_init__(self):
         self.expand_ratio = _ratios(self.expand_ratio)
-        if self.dropout is not None and not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout={self.dropout} must be at least 0 and below 1")
+        _check_probability("dropout", self.dropout)
         if self.width_multiplier <= 0:
             raise ValueError(f"width_multiplier={self.width_multiplier} must be above 0")
         if self.recalibration_batches < 1:
@@ -287,8 +292,12 @@ def _check(arguments: SpaceArguments | ViTSpaceArguments, whole: tuple[str, ...]
     _check_choices(arguments, whole, per_layer)
     if arguments.superposition not in SUPERPOSITIONS:
         raise ValueError(f"superposition={arguments.superposition!r} is unknown; choose one of {SUPERPOSITIONS}")
-    if not 0 <= arguments.dropout < 1:
-        raise ValueError(f"dropout={arguments.dropout} must be at least 0 and below 1")
+    _check_probability("dropout", arguments.dropout)
+
+
+def _check_probability(name: str, value: float | None) -> None:
+    if value is not None and not 0 <= value < 1:
+        raise ValueError(f"{name}={value} must be at least 0 and below 1")
 
 
 def _check_choices(arguments: Transformer, whole: tuple[str, ...], per_layer: tuple[str, ...]) -> None:

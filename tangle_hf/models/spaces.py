@@ -57,6 +57,14 @@ def mlp_ratio(hidden: int, width: int) -> Number:
     return int(ratio) if ratio.is_integer() else ratio
 
 
+def widest(space: SearchSpace | Mapping | None, name: str, own: int) -> int:
+    """The largest width of a space; the config's own where the space does not name widths, or no numbers."""
+    dimensions = space.to_dict() if isinstance(space, SearchSpace) else space or {}
+    choices = dimensions.get(name, own)
+    largest = choices[-1] if isinstance(choices, list | tuple) and choices else choices
+    return largest if isinstance(largest, int) else own
+
+
 def check_space(space: SearchSpace, names: Names, head_dim: int | None, superposition: str) -> None:
     """Checks that every architecture of a complete space can be built.
 
@@ -68,12 +76,14 @@ def check_space(space: SearchSpace, names: Names, head_dim: int | None, superpos
 
     Raises:
         ValueError: The superposition is unknown, width or depth is chosen per layer, a size is no whole number, a width
-            is not divisible by a head count (without `head_dim`), or a ratio gives a fraction of a unit.
+            is not divisible by a head count (without `head_dim`), or a ratio is no number or gives a fraction of a unit.
     """
     choices = space.choices
     if superposition not in SUPERPOSITIONS:
         raise ValueError(f"superposition={superposition!r} is unknown; choose one of {SUPERPOSITIONS}")
     check_dimensions(space, names.width, names.depth, (names.heads,), (names.heads, "mlp_ratio"))
+    if not all(isinstance(ratio, Number) for ratio in choices["mlp_ratio"]):
+        raise ValueError(f"mlp_ratio must be numbers, got {choices['mlp_ratio']}")
     if head_dim is not None and head_dim < 1:
         raise ValueError(f"head_dim={head_dim} must be at least 1, or None for {names.width} / {names.heads}")
     for width in choices[names.width]:

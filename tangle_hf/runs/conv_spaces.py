@@ -38,7 +38,10 @@ def mobilenetv3(
 ) -> PreTrainedModel:
     """MobileNetV3 as once-for-all lays it out."""
     _refuse(arguments, CELLS_ONLY)
-    options = {"width_multiplier": arguments.width_multiplier, "kernel_transform": arguments.kernel_transform}
+    options, plain = {}, ConvSpaceArguments()
+    for name in ("width_multiplier", "kernel_transform"):  # what is not given is that of the checkpoint
+        value = getattr(arguments, name)
+        options |= {} if start_from and value == getattr(plain, name) else {name: value}
     options |= {"strides": arguments.strides} if arguments.strides else {}
     options |= {} if arguments.dropout is None else {"classifier_dropout_prob": arguments.dropout}
     space = _with_choices(OFA_MOBILENETV3, arguments, ("kernel_size", "expand_ratio", "depths"))

@@ -1,6 +1,6 @@
 """The supernet of a search on text: with new weights for the tokens of its data, or started from a checkpoint."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -12,7 +12,11 @@ from ..models.generation import set_generation_defaults
 
 
 def from_checkpoint(
-    kind: type[PreTrainedModel], config: PreTrainedConfig, start_from: str | None, block_size: int
+    kind: type[PreTrainedModel],
+    config: PreTrainedConfig,
+    start_from: str | None,
+    block_size: int,
+    dropouts: Mapping[str, float] | None = None,
 ) -> PreTrainedModel | None:
     """The supernet of the checkpoint that a search starts from; None where it starts from none.
 
@@ -21,6 +25,7 @@ def from_checkpoint(
         config: Gives the space, width of a head, ranks of layers and form of superposition; all else is the checkpoint's.
         start_from: Folder or name of the checkpoint.
         block_size: Tokens of a block.
+        dropouts: Field of the config -> probability that takes the place of the checkpoint's.
 
     Raises:
         ValueError: The checkpoint cannot be read, is not the largest choice, or has too few positions or too short a window.
@@ -29,7 +34,7 @@ def from_checkpoint(
         return None
     own = {name: getattr(config, name) for name in ("space", "head_dim", "superposition", "layer_ranks")}
     with reading_checkpoint("start_from", start_from):
-        supernet = kind.from_pretrained(start_from, **own)
+        supernet = kind.from_pretrained(start_from, **own, **(dropouts or {}))
     positions = supernet.config.max_position_embeddings
     if positions < block_size:
         raise ValueError(

@@ -273,6 +273,8 @@ def test_the_papers_conv_macro():
         (TangleConvMacroConfig, {"kernel_size": [3, 4, 3, 3]}, r"kernel_size=\[4\] must be odd"),
         (TangleConvMacroConfig, {"image_size": 8}, "image_size=8 is too small"),
         (ElasticConvMacroConfig, {"space": SearchSpace(width=[1])}, "width.*conv-macro"),
+        (ElasticConvMacroConfig, {"channels": [1, 2, 3]}, "must be four numbers"),
+        (TangleMobileNetV3Config, {"strides": [0, 1, 1, 2, 2, 1, 2]}, "strides=.* at least 1"),
         (ElasticConvMacroConfig, {"space": SearchSpace(kernel_size=PerLayer([3], rows=5))}, "rows=4"),
         (ElasticConvMacroConfig, {"space": SearchSpace(kernel_size=[3, 4])}, "must be odd"),
         (TangleMobileNetV3Config, {"depths": [4] * 4}, "hidden_sizes"),

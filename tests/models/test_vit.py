@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import ViTConfig, ViTForImageClassification
 
 from tangle_hf import (
+    ElasticGPT2Config,
     ElasticViTConfig,
     ElasticViTForImageClassification,
     PerLayer,
@@ -63,6 +64,30 @@ def test_a_space_that_is_not_the_checkpoints_is_refused(space, options, message,
     space = SearchSpace(**{"hidden_size": [32], **space})
     with pytest.raises(ValueError, match=message):
         ElasticViTForImageClassification.from_pretrained(tmp_path, space=space, **options)
+
+
+def test_a_hidden_size_that_is_given_is_that_of_the_widest_net():
+    """And not a ratio to the default width, which the space does not have."""
+    widths, heads = [48, 96], [2, 4]
+    space = SearchSpace(hidden_size=widths, num_attention_heads=heads)
+    assert ElasticViTConfig(space=space, intermediate_size=192).intermediate_size == 192
+    assert ElasticViTConfig(space=space).intermediate_size == 4 * 96
+    assert ElasticViTConfig(intermediate_size=192, hidden_size=48, num_attention_heads=4).intermediate_size == 192
+    space = SearchSpace(n_embd=widths, n_head=heads)
+    assert ElasticGPT2Config(space=space, n_inner=192).n_inner == 192
+    assert ElasticGPT2Config(space=space).n_inner == 4 * 96
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ({"n_embd": PerLayer([48, 96]), "n_layer": [1, 2]}, "n_embd and n_layer are one choice for the whole net"),
+        ({"mlp_ratio": ["wide"]}, "mlp_ratio must be numbers"),
+    ],
+)
+def test_a_dimension_of_the_wrong_kind_is_refused_in_one_line(space, message):
+    with pytest.raises(ValueError, match=message):
+        ElasticGPT2Config(space=SearchSpace(**space))
 
 
 def test_a_checkpoint_gets_a_new_classifier(tmp_path):

@@ -272,6 +272,9 @@ def test_ranks_of_layers_reach_the_supernet(tmp_path):
     space.n_embd, space.n_head, space.mlp_ratio = [128], [4], [4]
     config = search_gpt.supernet_config(space, 128, 50)
     assert from_checkpoint(ElasticGPT2LMHeadModel, config, str(tmp_path), 128).config.layer_ranks == [0, 2, 1]
+    assert from_checkpoint(ElasticGPT2LMHeadModel, config, str(tmp_path), 128).config.attn_pdrop == 0.0
+    given = dict.fromkeys(search_gpt.DROPOUTS, 0.3)
+    assert from_checkpoint(ElasticGPT2LMHeadModel, config, str(tmp_path), 128, given).config.attn_pdrop == 0.3
     images = ViTSpaceArguments(num_hidden_layers=[2, 3], layer_ranks=[2, 0, 1])
     assert search_vit.supernet_config(images, 3, 8, ["a", "b"]).layer_ranks == [2, 0, 1]
     with pytest.raises(ValueError, match=r"layer_ranks=\[2, 0, 1\] must have every number from 0 to 3 once"):

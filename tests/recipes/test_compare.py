@@ -326,6 +326,7 @@ def test_what_cannot_be_compared_is_refused(folder, tmp_path):
     (other / "config.yaml").write_text((other / "config.yaml").read_text().replace("test.txt", "train.txt"))
     with pytest.raises(ValueError, match="differ in their data .test_file"):
         run(folder, tmp_path / "out", names=("drnas-0", other))
+    arch = folder / "drnas-0" / "architecture.json"
     for options, message in {
         ("--generate_tokens", "16"): "must be below the 16 positions",
         ("--modes", "train"): "modes=..train.. are unknown",
@@ -333,9 +334,18 @@ def test_what_cannot_be_compared_is_refused(folder, tmp_path):
         ("--protocol", "mine"): "protocol='mine' is unknown",
         ("--architectures", "x"): "must be name=file",
         ("--horizons", "0"): "above 0",
+        ("--horizons", "1", "0.01"): "a training of no step",
+        ("--architectures", f"mine={arch}", f"mine={arch}"): "'mine' is the name of another net",
+        ("--architectures", f"random={arch}"): "'random' is the name of another net",
+        ("--architectures", f"drnas-0={arch}"): "'drnas-0' is the name of another net",
     }.items():
         with pytest.raises(ValueError, match=message):
             run(folder, tmp_path / "out", *options)
+    (other / "architecture.json").unlink()
+    for name in ("config.yaml", "supernet/config.json"):
+        shutil.copy(folder / "drnas-0" / name, other / name)
+    with pytest.raises(ValueError, match="no run found a net"):
+        run(folder, tmp_path / "out", names=(other,))
     assert not (tmp_path / "out").exists()  # the corrected command begins anew
 
 

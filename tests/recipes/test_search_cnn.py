@@ -175,6 +175,8 @@ def test_another_budget_wants_statistics_too(finished, tmp_path):
         ({"space": "mobilenetv3"}, "smaller than the network's stride"),
         ({"space": "mobilenetv3", "strides": [1] * 7, "kernel_size": [3, 4]}, "must be odd"),
         ({"space": "conv_macro", "kernel_size": [5, 3]}, "strictly ascending"),
+        ({"space": "darts", "operations": ["skip_connect", "sep_conv_3x3"]}, "kept_inputs=2: .* keep all edges"),
+        ({"space": "toy_cell", "kept_inputs": -2}, "kept_inputs=-2 must be at least 0"),
     ],
 )
 def test_spaces_that_cannot_be_are_refused(options, message):
@@ -196,6 +198,9 @@ def test_a_search_starts_from_what_another_found(finished):
     before = load_supernet(finished / "supernet")
     assert torch.equal(supernet.head.conv.weight, before.head.conv.weight) and supernet.classifier.out_features == 2
     assert supernet(torch.randn(2, 3, 8, 8), arch=supernet.space.smallest).logits.shape == (2, 2)
+    del arguments["width_multiplier"]  # it is the checkpoint's
+    again = supernet_for(ConvSpaceArguments(**arguments), 3, 8, ["cat", "dog"], start_from)
+    assert again.config.width_multiplier == 0.25
     with pytest.raises(ValueError, match="use --image_size 8"):
         supernet_for(ConvSpaceArguments(**arguments), 3, 16, ["cat", "dog"], start_from)
 

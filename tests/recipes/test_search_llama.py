@@ -63,9 +63,10 @@ def test_a_checkpoint_is_the_largest_net_at_the_start_and_must_be_of_the_class(t
     with pytest.raises(ValueError, match="^48 tokens are more than sliding_window=32, .* blocks of at most 32"):
         run(tmp_path / "wrong", no_text, "--model_type", "mistral", *start, *own, "--block_size", "48")
     assert not (tmp_path / "wrong" / "supernet").exists()
-    run(tmp_path / "run", text, "--model_type", "mistral", *start, *own)
+    run(tmp_path / "run", text, "--model_type", "mistral", *start, *own, "--attention_dropout", "0.01")
     kept, given = (
         MistralForCausalLM.from_pretrained(folder) for folder in (tmp_path / "run" / "supernet", tmp_path / "mistral")
     )
+    assert kept.config.attention_dropout == 0.01 and given.config.attention_dropout == 0.0
     for (name, weight), stored in zip(kept.named_parameters(), given.parameters(), strict=True):
         assert torch.allclose(weight, stored, atol=1e-6), name

@@ -31,8 +31,8 @@ class ElasticCellsConfig(TangleCellsConfig):
         pool_norm: Whether batch norms follow pooling in cells; on for DARTS.
 
     Raises:
-        ValueError: The space names an unknown cell or operation, or has not one row per edge; or what is left of an edge is
-            none of its operations.
+        ValueError: The space names an unknown cell or operation, or has not one row per edge; what is left of an edge is none
+            of its operations; or `kept_inputs` is negative, or has no `none` for the edges that are not kept.
     """
 
     _auto_class: ClassVar[str | None] = None  # a supernet does not travel, the nets that it gives do
@@ -53,6 +53,7 @@ class ElasticCellsConfig(TangleCellsConfig):
         if self.kept_inputs is None:
             self.kept_inputs = cell.kept_inputs or 0
         self.space = complete_cells(self.cell, self.space)
+        self._check_kept_inputs()
         super().__post_init__(**kwargs)
         if self.auxiliary_weight or self.drop_path_rate:
             raise ValueError(
@@ -65,6 +66,16 @@ class ElasticCellsConfig(TangleCellsConfig):
                 raise ValueError(f"{name}={getattr(self, name)!r} fixes operations; a supernet has all of its space")
         if self.kept is not None:
             self._check_kept()
+
+    def _check_kept_inputs(self) -> None:
+        if self.kept_inputs < 0:
+            raise ValueError(f"kept_inputs={self.kept_inputs} must be at least 0; 0 keeps all")
+        for kind, choices in self.space.choices.items():
+            if self.kept_inputs and ("none" not in choices or len(choices) < 2):
+                raise ValueError(
+                    f"kept_inputs={self.kept_inputs}: edges that are not kept become `none`, which has to be one of several "
+                    f"operations; {kind} has {list(choices)}. Add none to the operations, or keep all edges with kept_inputs=0"
+                )
 
     def _check_kept(self) -> None:
         cell = self.wiring

@@ -23,7 +23,7 @@ class ElasticConvMacroConfig(TangleConvMacroConfig):
             space does not name has one choice, the config's own; one that it names gives the config's size.
 
     Raises:
-        ValueError: The space names another dimension, its rows are not four, or a kernel size is even.
+        ValueError: The space names another dimension, its rows or the channels are not four, or a kernel size is even.
     """
 
     _auto_class: ClassVar[str | None] = None  # a supernet does not travel, the nets that it gives do
@@ -32,7 +32,9 @@ class ElasticConvMacroConfig(TangleConvMacroConfig):
     space: Any = None
 
     def __post_init__(self, **kwargs):
-        sizes = dict(zip(CHANNELS, self.channels, strict=False))
+        if len(self.channels) != 4:
+            raise ValueError(f"channels={self.channels} must be four numbers, one per convolution")
+        sizes = dict(zip(CHANNELS, self.channels, strict=True))
         sizes["kernel_size"] = {"per_layer": [max(self.kernel_size)], "rows": 4}
         self.space = complete_space(self.space, sizes, "conv-macro")
         if self.space.per_layer & set(CHANNELS) or self.space.rows("kernel_size") not in (1, 4):

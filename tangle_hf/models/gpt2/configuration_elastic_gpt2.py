@@ -8,7 +8,7 @@ from transformers import GPT2Config
 
 from ...axes import AxisTable, ParameterAxes
 from ..layer_ranks import check_layer_ranks
-from ..spaces import check_space, complete_space, default_range, drop_foreign_tokens, mlp_ratio, supernet_dict
+from ..spaces import check_space, complete_space, default_range, drop_foreign_tokens, mlp_ratio, supernet_dict, widest
 from ..transformer_products import transformer_products
 from .axes_gpt2 import NAMES, gpt2_axes
 
@@ -50,12 +50,12 @@ class ElasticGPT2Config(GPT2Config):
 
     def __post_init__(self, **kwargs):
         sizes = {"n_embd": self.n_embd, "n_layer": self.n_layer, "n_head": self.n_head}
-        sizes["mlp_ratio"] = mlp_ratio(self.n_inner or 4 * self.n_embd, self.n_embd)
+        sizes["mlp_ratio"] = mlp_ratio(self.n_inner, widest(self.space, "n_embd", self.n_embd)) if self.n_inner else 4
         self.space = complete_space(self.space, sizes, "GPT-2")
-        largest = self.space.largest
-        self.n_embd, self.n_layer = largest.n_embd, largest.n_layer
-        self.n_head = max(self.space.choices["n_head"])
-        self.n_inner = round(max(self.space.choices["mlp_ratio"]) * self.n_embd)
+        check_space(self.space, NAMES, self.head_dim, self.superposition)
+        largest = {name: choices[-1] for name, choices in self.space.choices.items()}
+        self.n_embd, self.n_layer, self.n_head = (largest[name] for name in NAMES)
+        self.n_inner = round(largest["mlp_ratio"] * self.n_embd)
         self.layer_ranks = check_layer_ranks(self.layer_ranks, self.n_layer)
         if self.initializer_range is None:
             self.initializer_range = default_range(self.n_embd)
@@ -95,7 +95,6 @@ class ElasticGPT2Config(GPT2Config):
         return supernet_dict(super().to_dict(), "GPT2LMHeadModel")
 
     def _check(self) -> None:
-        check_space(self.space, NAMES, self.head_dim, self.superposition)
         if self.head_dim is not None and self.n_head * self.head_dim != self.n_embd:
             raise ValueError(
                 f"with a fixed head_dim the largest n_head * head_dim must be the largest n_embd, got {self.n_head} * "

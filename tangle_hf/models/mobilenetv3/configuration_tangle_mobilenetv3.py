@@ -38,7 +38,8 @@ class TangleMobileNetV3Config(PreTrainedConfig):
         initializer_range: Standard deviation of the weights of linear layers.
 
     Raises:
-        ValueError: Lists of stages or blocks have different lengths, a kernel is even, or the image is too small.
+        ValueError: Lists of stages or blocks have different lengths, a kernel is even, a stride is below 1, or the image is too
+            small.
     """
 
     model_type = "tangle_mobilenetv3"
@@ -78,6 +79,8 @@ class TangleMobileNetV3Config(PreTrainedConfig):
                 )
         if even := [kernel for kernel in self.kernel_size if kernel % 2 == 0]:
             raise ValueError(f"kernel_size={even} must be odd")
+        if min(self.strides) < 1:
+            raise ValueError(f"strides={self.strides} must be at least 1")
         if self.image_size < self.stride:
             raise ValueError(
                 f"image_size={self.image_size} is smaller than the network's stride, {self.stride}; lower strides"

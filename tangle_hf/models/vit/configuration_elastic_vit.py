@@ -8,7 +8,7 @@ from transformers import ViTConfig
 
 from ...axes import AxisTable, ParameterAxes
 from ..layer_ranks import check_layer_ranks
-from ..spaces import check_space, complete_space, mlp_ratio, supernet_dict
+from ..spaces import check_space, complete_space, mlp_ratio, supernet_dict, widest
 from ..transformer_products import transformer_products
 from .axes_vit import NAMES, vit_axes
 
@@ -50,7 +50,10 @@ class ElasticViTConfig(ViTConfig):
 
     def __post_init__(self, **kwargs):
         sizes = {name: getattr(self, name) for name in NAMES}
-        sizes["mlp_ratio"] = mlp_ratio(self.intermediate_size, self.hidden_size)
+        # A size that is given is that of the widest net; the default is four times the default width.
+        given = self.intermediate_size != ViTConfig.intermediate_size
+        width = widest(self.space, "hidden_size", self.hidden_size) if given else self.hidden_size
+        sizes["mlp_ratio"] = mlp_ratio(self.intermediate_size, width)
         self.space = complete_space(self.space, sizes, "ViT")
         largest = {name: choices[-1] for name, choices in self.space.choices.items()}
         check_space(self.space, NAMES, self.head_dim, self.superposition)
