@@ -64,7 +64,7 @@ def make_parser() -> argparse.ArgumentParser:
     """The commands and their options."""
     parser = Parser(
         prog="tangle-hf",
-        description="Folders of tangle_hf: look at them, cut models out of them, publish them.",
+        description="Search architectures, make checkpoints smaller, and look at, export and publish what was found.",
         epilog="Exit code: 0 done, 1 an error, told in one line, 2 wrong usage. `tangle-hf COMMAND --help` says more.",
         allow_abbrev=False,
     )
@@ -118,7 +118,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     _add_revision(added)
 
-    added = command("resolve", "Write the best net within other budgets, without training.", searched)
+    added = command("resolve", "Write the best net within other budgets, without a new search.", searched)
     added.add_argument("--max_params", metavar="AMOUNT", help=f"most parameters, {AMOUNT}")
     added.add_argument(
         "--max_params_without_embeddings",

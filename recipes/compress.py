@@ -1,13 +1,14 @@
-"""Make a trained checkpoint smaller: a net of it within a budget, chosen by short trainings and trained on.
+"""Make a trained checkpoint smaller: cut it to a budget and let it recover.
 
     accelerate launch recipes/compress.py                                      # a small net on embedded text, minutes on a CPU
-    accelerate launch recipes/compress.py --checkpoint runs/austen/subnet --max_params 60% \\
+    accelerate launch recipes/compress.py --checkpoint runs/austen/supernet --max_params 60% \\
         --train_file austen/train.txt --validation_file austen/validation.txt --test_file austen/test.txt
     accelerate launch recipes/compress.py --checkpoint openai-community/gpt2 --max_params 80% 60% 40%
-    accelerate launch recipes/compress.py --checkpoint runs/vit/subnet --max_flops 50% --output_dir runs/half
+    accelerate launch recipes/compress.py --checkpoint runs/search_vit/supernet --max_flops 50% --output_dir runs/half
 
-GPT-2, ViT, Llama, Mistral, Qwen2 and Qwen3. The units of every layer are ordered by what they matter on the data, the layers
-are ranked, and smaller nets are cut from the checkpoint. Continue a stopped run with the same command and --resume.
+GPT-2, ViT, Llama, Mistral, Qwen2 and Qwen3, stock or a supernet's. The units of every layer are ordered by what they matter on
+the data, and the uniform cut is trained on; --choice_ratio 0.1 tries other cuts beside it. Continue a stopped run with the same
+command and --resume.
 """
 
 from pathlib import Path

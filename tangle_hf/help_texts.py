@@ -93,7 +93,8 @@ class Parser(HfArgumentParser):
         if everything:
             formatter.add_text("none as a value takes back what a config file sets.")
             return formatter.format_help()
-        return formatter.format_help() + "\nmore options, which --help_all explains:\n" + _names(groups, main)
+        more = _names(groups, main)
+        return formatter.format_help() + (f"\nmore options, which --help_all explains:\n{more}" if more else "")
 
 
 class HelpAll(argparse.Action):
@@ -117,4 +118,4 @@ def _names(groups: dict[str, list[argparse.Action]], main: set[str]) -> str:
         if names
         for line in wrap(f"  {title.ljust(width)}  {' '.join(names)}", 100, subsequent_indent=" " * (width + 4))
     ]
-    return "\n".join(lines) + "\n"
+    return "".join(f"{line}\n" for line in lines)

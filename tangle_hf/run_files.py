@@ -3,12 +3,16 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import yaml
 
 
 ARCH_PARAMETERS = "arch_parameters.safetensors"  # the logits of a search of one stage
+# Settings of every recipe with data that say which these are.
+DATA_OPTIONS = ("dataset", "dataset_config", "train_file", "validation_file", "test_file", "text_column", "train_split",
+                "validation_split", "test_split", "image_column", "label_column", "classes", "streaming")  # fmt: skip
 
 
 def supernet_folder(run_dir: str | Path) -> Path:
@@ -29,6 +33,23 @@ def run_kind(run_dir: str | Path, settings: Mapping[str, Any]) -> str:
     if "checkpoint" in settings:
         return "compress" if "calibration_examples" in settings else "finetune"
     return "compare" if (Path(run_dir) / "rows").is_dir() else "table"
+
+
+def data_options(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
+    """The options that give another command the data of a run, with a space in front; nothing for the default data.
+
+    Args:
+        settings: Its `config.yaml`.
+        defaults: Its `run.json`'s, by which what was not given is left out.
+    """
+    words = []
+    for name in DATA_OPTIONS:
+        value = settings.get(name)
+        if value in (None, False, []) or value == defaults.get(name):
+            continue
+        values = [] if value is True else value if isinstance(value, list) else [value]
+        words += [f"--{name}", *(quote(str(each)) for each in values)]
+    return "".join(f" {word}" for word in words)
 
 
 def read_settings(run_dir: str | Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import yaml
 
 from .help_texts import Parser
+from .hub.settings import CALLED_AS
 from .values import check_values
 
 
@@ -113,11 +114,12 @@ class UniqueKeys(yaml.SafeLoader):
 
 
 def _parser(dataclass_types: Iterable[type], description: str | None) -> Parser:
+    called = os.environ.get(CALLED_AS, "").replace("%", "%%") or "%(prog)s"
     parser = Parser(
         dataclass_types,
         description=description,
         # The default usage line lists every option twice, before the list that explains them.
-        usage="%(prog)s [--config FILE] [--option VALUE ...]",
+        usage=f"{called} [--config FILE] [--option VALUE ...]",
         allow_abbrev=False,
     )
     parser.add_argument(

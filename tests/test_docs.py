@@ -83,6 +83,14 @@ def run(words: tuple[str, ...]) -> None:
         runpy.run_path(words[0], run_name="__main__")
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_no_two_commands_of_a_page_leave_a_run_in_one_folder(document):
+    """The second would be refused; a comparison would go on."""
+    begin = [words for words in commands(document) if not {"--resume", "--dry_run", "recipes/compare.py"} & {*words}]
+    left = [words[words.index("--output_dir") + 1] for words in begin if "--output_dir" in words]
+    assert not {folder for folder in left if left.count(folder) > 1 and "$" not in folder}
+
+
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_commands_are_accepted(words, read_only):
     with pytest.raises(Accepted):
@@ -120,7 +128,7 @@ def test_every_recipe_and_command_of_the_tutorial_is_seen():
 
 def test_python_of_the_tutorial(tmp_path, monkeypatch):
     """The texts for fine-tuning are written; what loads the published net is code, and runs in tests/hub."""
-    loads_gpt2, writes, loads_vit = HERE_DOCUMENT.findall(shell(TUTORIAL))
+    writes, loads_gpt2, loads_vit = HERE_DOCUMENT.findall(shell(TUTORIAL))
     monkeypatch.chdir(tmp_path)
     exec(writes, {})
     sizes = [(tmp_path / "python-docs" / f"{name}.txt").stat().st_size for name in ("train", "validation", "test")]

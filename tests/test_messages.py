@@ -12,6 +12,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from tangle_hf import errors, messages
 from tangle_hf.errors import readable_errors
+from tangle_hf.run_files import data_options
 from tangle_hf.runs.closing import next_steps_of_front
 from tangle_hf.runs.results import cost_text
 
@@ -82,8 +83,16 @@ def test_progress_over_items_gives_them_all_with_and_without_a_known_length(monk
 )
 def test_a_name_for_the_hub_is_one_that_the_hub_allows(tmp_path, folder, name):
     command = next_steps_of_front(tmp_path / folder)["publish"]
-    validate_repo_id(shlex.split(command)[-1])
-    assert shlex.split(command) == ["tangle-hf", "push", str(tmp_path / folder), name]
+    validate_repo_id(shlex.split(command)[-2])
+    assert shlex.split(command) == ["tangle-hf", "push", str(tmp_path / folder), name, "--supernet"]
+
+
+def test_another_command_gets_the_data_of_a_run():
+    defaults = {"text_column": "text", "train_split": "train", "streaming": False}
+    settings = {"train_file": ["a b.txt", "c.txt"], "test_file": "t.txt", "text_column": "story", "learning_rate": 1.0}
+    assert data_options(defaults, defaults) == data_options({}, {}) == ""
+    found = data_options(defaults | settings | {"streaming": True}, defaults)
+    assert found == " --train_file 'a b.txt' c.txt --test_file t.txt --text_column story --streaming"
 
 
 def test_a_search_says_its_time_beside_its_cost():

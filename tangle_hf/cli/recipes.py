@@ -80,9 +80,9 @@ def run_recipe(command: str, words: Sequence[str]) -> None:
         )
     launcher, kind, options = list(words[:at]), words[at], list(words[at + 1 :])
     if kinds[kind] == command:  # finetune.py reads the word itself
-        options, shown = [kind, *options], [command]
+        options, shown = [kind, *options], [command, *launcher]
     else:
-        shown = [command, kind]
+        shown = [command, *launcher, kind]
     os.environ[CALLED_AS] = shlex.join(["tangle-hf", *shown])
     path = recipe(kinds[kind])
     if {"-h", "--help", "--help_all"} & set(options):

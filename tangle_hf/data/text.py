@@ -32,7 +32,8 @@ def load_texts(arguments: DataArguments) -> dict[str, Dataset | IterableDataset]
     for name in ("validation", "test"):
         if name not in splits:
             splits["train"], splits[name] = _cut(splits["train"], name, arguments.text_column)
-    say("; ".join(f"{name}: {count(splits[name])}" for name in ("train", "validation", "test")))
+    counts = "; ".join(f"{name}: {count(splits[name])}" for name in ("train", "validation", "test"))
+    say(counts if arguments.dataset or arguments.train_file else f"{counts} (the documentation inside Python)")
     return splits
 
 

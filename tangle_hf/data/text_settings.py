@@ -31,7 +31,8 @@ class DataArguments:
         default=None,
         metadata={"main": True,
                   "help": "training text: files, folders or patterns of .txt, .md, .json, .jsonl, .csv (or these with "
-                          ".gz), .parquet, .arrow. A text file is one text, each row of the others is one"},
+                          ".gz), .parquet, .arrow. A text file is one text, each row of the others is one; default: the "
+                          "documentation inside Python, for a first try"},
     )  # fmt: skip
     validation_file: list[str] | None = field(
         default=None, metadata={"help": "validation text; default: cut from train"}

@@ -184,6 +184,16 @@ def layer_sizes(
     return LayerSizes(heads, [round(width * ratio) for ratio in ratios], [head_dim or width // h for h in heads])
 
 
+def layers_differ(sizes: str, padded: str | None) -> str:
+    """Why a net has no stock form, and which forms it has.
+
+    Args:
+        sizes: Those of its layers, as text.
+        padded: Why it has no padded form; None if it has one.
+    """
+    return f"layers differ ({sizes}); use the compact {'form' if padded else 'or padded form'}"
+
+
 def config_of_subnet(config: PreTrainedConfig, *without: str) -> dict[str, Any]:
     """The fields of the supernet's config that a subnet's config keeps, without those named in `without`."""
     supernet = {"space", "superposition", "sampled_heads", "drop_path_rate", "head_dim", "layer_ranks"}

@@ -2,6 +2,7 @@
 
 import shlex
 
+from ..run_files import data_options
 from .blocks import Block, Command, Section
 from .run_folder import RunFolder
 
@@ -28,11 +29,13 @@ def usage_section(run: RunFolder) -> Section:
 
 def _of_net(run: RunFolder, folder: str) -> list[Block]:
     kind, subnet = run.results["pipeline"], shlex.quote(str(run.folder / "subnet"))
+    finetuned = shlex.quote(f"{run.folder}-finetuned")
     remote = ", trust_remote_code=True" if run.results.get("form") == "compact" else ""
     blocks: list[Block] = [
         Command(_pipeline(kind, str(run.folder / "subnet"), remote), "Load it, in Python."),
-        Command(f"tangle-hf finetune {WORD.get(kind, 'language')} --checkpoint {subnet} --mode finetune retrain",
-                "Train it further, and from new weights, on data of yours."),
+        Command(f"tangle-hf finetune {WORD.get(kind, 'language')} --checkpoint {subnet} --mode finetune retrain"
+                f"{data_options(run.settings, run.about.get('defaults', {}))} --output_dir {finetuned}",
+                "Train it further, and from new weights, on the same data or on others."),
         Command(f"tangle-hf push {folder} OWNER/NAME", "Publish it on the Hub, with its model card."),
         Command(f"tangle-hf export {folder} --form onnx", "Write it in another form: onnx, padded, compact or stock."),
     ]  # fmt: skip

@@ -7,6 +7,7 @@ from shlex import quote
 
 from ..data.examples import Examples
 from ..hub.card_facts import has_remote_code
+from ..run_files import data_options, read_results, read_settings
 from ..subnets.exports import Export
 
 
@@ -18,7 +19,7 @@ def next_steps(folder: Path, written: Export, examples: Examples, by_budget: boo
     """What to do next -> the command or the line of Python that does it, ready to be copied.
 
     Args:
-        folder: The folder of the run.
+        folder: The folder of the run, whose settings say which data it has.
         written: The net that was found.
         examples: The data.
         by_budget: Whether the run has what `tangle-hf resolve` reads.
@@ -27,13 +28,16 @@ def next_steps(folder: Path, written: Export, examples: Examples, by_budget: boo
     steps = {"load it": _loading(examples.pipeline, written.folder), **_look(folder)}
     if by_budget:
         steps["other size"] = f"tangle-hf resolve {run} --max_params 50%"
-    steps["fine-tune"] = f"tangle-hf finetune {KINDS[examples.pipeline]} --checkpoint {quote(str(written.folder))}"
+    data = data_options(read_settings(folder), read_results(folder / "run.json").get("defaults", {}))
+    tuned = f"--checkpoint {quote(str(written.folder))}{data} --output_dir {quote(f'{folder}-finetuned')}"
+    steps["fine-tune"] = f"tangle-hf finetune {KINDS[examples.pipeline]} {tuned}"
     return steps | _publish(folder)
 
 
 def next_steps_of_front(folder: Path) -> dict[str, str]:
     """The same for a run that has left a front."""
-    return {"export one": f"tangle-hf export {quote(str(folder))} --point 0", **_look(folder), **_publish(folder)}
+    publish = f"{_publish(folder)['publish']} --supernet"  # there is no one net that was found
+    return {"export one": f"tangle-hf export {quote(str(folder))} --point 0", **_look(folder), "publish": publish}
 
 
 def next_steps_of_trained(folder: Path, nets: Sequence[Path], pipeline: str) -> dict[str, str]:

@@ -170,6 +170,14 @@ def test_help_all_explains_every_option_with_its_default(kinds, capsys):
     assert "default: None" not in text and not re.search(r"--\w+-\w+", text)
 
 
+def test_help_without_other_options_ends_with_those_it_explains(capsys):
+    @dataclass
+    class Few:
+        folder: str = field(default="runs", metadata={"main": True, "help": "a folder"})
+
+    assert "more options" not in helps(capsys, (Few,), "--help")
+
+
 def test_a_new_option_belongs_to_the_group_above_it(capsys):
     @dataclass
     class Mine:

@@ -69,6 +69,13 @@ def test_a_run_leaves_a_checkpoint_that_equals_the_supernet_and_no_warning(tmp_p
     for words in commands:
         if words[0] == "finetune":
             arguments(words[1:])
+            for option in (
+                "--train_file",
+                "--validation_file",
+                "--test_file",
+            ):  # or it would learn Python's documentation
+                assert words[words.index(option) + 1] == text[text.index(option) + 1]
+            assert not Path(words[words.index("--output_dir") + 1]).exists()
         else:
             assert Path(tangle_hf_cli.make_parser().parse_args(words).source).is_dir()
     left = {path.name for path in (tmp_path / "run").iterdir()}

@@ -45,7 +45,8 @@ def load_images(arguments: ImageArguments) -> dict[str, Dataset | IterableDatase
     splits["train"] = subsample(splits["train"], arguments)
     for name, split in splits.items():
         check_classes(split, name)
-    say("; ".join(f"{name}: {_count(splits[name])}" for name in ("train", "validation", "test")))
+    counts = "; ".join(f"{name}: {_count(splits[name])}" for name in ("train", "validation", "test"))
+    say(counts if arguments.dataset or arguments.train_file else f"{counts} (scikit-learn's digits)")
     check_channels({name: _first(split, name) for name, split in splits.items()}, arguments.num_channels)
     return splits
 

@@ -5,7 +5,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 from ...axes import AxisTable
 from ...space import Architecture
 from ..layer_ranks import kept_ranks
-from ..spaces import config_of_subnet, default_range, layer_sizes
+from ..spaces import config_of_subnet, default_range, layer_sizes, layers_differ
 from .axes_gpt2 import NAMES, gpt2_axes
 from .configuration_elastic_gpt2 import ElasticGPT2Config
 from .configuration_tangle_gpt2 import TangleGPT2Config
@@ -21,12 +21,6 @@ def subnet_forms(config: ElasticGPT2Config, arch: Architecture) -> dict[str, str
     width = arch.n_embd
     widest = max(h * d for h, d in zip(heads, head_dims, strict=True))
     reasons = dict.fromkeys(("stock", "compact", "padded"))
-    if len(set(heads)) > 1 or len(set(hidden)) > 1:
-        reasons["stock"] = f"layers differ (n_head {heads}, hidden units {hidden}); use the compact or padded form"
-    elif heads[0] * head_dims[0] != width:
-        reasons["stock"] = (
-            f"n_head * head_dim = {heads[0]} * {head_dims[0]} is not n_embd = {width}; use the compact form"
-        )
     if len(set(head_dims)) > 1:
         reasons["padded"] = (
             f"head counts differ ({heads}) at head_dim = n_embd / n_head; only the compact form holds them"
@@ -34,6 +28,12 @@ def subnet_forms(config: ElasticGPT2Config, arch: Architecture) -> dict[str, str
     elif width % head_dims[0] or widest > width:
         reasons["padded"] = (
             f"{max(heads)} heads of {head_dims[0]} units do not fit n_embd = {width}; use the compact form"
+        )
+    if len(set(heads)) > 1 or len(set(hidden)) > 1:
+        reasons["stock"] = layers_differ(f"n_head {heads}, hidden units {hidden}", reasons["padded"])
+    elif heads[0] * head_dims[0] != width:
+        reasons["stock"] = (
+            f"n_head * head_dim = {heads[0]} * {head_dims[0]} is not n_embd = {width}; use the compact form"
         )
     return reasons
 

@@ -16,7 +16,7 @@ from transformers import (
 from ...axes import AxisTable
 from ...space import Architecture
 from ..layer_ranks import kept_positions, kept_ranks
-from ..spaces import config_of_subnet, per_layer
+from ..spaces import config_of_subnet, layers_differ, per_layer
 from .axes_llama import DEPTH, HEADS, HIDDEN, WIDTH, llama_axes
 from .configuration_tangle_llama import TangleLlamaConfig
 from .modeling_tangle_llama import TangleLlamaForCausalLM
@@ -53,14 +53,12 @@ def subnet_forms(config: PreTrainedConfig, arch: Architecture) -> dict[str, str 
     """Form -> None where an architecture has it, else the reason why not. The first possible one is the natural one."""
     sizes = layer_sizes(config, arch)
     reasons = dict.fromkeys(("stock", "compact", "padded"))
+    reasons["padded"] = _refusal(config, arch.hidden_size, sizes.largest.heads[0])
     if any(len(set(values)) > 1 for values in sizes):
-        reasons["stock"] = (
-            f"layers differ (query heads {sizes.heads}, num_key_value_heads {sizes.groups}, intermediate_size "
-            f"{sizes.hidden}); use the compact or padded form"
-        )
+        found = f"query heads {sizes.heads}, num_key_value_heads {sizes.groups}, intermediate_size {sizes.hidden}"
+        reasons["stock"] = layers_differ(found, reasons["padded"])
     else:
         reasons["stock"] = _refusal(config, arch.hidden_size, sizes.heads[0])
-    reasons["padded"] = _refusal(config, arch.hidden_size, sizes.largest.heads[0])
     return reasons
 
 

@@ -5,7 +5,7 @@ from transformers import PreTrainedModel, ViTConfig, ViTForImageClassification
 from ...axes import AxisTable
 from ...space import Architecture
 from ..layer_ranks import kept_ranks
-from ..spaces import config_of_subnet, layer_sizes
+from ..spaces import config_of_subnet, layer_sizes, layers_differ
 from .axes_vit import NAMES, vit_axes
 from .configuration_elastic_vit import ElasticViTConfig
 from .configuration_tangle_vit import TangleViTConfig
@@ -22,15 +22,13 @@ def subnet_forms(config: ElasticViTConfig, arch: Architecture) -> dict[str, str 
     """
     heads, hidden, head_dims = layer_sizes(arch, NAMES, config.head_dim, config.layer_ranks)
     reasons = dict.fromkeys(("stock", "compact", "padded"))
-    if len(set(heads)) > 1 or len(set(hidden)) > 1:
-        reasons["stock"] = (
-            f"layers differ (num_attention_heads {heads}, hidden units {hidden}); use the compact or padded form"
-        )
     if len(set(head_dims)) > 1:
         reasons["padded"] = (
             f"head counts differ ({heads}) at head_dim = hidden_size / num_attention_heads; only the compact form holds "
             "them"
         )
+    if len(set(heads)) > 1 or len(set(hidden)) > 1:
+        reasons["stock"] = layers_differ(f"num_attention_heads {heads}, hidden units {hidden}", reasons["padded"])
     return reasons
 
 
