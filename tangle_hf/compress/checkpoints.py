@@ -10,6 +10,7 @@ from typing import Any
 
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from ..data.images.soft_targets import use_soft_targets
 from ..models.checkpoint_errors import reading_checkpoint
 from ..models.loading import transformer_families
 from ..models.spaces import mlp_ratio
@@ -66,7 +67,10 @@ def load_teacher(checkpoint: str | Path, sizes: int = FEW) -> PreTrainedModel:
         given = _head_dim(stored)
         fields = {name: value for name, value in stored.to_dict().items() if name not in OF_A_SUPERNET}
         plain = family.config_class(**{**fields, **given})
-        return family.from_pretrained(checkpoint, space=smaller_nets(plain, sizes), **given)
+        supernet = family.from_pretrained(checkpoint, space=smaller_nets(plain, sizes), **given)
+    if family.main_input_name == "pixel_values":
+        use_soft_targets(supernet)
+    return supernet
 
 
 def smaller_nets(config: PreTrainedConfig, sizes: int) -> SearchSpace:

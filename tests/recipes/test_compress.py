@@ -47,6 +47,7 @@ from tangle_hf.search import Limits, SearchArguments
 from tangle_hf.search.finalists.candidates import Finalist
 from tangle_hf.search.search_cost import SearchCost
 from tangle_hf.settings import parse
+from tangle_hf.subnets.extraction import extract
 from tangle_hf.training.trainer import ResumingTrainer, training_arguments
 
 
@@ -227,7 +228,7 @@ def check_report(page: Page, results: dict) -> None:
 def test_other_families_are_compressed_to_stock_classes(family, text, tmp_path):
     source = checkpoint(tmp_path / family, family)
     budget = ["--max_flops", "60%", "--standard_only", "--arch_steps", "2", "--finalists", "1", "--hand_cuts", "2"]
-    data = ["--samples_per_class", "8"] if family == "vit" else text
+    data = ["--samples_per_class", "8", "--mixup", "0.8", "--label_smoothing", "0.1"] if family == "vit" else text
     results = run(tmp_path / "run", data, "--checkpoint", source, *budget)
     before, cut, after = results["table"]
     assert (
@@ -236,6 +237,15 @@ def test_other_families_are_compressed_to_stock_classes(family, text, tmp_path):
     )
     assert results["nets"]["60pct"]["costs"]["gradient search"] == pytest.approx(2 * 2 / 3)
     assert not (tmp_path / "run" / "60pct" / "configuration_tangle_gpt2.py").exists()
+    if family == "vit":  # labels that are distributions make no multi-label problem of it
+        config = json.loads((tmp_path / "run" / "60pct" / "config.json").read_text())
+        assert config["problem_type"] == "single_label_classification"
+        labels, logits = torch.rand(4, 10).softmax(-1), torch.randn(4, 10)
+        supernet = load_teacher(source)
+        for net in (supernet, extract(supernet, supernet.space.smallest)):
+            expected = -(labels * logits.log_softmax(-1)).sum(-1).mean()
+            found = net.loss_function(labels=labels, logits=logits, pooled_logits=logits, config=net.config)
+            torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize(
