@@ -134,7 +134,7 @@ def test_finished_rows_stay_and_others_join(vit, tmp_path, capsys):
     assert set(rows(out)) == {("inherit", None), ("finetune", 0), ("finetune", 7)}
 
 
-@pytest.mark.parametrize(("stop", "options"), [(3, []), (12, []), (5, ["--lora_rank", 2])])
+@pytest.mark.parametrize(("stop", "options"), [(3, []), (12, []), (5, ["--lora_rank", 2]), (15, ["--lora_rank", 2])])
 def test_a_stopped_run_ends_as_one_that_was_not(vit, tmp_path, monkeypatch, stop, options):
     base = [
         "vision",
@@ -160,19 +160,25 @@ def test_a_stopped_run_ends_as_one_that_was_not(vit, tmp_path, monkeypatch, stop
 
     monkeypatch.setattr(Trainer, "training_step", stopping)
     out = tmp_path / "run"
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        if stop == 15:  # behind the last step, before there is a row
+            patch.setattr("finetune.finish", stopping_at_once)
         run(*base, "--output_dir", out)
     assert not (out / "rows").exists() and not (out / "finetune-0").exists()
-    for number, state in ((14, None), (15, '{"epoch":')):  # checkpoints that were not written to their end
+    for number, state in ((16, None), (17, '{"epoch":')):  # checkpoints that were not written to their end
         half = out / "checkpoints" / "finetune-0" / f"checkpoint-{number}"
         half.mkdir()
         if state is not None:
             (half / "trainer_state.json").write_text(state)
     monkeypatch.setattr(Trainer, "training_step", lambda *a, **k: steps.append(1) or training_step(*a, **k))
     run(*base, "--output_dir", out, "--resume", "true")
-    assert sum(steps) == 15 - stop // 2 * 2, "it did not go on from the last checkpoint"
+    assert sum(steps) == (0 if stop == 15 else 15 - stop // 2 * 2), "it did not go on from the last checkpoint"
     assert weights(out / "finetune-0") == weights(tmp_path / "whole" / "finetune-0")
     assert rows(out) == rows(tmp_path / "whole")
+
+
+def stopping_at_once(*_):
+    raise KeyboardInterrupt
 
 
 def test_sharded_weights_are_refused(vit, tmp_path, monkeypatch):
