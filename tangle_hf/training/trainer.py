@@ -191,6 +191,7 @@ def train(
         FloatingPointError: A loss, a gradient or a weight is not finite; the last checkpoint before is kept.
         ValueError: The checkpoint is of a version with another rule of weight decay.
     """
+    cache = getattr(model.config, "use_cache", None)
     trainer = ResumingTrainer(model, arguments, train_dataset=examples)
     trainer.teacher, trainer.taught = teacher, math.inf if taught is None else taught
     trainer.add_callback(TellEpoch(trainer.train_dataset))
@@ -209,7 +210,10 @@ def train(
     else:
         with same_groups(Path(checkpoint or arguments.output_dir)):
             trainer.train(resume_from_checkpoint=checkpoint)
-    return trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    trained = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    if cache is not None:  # Trainer turned it off, and the net would be saved so
+        trained.config.use_cache = cache
+    return trained
 
 
 def check_whole_weights() -> None:

@@ -281,6 +281,7 @@ def test_language_models_have_the_same_columns(gpt2, text, tmp_path, form, capsy
     assert found["retrain", 0]["test"] == pytest.approx(evaluation.perplexity(fresh, test, 8))
     for model in (tuned, fresh):
         assert [p.shape for p in model.parameters()] == [p.shape for p in inherited.parameters()]
+        assert model.config.use_cache and inherited.config.use_cache, "Trainer turns it off"
     assert isinstance(tuned, GPT2LMHeadModel) and (out / "finetune-0" / "tokenizer.json").is_file()
     assert (out / "finetune-0" / "modeling_tangle_gpt2.py").is_file() == (form == "compact")
 
@@ -310,7 +311,7 @@ def test_adapters_are_merged_and_left(gpt2, vit, text, tmp_path, kind, capsys):
     else:
         found = rows(out)
         assert found["finetune", 0]["test"]["perplexity"] < found["inherit", None]["test"]["perplexity"]
-        assert torch.equal(base.transformer.wte.weight, tuned.transformer.wte.weight)
+        assert torch.equal(base.transformer.wte.weight, tuned.transformer.wte.weight) and tuned.config.use_cache
     weights = dict(tuned.named_parameters())
     again = PeftModel.from_pretrained(base, out / "finetune-0" / "adapter").merge_and_unload()
     assert type(again) is type(tuned)
