@@ -30,13 +30,21 @@ DOCUMENTS, BLOCKS = 1_000, 8  # at most, by which separators are compared
 
 
 def small_checkpoint(folder: Path, data: DataArguments, settings: CompressArguments, main_process: bool) -> str:
-    """Trains a small GPT-2 on the data, for want of a checkpoint, unless it is there already.
+    """Trains a small GPT-2 on the data, for want of a checkpoint, unless the run that is resumed has done so.
 
     Returns:
         Its folder.
+
+    Raises:
+        ValueError: A new run finds one there, of which nobody knows what it was trained on.
     """
     if (folder / "config.json").is_file():
-        return str(folder)
+        if settings.resume:
+            return str(folder)
+        raise ValueError(
+            f"{folder} is there already, of another run; compress it with --checkpoint {folder} and another --output_dir, or "
+            "remove it"
+        )
     text = load_text(data)
     sizes = {**SMALL, "vocab_size": size_of(text.processor), "n_positions": data.block_size}
     none = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)

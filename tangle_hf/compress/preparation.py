@@ -24,6 +24,9 @@ from .sensitivities import sensitivities
 from .settings import CompressArguments
 
 
+FOUND = SCORES, RANKS, RISES = "scores.safetensors", "layer_ranks.json", "sensitivities.safetensors"
+
+
 @dataclass(frozen=True)
 class Prepared:
     """What came of it.
@@ -70,10 +73,10 @@ def prepare(
     batches = calibration_batches(data, settings.calibration_examples, few_at_once)
     space, seen = supernet.space, sum(len(batch["labels"]) for batch in batches)
     spent, show = passes(cost, space, 2 * seen), main_process  # forward, and backward through activations alone
-    known = folder / "scores.safetensors"
+    known = folder / SCORES
     scores = Scores.load(known) if settings.resume and known.is_file() else calibrate(supernet, batches, show)
     ordered = order_units(supernet, scores)
-    found, ranked = folder / "layer_ranks.json", None
+    found, ranked = folder / RANKS, None
     if plan.ranked is not None:
         few = calibration_batches(data, plan.ranked or INFLUENCE)
         if settings.resume and found.is_file():
@@ -86,7 +89,7 @@ def prepare(
         supernet.set_layer_ranks(ranked["ranks"])
         spent += removal_cost(space, cost, plan.ranked) if plan.ranked else passes(cost, space, INFLUENCE)
     few = calibration_batches(data, settings.sensitivity_examples)
-    path, rises = folder / "sensitivities.safetensors", None
+    path, rises = folder / RISES, None
     if plan.sensitive:
         fewer = calibration_batches(data, plan.sensitive)
         spent += sensitivity_cost(space, cost, plan.sensitive)

@@ -28,7 +28,7 @@ from tangle_hf.compress.batches import calibration_batches
 from tangle_hf.compress.candidates import LEAST, evenness, uniform_cut, units_of_layers
 from tangle_hf.compress.checkpoints import FEW, MANY, load_teacher
 from tangle_hf.compress.choice import step_cost
-from tangle_hf.compress.data import examples_of, expected_separator
+from tangle_hf.compress.data import examples_of, expected_separator, small_checkpoint
 from tangle_hf.compress.layerwise import LayerwiseTeacher
 from tangle_hf.compress.order import order_units
 from tangle_hf.compress.preparation import Prepared
@@ -384,7 +384,8 @@ def edited(source: str, folder: Path, **changes) -> str:
     return str(folder)
 
 
-def test_what_cannot_be_compressed_is_refused_by_name(gpt2, text, tmp_path):
+def test_what_cannot_be_compressed_is_refused_by_name(gpt2, text, tmp_path, monkeypatch):
+    monkeypatch.setattr("tangle_hf.compress.data.SMALL_STEPS", 1)
     quantised = edited(gpt2, tmp_path / "quantised", quantization_config={"quant_method": "gptq", "bits": 4})
     foreign = edited(gpt2, tmp_path / "foreign", architectures=["OPTForCausalLM"], model_type="opt")
     compact = edited(gpt2, tmp_path / "compact", architectures=["TangleGPT2ForCausalLM"], model_type="tangle_gpt2")
@@ -403,6 +404,8 @@ def test_what_cannot_be_compressed_is_refused_by_name(gpt2, text, tmp_path):
         (["--checkpoint", gpt2, "--block_size", "64"], "has 16 positions, block_size=64"),
         (["--checkpoint", gpt2, "--max_params", "120%"], "more than the largest"),
         (["--checkpoint", gpt2, "--max_params", "1%"], "below the smallest possible"),
+        (["--max_params", "1%"], "below the smallest possible"),  # behind the training of a checkpoint
+        (["--checkpoint", gpt2, "--arch_steps", "2", "--choice_ratio", "0.001"], "leave no room for rivals"),
         (["--checkpoint", gpt2, "--streaming", "true"], "leave out --streaming"),
         (["--checkpoint", gpt2, "--forms", "tflite"], "forms=.'tflite'. are unknown; choose from padded, onnx, gguf"),
         (["--checkpoint", gpt2, "--eval_tasks", "nothing.yaml"], "eval_tasks=.'nothing.yaml'.: no such tasks"),
@@ -411,7 +414,11 @@ def test_what_cannot_be_compressed_is_refused_by_name(gpt2, text, tmp_path):
         with pytest.raises(ValueError, match=message):
             run(tmp_path / "run", text, *argv)
         assert not (tmp_path / "run").exists(), argv
-    (tmp_path / "run").mkdir()
+    teacher = Path(shutil.copytree(gpt2, tmp_path / "run" / "teacher"))
+    with pytest.raises(ValueError, match="teacher is there already, of another run"):
+        run(tmp_path / "run", text)
+    assert list((tmp_path / "run").iterdir()) == [teacher] and (teacher / "model.safetensors").is_file()
+    assert small_checkpoint(teacher, None, CompressArguments(resume=True), True) == str(teacher)
     (tmp_path / "run" / "config.yaml").write_text("max_steps: 3\n")
     with pytest.raises(ValueError, match="holds a run already"):
         run(tmp_path / "run", text, "--checkpoint", gpt2)
