@@ -48,6 +48,7 @@ from tangle_hf.search.finalists.candidates import Finalist
 from tangle_hf.search.search_cost import SearchCost
 from tangle_hf.settings import parse
 from tangle_hf.subnets.extraction import extract
+from tangle_hf.training.tasks import language_task
 from tangle_hf.training.trainer import ResumingTrainer, training_arguments
 
 
@@ -73,7 +74,7 @@ def run(folder: Path, data: list[str], *argv: str) -> dict:
 class Dislikes(torch.nn.Module):
     """A checkpoint whose loss is the share of tokens that it does not expect."""
 
-    device = torch.device("cpu")
+    device, config = torch.device("cpu"), SimpleNamespace(vocab_size=302)
 
     def __init__(self, tokens):
         super().__init__()
@@ -96,6 +97,25 @@ def test_documents_are_separated_as_the_checkpoint_expects(gpt2, tmp_path, capsy
     for dislikes, expected in (([eos], "bos"), ([bos], "eos"), (spaces, "both")):
         assert expected_separator(Dislikes(dislikes), tokenizer, texts["train"], data) == expected
         assert f"separator {expected} between documents" in capsys.readouterr().out
+
+
+def test_a_token_that_was_added_without_an_embedding_is_refused_where_it_occurs(gpt2, tmp_path):
+    """As those of many checkpoints that got a pad token for a training that fills up batches."""
+    added, text = str(shutil.copytree(gpt2, tmp_path / "added")), tmp_path / "train.txt"
+    tokenizer = AutoTokenizer.from_pretrained(added)
+    tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    tokenizer.save_pretrained(added)
+    text.write_text("a line of a small text.\n" * 200)
+    data, supernet = DataArguments(train_file=str(text), block_size=16), load_teacher(added)
+    found = [examples_of(added, supernet, data), language_task(added, False, data).examples]
+    for examples in found:
+        assert torch.equal(examples.train[:]["input_ids"], examples_of(gpt2, supernet, data).train[:]["input_ids"])
+    text.write_text("a line of a small text.\n" * 200 + "[PAD]\n" * 10)
+    for make in (lambda: examples_of(added, supernet, data), lambda: language_task(added, False, data)):
+        with pytest.raises(
+            ValueError, match=r"token 300 \('\[PAD\]'\), the checkpoint has embeddings of 300: resize them"
+        ):
+            make()
 
 
 def test_one_run_leaves_nets_of_several_sizes_and_goes_on_where_it_stopped(gpt2, text, tmp_path, capsys):
