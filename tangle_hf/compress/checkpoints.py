@@ -109,5 +109,6 @@ def _head_dim(stored: PreTrainedConfig) -> dict[str, int]:
 
 def size_on_disk(folder: Path) -> float | None:
     """MiB of the weights in a folder; None where there is none, as of a name on the Hub."""
-    files: Sequence[Path] = [*folder.glob("*.safetensors"), *folder.glob("*.bin")]
+    # Older repositories have their weights in both formats, of which the first is loaded.
+    files: Sequence[Path] = [*folder.glob("*.safetensors")] or [*folder.glob("*.bin")]
     return sum(path.stat().st_size for path in files) / 2**20 if files else None

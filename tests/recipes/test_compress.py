@@ -26,7 +26,7 @@ from tangle_hf.analysis import format_column
 from tangle_hf.compress import forms
 from tangle_hf.compress.batches import calibration_batches
 from tangle_hf.compress.candidates import LEAST, evenness, uniform_cut, units_of_layers
-from tangle_hf.compress.checkpoints import FEW, MANY, load_teacher
+from tangle_hf.compress.checkpoints import FEW, MANY, load_teacher, size_on_disk
 from tangle_hf.compress.choice import step_cost
 from tangle_hf.compress.data import examples_of, expected_separator, small_checkpoint
 from tangle_hf.compress.layerwise import LayerwiseTeacher
@@ -513,6 +513,15 @@ def test_a_net_that_is_given_is_cut_and_nothing_chosen(text, tmp_path, capsys):
     assert "budget" not in card.partition("## What was cut")[2].partition("## What was tried")[0]
     page = Page(tmp_path / "run" / "report.html")
     assert [line["net"] for line in page.rows("what-is-left")] and "given" in str(page.rows("what-was-tried", 0))
+
+
+def test_weights_in_two_formats_count_once(tmp_path):
+    assert size_on_disk(tmp_path) is None
+    (tmp_path / "pytorch_model.bin").write_bytes(bytes(3 * 2**20))
+    assert size_on_disk(tmp_path) == 3
+    for number in (1, 2):
+        (tmp_path / f"model-0000{number}-of-00002.safetensors").write_bytes(bytes(2**20))
+    assert size_on_disk(tmp_path) == 2
 
 
 def test_budgets_are_names_of_nets():
