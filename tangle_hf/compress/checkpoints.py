@@ -87,7 +87,8 @@ def smaller_nets(config: PreTrainedConfig, sizes: int) -> SearchSpace:
         if name in residual:
             choices[name] = [largest]
         elif name == space.depth_name:
-            choices[name] = list(range(-(-largest // SHALLOWEST), largest + 1))
+            scaled = getattr(config, "scale_attn_by_inverse_layer_idx", False)  # a layer computes by its position
+            choices[name] = [largest] if scaled else list(range(-(-largest // SHALLOWEST), largest + 1))
         elif name == "mlp_ratio":
             (width,) = (space.choices[other][0] for other in residual)
             choices[name] = PerLayer([mlp_ratio(units, width) for units in _parts(round(largest * width), sizes)])

@@ -54,6 +54,7 @@ from tangle_hf.training.trainer import ResumingTrainer, training_arguments
 
 QUICK = ["--max_steps", "30", "--calibration_examples", "4", "--sensitivity_examples", "2", "--choice_ratio", "1",
          "--finalist_batches", "1", "--per_device_batch_size", "4"]  # fmt: skip
+UNTRIED = ["--choice_ratio", "0", "--finalist_batches", "8"]
 
 
 @pytest.fixture(scope="module")
@@ -314,7 +315,7 @@ def test_a_net_within_a_latency_is_left_in_other_forms_and_scored_on_tasks(text,
     )
     given = []  # test_onnx.py has what this is
     monkeypatch.setattr(forms, "export_onnx", lambda *arguments: given.append(arguments) or Namespace(difference=0.0))
-    options = ["--choice_ratio", "0", "--max_steps", "2", "--forms", "padded", "onnx", "gguf", "--eval_limit", "3"]
+    options = [*UNTRIED, "--max_steps", "2", "--forms", "padded", "onnx", "gguf", "--eval_limit", "3"]
     budget = ["--max_latency_ms", "80%", "--eval_tasks", str(task)]
     results = run(tmp_path / "run", text, "--checkpoint", source, *options, *budget)
     before, cut, after = results["table"]
@@ -349,6 +350,8 @@ def test_the_space_of_a_compression_keeps_the_residual_width(gpt2, tmp_path):
     searched = SearchSpace(n_embd=[16, 32], n_layer=[1, 2, 3], n_head=PerLayer([2, 4]), mlp_ratio=PerLayer([2, 4]))
     ElasticGPT2LMHeadModel.from_pretrained(gpt2, space=searched).save_pretrained(tmp_path / "supernet")
     assert load_teacher(tmp_path / "supernet").space == space  # of its largest net
+    scaled = edited(gpt2, tmp_path / "scaled", scale_attn_by_inverse_layer_idx=True)
+    assert load_teacher(scaled).space.choices == {**space.choices, "n_layer": (3,)}  # ranks would change what scales
     llama = load_teacher(checkpoint(tmp_path / "llama", "llama")).space
     assert llama.choices["hidden_size"] == (32,) and llama.choices["intermediate_size"] == (
         6,
@@ -431,7 +434,10 @@ def test_what_cannot_be_compressed_is_refused_by_name(gpt2, text, tmp_path, monk
         (["--checkpoint", gpt2, *short], "shorter than one block"),
         (["--checkpoint", gpt2, "--block_size", "64"], "has 16 positions, block_size=64"),
         (["--checkpoint", gpt2, "--max_params", "120%"], "more than the largest"),
-        (["--checkpoint", gpt2, "--max_params", "1%"], "below the smallest possible"),
+        (
+            ["--checkpoint", gpt2, "--max_params", "1%"],
+            "below the smallest possible.*Raise it; the space has nothing smaller",
+        ),
         (["--max_params", "1%"], "below the smallest possible"),  # behind the training of a checkpoint
         (["--checkpoint", gpt2, "--arch_steps", "2", "--choice_ratio", "0.001"], "leave no room for rivals"),
         (["--checkpoint", gpt2, "--streaming", "true"], "leave out --streaming"),
@@ -469,6 +475,7 @@ def test_what_cannot_be_compressed_is_refused_by_name(gpt2, text, tmp_path, monk
         ({"pareto": "params", "pareto_points": 1}, "pareto_points=1 must be at least 2"),
         ({"pareto": "params", "pareto_anchors": ["80%", "40%"]}, "pareto_anchors=.* the smaller one first"),
         ({"pareto": "params", "pareto_anchors": ["1M", "2M"]}, "pareto_anchors=.* two shares"),
+        ({"pareto": "params", "pareto_anchors": ["4.0.0%", "80%"]}, "pareto_anchors=.* two shares"),
         ({"pareto_anchors": ["40%", "80%"]}, "would have no effect: give the cost of the front with pareto"),
         ({"teacher_share": 1.0, "taught_ratio": 0.0}, "taught_ratio=0.0 must be above 0 and at most 1"),
         ({"taught_ratio": 0.5, "teacher_share": 0.0}, "taught_ratio=0.5 .* 0 with teacher_share 0 only"),
@@ -478,6 +485,7 @@ def test_what_cannot_be_compressed_is_refused_by_name(gpt2, text, tmp_path, monk
             {"architecture": "net.json", "choice_ratio": 0.1},
             "architecture=net.json says .* choice_ratio would have no",
         ),
+        ({"finalist_batches": 3}, "finalist_batches=3 would have no effect with choice_ratio 0"),
         ({"hand_cuts": 8}, "hand_cuts=8 would have no effect with choice_ratio 0"),
         ({"finalists": 0}, "finalists=0 would have no effect with choice_ratio 0"),
         ({"teacher_temperature": 2.0}, "teacher_temperature=2.0 would have no effect with teacher_share 0"),
@@ -495,12 +503,12 @@ def test_a_net_that_is_given_is_cut_and_nothing_chosen(text, tmp_path, capsys):
     file = tmp_path / "net.json"
     file.write_text(json.dumps({**net, "hidden_size": 40}))
     with pytest.raises(ValueError, match="hidden_size=40 is not a choice"):
-        run(tmp_path / "run", text, "--checkpoint", llama, "--architecture", str(file), "--choice_ratio", "0")
+        run(tmp_path / "run", text, "--checkpoint", llama, "--architecture", str(file), *UNTRIED)
     assert not (tmp_path / "run").exists()
     file.write_text(json.dumps(net))
-    row = run(tmp_path / "run", text, "--checkpoint", llama, "--architecture", str(file), "--choice_ratio", "0")[
-        "nets"
-    ]["architecture"]
+    row = run(tmp_path / "run", text, "--checkpoint", llama, "--architecture", str(file), *UNTRIED)["nets"][
+        "architecture"
+    ]
     assert (
         row["found"] == net
         and row["costs"]["rivals"] == 0
