@@ -24,11 +24,11 @@ from tangle_hf.compress.choice import nets_to_try, plan_of
 from tangle_hf.compress.data import examples_of, small_checkpoint
 from tangle_hf.compress.forms import check_forms, leave_forms
 from tangle_hf.compress.layerwise import LayerwiseTeacher
-from tangle_hf.compress.preparation import cut, prepare
+from tangle_hf.compress.preparation import FOUND, cut, prepare
 from tangle_hf.compress.recovery import recover
 from tangle_hf.compress.results import compare_nets, leave_row, report, save_net, tried_rows
 from tangle_hf.compress.settings import FREE_ON_RESUME, CompressArguments, parse_for_checkpoint
-from tangle_hf.compress.sizes import sizes_of
+from tangle_hf.compress.sizes import TABLE, sizes_of
 from tangle_hf.compress.tasks import check_tasks, with_task_scores
 from tangle_hf.data.images.augmentation_settings import AugmentationArguments
 from tangle_hf.data.images.settings import ImageArguments
@@ -45,6 +45,9 @@ from tangle_hf.search.choice import budget_use
 from tangle_hf.search.loop import step_size
 from tangle_hf.search.search_cost import SearchCost
 from tangle_hf.training.trainer import check_whole_weights, training_arguments
+
+
+TEACHER = "teacher"  # folder of the checkpoint that is trained where none is given
 
 
 def main(
@@ -72,8 +75,8 @@ def main(
     disable_progress_bar()  # of loading and saving; training has its own
     set_seed(settings.seed)
     facts = about(*parts, device=device_name(accelerator))
-    with writing(run_dir), begun(run_dir, resolved, main_process, facts):
-        checkpoint = settings.checkpoint or small_checkpoint(run_dir / "teacher", data, settings, main_process)
+    with writing(run_dir), begun(run_dir, resolved, main_process, facts, (TEACHER, TABLE, *FOUND)):
+        checkpoint = settings.checkpoint or small_checkpoint(run_dir / TEACHER, data, settings, main_process)
         accelerator.wait_for_everyone()  # the main process has saved it
         supernet = load_teacher(checkpoint, settings.layer_sizes).to(accelerator.device)
         with accelerator.main_process_first():

@@ -177,6 +177,24 @@ def test_what_a_folder_is(run, capsys):
     assert "not finished; checkpoints: step-00000007" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "settings", ["checkpoint: gpt2\ncalibration_examples: 64\n", "checkpoint: gpt2\nmode: [finetune]\n"]
+)
+def test_an_export_of_a_run_that_leaves_nets_names_them(settings, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("run/rows").mkdir(parents=True)
+    Path("run/config.yaml").write_text(settings)
+    assert "finish it with --resume" in error_of("export", "run", "--form", "onnx")
+    for name in ("60pct", "40pct", "teacher"):
+        Path("run", name).mkdir()
+        Path("run", name, "config.json").write_text("{}")
+    for name in ("60pct", "40pct", "inherit"):
+        Path("run/rows", f"{name}.json").write_text("{}")
+    for form in ("onnx", "auto"):
+        said = error_of("export", "run", "--form", form)
+        assert said.endswith("export one of its nets, run/40pct, run/60pct, by --form onnx or gguf")
+
+
 def test_usage_is_two_and_an_error_is_one_line(tmp_path):
     for argv in (
         [],

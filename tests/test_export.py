@@ -1,5 +1,6 @@
 """Law 7: three forms, chosen by the table of the design, loaded in a process that cannot import the library."""
 
+import json
 import logging
 import subprocess
 import sys
@@ -12,9 +13,10 @@ from models.families import FAMILIES, conv_macro, gpt2, llama, mobilenetv3
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
-from transformers import PreTrainedTokenizerFast, pipeline
+from transformers import GenerationConfig, PreTrainedTokenizerFast, pipeline
 
 from tangle_hf import SearchSpace, extract
+from tangle_hf.models.generation import BEAMS, SAMPLING
 from tangle_hf.models.loading import load_model, load_supernet
 from tangle_hf.subnets.exports import export
 
@@ -151,6 +153,31 @@ def test_an_export_generates_batches_without_a_warning(values, tmp_path, caplog,
         found = generate(["a", "a b"], batch_size=2, max_new_tokens=3, do_sample=False)
         generate("a")  # the default length ends before the last position
     assert len(found) == 2 and not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("stored", "kept"),
+    [
+        ({"temperature": 0.9, "top_p": 0.6, "max_length": 4096}, {}),
+        ({"top_k": 20, "min_p": 0.1, "typical_p": 0.9, "epsilon_cutoff": 0.1, "eta_cutoff": 0.1, "top_h": 0.4}, {}),
+        ({"length_penalty": 0.8, "early_stopping": True, "pad_token_id": -1, "output_scores": True}, {}),
+        (
+            {"do_sample": True, "temperature": 0.6, "top_p": 0.9, "length_penalty": 0.8},
+            {"temperature": 0.6, "top_p": 0.9},
+        ),
+        ({"num_beams": 2, "early_stopping": True, "top_k": 20}, {"num_beams": 2, "early_stopping": True}),
+    ],
+)
+def test_a_net_of_a_checkpoint_that_says_how_to_sample_and_does_not_can_be_saved(stored, kept, tmp_path):
+    """As repositories from before transformers checked it have them."""
+    (tmp_path / "generation_config.json").write_text(json.dumps(stored))
+    supernet = gpt2()
+    supernet.generation_config = GenerationConfig.from_pretrained(tmp_path)
+    supernet.generation_config.eos_token_id = 0
+    extract(supernet, supernet.space.smallest).save_pretrained(tmp_path / "subnet")
+    found = json.loads((tmp_path / "subnet" / "generation_config.json").read_text())
+    assert found["pad_token_id"] == 0
+    assert {name: found[name] for name in (SAMPLING + BEAMS + ("num_beams", "output_scores")) if name in found} == kept
 
 
 def test_what_a_compact_net_cannot_do_is_refused_by_name():

@@ -8,6 +8,9 @@ import pytest
 import torch
 from models.families import gpt2, images, llama, vit
 from onnxruntime.quantization import QuantType, quantize_dynamic
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from tangle_hf import extract
 from tangle_hf.subnets.onnx_exports import export_onnx
@@ -34,8 +37,11 @@ def test_a_compact_language_model(tmp_path, monkeypatch, capsys):
     subnet = extract(supernet, arch)
     subnet.save_pretrained("model")
     Path("model/architecture.json").write_text(arch.to_json())
+    words = Tokenizer(WordLevel({"<end>": 0, "a": 1}, "<end>"))
+    PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<end>").save_pretrained("model")
     main(["export", "model", "--form", "onnx"])  # a model's folder, as fine-tuning leaves it, has an ONNX form, too
     assert "1x1, 1x16, 3x9 were compared" in capsys.readouterr().out
+    assert AutoTokenizer.from_pretrained("model-onnx").pad_token == "<end>"  # its batches need one
     main(["info", "model-onnx"])
     said = capsys.readouterr().out
     assert str(arch) in said and 'InferenceSession("model-onnx/model.onnx")' in said

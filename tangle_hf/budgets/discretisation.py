@@ -245,7 +245,7 @@ def _infeasible(budgets: Sequence[Budget], least: np.ndarray | None, standard_on
         if cost > budget.limit
     ]
     if missed:
-        return f"no {kind} keeps to the budget: {'; '.join(missed)}. Raise it, or add smaller choices to the space"
+        return f"no {kind} keeps to the budget: {'; '.join(missed)}. Raise it; the space has nothing smaller"
     each = ", ".join(
         f"max_{b.cost} = {b.text(b.limit)} (smallest {b.text(c)})"
         for b, c in zip(budgets, least.tolist(), strict=True)

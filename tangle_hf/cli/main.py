@@ -20,8 +20,8 @@ from ..errors import readable_errors
 from ..messages import format_lines
 from ..models.checkpoint_errors import first_lines
 from ..models.loading import load_model, load_processor, load_supernet
-from ..run_files import supernet_folder
-from ..runs.info import describe, folder_kind, loading_line
+from ..run_files import read_settings, run_kind, supernet_folder
+from ..runs.info import KINDS, describe, folder_kind, loading_line
 from ..subnets.exports import export, read_architecture
 from ..subnets.extraction import extract, natural_form
 from ..subnets.gguf_exports import export_gguf
@@ -98,6 +98,8 @@ def run_export(arguments: argparse.Namespace) -> None:
         arch = read_architecture(known) if known.is_file() else None
         output = arguments.output or _beside(arguments.source, source, kind, form)
         return CONVERTERS[form](load_model(source), output, load_processor(source), arch)
+    if kind == "run":
+        _check_search(source)
     folder = supernet_folder(source)
     if arguments.point is not None:
         arch, stem = front_point(source, arguments.point), f"{arguments.point}-"
@@ -116,6 +118,23 @@ def run_export(arguments: argparse.Namespace) -> None:
     if form in CONVERTERS:
         return CONVERTERS[form](extract(supernet, arch), output, processor, arch)
     _report(export(supernet, arch, output, form=form, processor=processor), arch)
+
+
+def _check_search(run_dir: Path) -> None:
+    """Refuses a run that has no supernet to export from.
+
+    Raises:
+        ValueError: It is one of fine-tuning, compression or another kind.
+    """
+    kind = run_kind(run_dir, read_settings(run_dir))
+    if kind == "search":
+        return
+    rows = sorted(path.stem for path in run_dir.glob("rows/*.json"))
+    nets = [str(run_dir / name) for name in rows if (run_dir / name / "config.json").is_file()]
+    what = f"export one of its nets, {', '.join(nets)}, by --form onnx or gguf"
+    if not nets:
+        what = "it has no net yet: finish it with --resume" if kind in ("finetune", "compress") else "give a search"
+    raise ValueError(f"{run_dir} is {KINDS[kind]}, whose nets are cut out already; {what}")
 
 
 def run_resolve(arguments: argparse.Namespace) -> None:

@@ -10,20 +10,27 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
 
-def calibration_batches(examples, most: int = 64, batch_size: int = 8) -> list[dict[str, Tensor]]:
-    """The first examples of a data set as batches of arguments of a forward pass.
+def calibration_batches(
+    examples, most: int = 64, batch_size: int = 8, seed: int | None = None
+) -> list[dict[str, Tensor]]:
+    """Some examples of a data set as batches of arguments of a forward pass.
 
     Args:
         examples: Blocks of tokens or images, as `tangle_hf.data` gives them.
         most: How many to take.
         batch_size: Examples of a batch.
+        seed: Of a random choice, which data need that lie class by class; fewer examples are some of more of the same seed.
+            None: the first ones.
 
     Raises:
         ValueError: There is none, for one because the text is shorter than a block.
     """
     if most < 1 or batch_size < 1:
         raise ValueError(f"calibration needs examples and batches of at least 1, got {most} and {batch_size}")
-    batches = list(islice(DataLoader(examples, batch_size), -(-most // batch_size)))
+    drawn = {}
+    if seed is not None:
+        drawn = {"shuffle": True, "generator": torch.Generator().manual_seed(seed)}
+    batches = list(islice(DataLoader(examples, batch_size, **drawn), -(-most // batch_size)))
     if not batches:
         raise ValueError("there is no example to calibrate on; give more text, or shorter blocks")
     batches[-1] = {name: values[: most - batch_size * (len(batches) - 1)] for name, values in batches[-1].items()}

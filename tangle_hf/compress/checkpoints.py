@@ -10,6 +10,7 @@ from typing import Any
 
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from ..data.images.soft_targets import use_soft_targets
 from ..models.checkpoint_errors import reading_checkpoint
 from ..models.loading import transformer_families
 from ..models.spaces import mlp_ratio
@@ -66,7 +67,10 @@ def load_teacher(checkpoint: str | Path, sizes: int = FEW) -> PreTrainedModel:
         given = _head_dim(stored)
         fields = {name: value for name, value in stored.to_dict().items() if name not in OF_A_SUPERNET}
         plain = family.config_class(**{**fields, **given})
-        return family.from_pretrained(checkpoint, space=smaller_nets(plain, sizes), **given)
+        supernet = family.from_pretrained(checkpoint, space=smaller_nets(plain, sizes), **given)
+    if family.main_input_name == "pixel_values":
+        use_soft_targets(supernet)
+    return supernet
 
 
 def smaller_nets(config: PreTrainedConfig, sizes: int) -> SearchSpace:
@@ -83,7 +87,8 @@ def smaller_nets(config: PreTrainedConfig, sizes: int) -> SearchSpace:
         if name in residual:
             choices[name] = [largest]
         elif name == space.depth_name:
-            choices[name] = list(range(-(-largest // SHALLOWEST), largest + 1))
+            scaled = getattr(config, "scale_attn_by_inverse_layer_idx", False)  # a layer computes by its position
+            choices[name] = [largest] if scaled else list(range(-(-largest // SHALLOWEST), largest + 1))
         elif name == "mlp_ratio":
             (width,) = (space.choices[other][0] for other in residual)
             choices[name] = PerLayer([mlp_ratio(units, width) for units in _parts(round(largest * width), sizes)])
@@ -105,5 +110,6 @@ def _head_dim(stored: PreTrainedConfig) -> dict[str, int]:
 
 def size_on_disk(folder: Path) -> float | None:
     """MiB of the weights in a folder; None where there is none, as of a name on the Hub."""
-    files: Sequence[Path] = [*folder.glob("*.safetensors"), *folder.glob("*.bin")]
+    # Older repositories have their weights in both formats, of which the first is loaded.
+    files: Sequence[Path] = [*folder.glob("*.safetensors")] or [*folder.glob("*.bin")]
     return sum(path.stat().st_size for path in files) / 2**20 if files else None

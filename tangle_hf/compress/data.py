@@ -30,13 +30,21 @@ DOCUMENTS, BLOCKS = 1_000, 8  # at most, by which separators are compared
 
 
 def small_checkpoint(folder: Path, data: DataArguments, settings: CompressArguments, main_process: bool) -> str:
-    """Trains a small GPT-2 on the data, for want of a checkpoint, unless it is there already.
+    """Trains a small GPT-2 on the data, for want of a checkpoint, unless the run that is resumed has done so.
 
     Returns:
         Its folder.
+
+    Raises:
+        ValueError: A new run finds one there, of which nobody knows what it was trained on.
     """
     if (folder / "config.json").is_file():
-        return str(folder)
+        if settings.resume:
+            return str(folder)
+        raise ValueError(
+            f"{folder} is there already, of another run; compress it with --checkpoint {folder} and another --output_dir, or "
+            "remove it"
+        )
     text = load_text(data)
     sizes = {**SMALL, "vocab_size": size_of(text.processor), "n_positions": data.block_size}
     none = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
@@ -78,8 +86,8 @@ def examples_of(
         *augmentation: Of images.
 
     Raises:
-        ValueError: There is none beside it and none is named, the checkpoint has fewer tokens or positions, or the text is
-            shorter than a block.
+        ValueError: There is none beside it and none is named, the checkpoint lacks a token of the text or positions, or the
+            text is shorter than a block.
     """
     if augmentation:
         return _images(checkpoint, supernet, data, *augmentation)
@@ -91,12 +99,12 @@ def examples_of(
             f"{checkpoint} has {positions} positions, block_size={data.block_size} is more; use --block_size {positions}"
         )
     check_window(supernet.config, data.block_size)
-    data = replace(data, tokenizer=data.tokenizer or checkpoint, vocab_size=supernet.config.vocab_size)
+    data = replace(data, tokenizer=data.tokenizer or checkpoint, vocab_size=0)
     texts = load_texts(data)
     tokenizer = load_tokenizer(data, texts)
     if data.separator is None:
         data = replace(data, separator=expected_separator(supernet, tokenizer, texts["train"], data))
-    return cut_into_blocks(texts, tokenizer, data)
+    return cut_into_blocks(texts, tokenizer, data, supernet.config.vocab_size)
 
 
 @torch.no_grad()
@@ -118,8 +126,9 @@ def expected_separator(
         return "eos"
     few, losses = texts.select(range(min(DOCUMENTS, len(texts)))), {}
     supernet.eval()
+    rows = supernet.config.vocab_size
     for separator in SEPARATORS:
-        blocks = pack(few, tokenizer, replace(data, separator=separator))[:BLOCKS]["input_ids"]
+        blocks = pack(few, tokenizer, replace(data, separator=separator), embedded=rows)[:BLOCKS]["input_ids"]
         batches = blocks.to(supernet.device).split(8)
         sums = [supernet(input_ids=batch, labels=batch).loss.item() * len(batch) for batch in batches]
         losses[separator] = sum(sums) / len(blocks)

@@ -24,6 +24,9 @@ from .sensitivities import sensitivities
 from .settings import CompressArguments
 
 
+FOUND = SCORES, RANKS, RISES = "scores.safetensors", "layer_ranks.json", "sensitivities.safetensors"
+
+
 @dataclass(frozen=True)
 class Prepared:
     """What came of it.
@@ -56,7 +59,7 @@ def prepare(
 
     Args:
         supernet: The checkpoint as it was loaded.
-        examples: Its data; the first training examples are looked at.
+        examples: Its data; some of the training examples are looked at.
         settings: How many of them.
         plan: What else is found out, and on how many.
         cost: Says what a forward pass costs; nothing is added to it.
@@ -64,18 +67,20 @@ def prepare(
         main_process: Whether this process writes and shows progress.
     """
     data = examples.training(settings.seed)
+    # Images may lie class by class; text is taken as it comes, and so are streams.
+    order = settings.seed if examples.sequence_length is None and hasattr(data, "__len__") else None
     few_at_once = min(
         8, settings.per_device_batch_size
     )  # it goes backward, too, and that has to fit as a training step does
-    batches = calibration_batches(data, settings.calibration_examples, few_at_once)
+    batches = calibration_batches(data, settings.calibration_examples, few_at_once, seed=order)
     space, seen = supernet.space, sum(len(batch["labels"]) for batch in batches)
     spent, show = passes(cost, space, 2 * seen), main_process  # forward, and backward through activations alone
-    known = folder / "scores.safetensors"
+    known = folder / SCORES
     scores = Scores.load(known) if settings.resume and known.is_file() else calibrate(supernet, batches, show)
     ordered = order_units(supernet, scores)
-    found, ranked = folder / "layer_ranks.json", None
+    found, ranked = folder / RANKS, None
     if plan.ranked is not None:
-        few = calibration_batches(data, plan.ranked or INFLUENCE)
+        few = calibration_batches(data, plan.ranked or INFLUENCE, seed=order)
         if settings.resume and found.is_file():
             ranked = read_results(found)
         elif plan.ranked:
@@ -85,10 +90,10 @@ def prepare(
             ranked = {"ranks": rank_by_influence(supernet, few, show), "losses": None, "examples": INFLUENCE}
         supernet.set_layer_ranks(ranked["ranks"])
         spent += removal_cost(space, cost, plan.ranked) if plan.ranked else passes(cost, space, INFLUENCE)
-    few = calibration_batches(data, settings.sensitivity_examples)
-    path, rises = folder / "sensitivities.safetensors", None
+    few = calibration_batches(data, settings.sensitivity_examples, seed=order)
+    path, rises = folder / RISES, None
     if plan.sensitive:
-        fewer = calibration_batches(data, plan.sensitive)
+        fewer = calibration_batches(data, plan.sensitive, seed=order)
         spent += sensitivity_cost(space, cost, plan.sensitive)
         if settings.resume and path.is_file():
             rises = load_file(path)
@@ -103,7 +108,7 @@ def prepare(
                 write_json(found, ranked)
             if rises is not None:
                 save_file(rises, path)
-    absorbing = calibration_batches(data, plan.absorbing) if plan.absorbing else []
+    absorbing = calibration_batches(data, plan.absorbing, seed=order) if plan.absorbing else []
     return Prepared(ordered, few, absorbing, rises, spent)
 
 

@@ -195,7 +195,7 @@ class CompressArguments(TrainingSettings, TeacherArguments):
             raise ValueError(f"layer_weight={self.layer_weight} must not be negative")
         if not 0 <= self.choice_ratio <= 1:
             raise ValueError(f"choice_ratio={self.choice_ratio} must be between 0 and 1")
-        usual = {"arch_steps": 0, "hand_cuts": 4, "finalists": 4}
+        usual = {"arch_steps": 0, "hand_cuts": 4, "finalists": 4, "finalist_batches": 8}
         for name in (name for name in usual if getattr(self, name) != usual[name] and self.choice_ratio == 0):
             raise ValueError(
                 f"{name}={getattr(self, name)} would have no effect with choice_ratio 0, by which nothing is chosen; use "
@@ -240,7 +240,8 @@ class CompressArguments(TrainingSettings, TeacherArguments):
         if self.pareto_points < 2:
             raise ValueError(f"pareto_points={self.pareto_points} must be at least 2; one net needs no front")
         ends = self.pareto_anchors or FRONT
-        if not re.fullmatch(r"[\d.]+% [\d.]+%", " ".join(ends)) or float(ends[0][:-1]) >= float(ends[1][:-1]):
+        share = r"\d+(\.\d+)?%"
+        if not re.fullmatch(f"{share} {share}", " ".join(ends)) or float(ends[0][:-1]) >= float(ends[1][:-1]):
             raise ValueError(
                 f"pareto_anchors={ends} must be two shares of the checkpoint, the smaller one first, as 40% 80%"
             )

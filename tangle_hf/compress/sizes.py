@@ -17,6 +17,9 @@ from .candidates import GIVEN, uniform_cut
 from .settings import CompressArguments
 
 
+TABLE = "latency_table.json"
+
+
 @dataclass(frozen=True)
 class Size:
     """One net that is asked for.
@@ -54,7 +57,7 @@ def sizes_of(
         ValueError: A table is of another space or of other conditions, no net keeps to the budgets of a size, or a given net
             is none of the checkpoint.
     """
-    own, known = run_dir / "latency_table.json", settings.latency_table
+    own, known = run_dir / TABLE, settings.latency_table
     resumed = settings.resume and own.is_file()
     if "max_latency_ms" in settings.given():
         if resumed:

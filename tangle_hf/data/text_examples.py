@@ -41,24 +41,31 @@ class TextExamples(Examples):
         return {"test loss": scores["loss"], "perplexity": scores["perplexity"]}
 
 
-def load_text(arguments: DataArguments) -> TextExamples:
+def load_text(arguments: DataArguments, embedded: int | None = None) -> TextExamples:
     """Reads text, trains a tokenizer on it or loads the one that is named, and cuts blocks.
 
+    Args:
+        arguments: Which text, tokenizer and block length.
+        embedded: See `pack`.
+
     Raises:
-        ValueError: The text or the tokenizer cannot be read, or a split is shorter than a block.
+        ValueError: The text or the tokenizer cannot be read, a split is shorter than a block, or the model lacks a token.
     """
     texts = load_texts(arguments)
-    return cut_into_blocks(texts, load_tokenizer(arguments, texts), arguments)
+    return cut_into_blocks(texts, load_tokenizer(arguments, texts), arguments, embedded)
 
 
 def cut_into_blocks(
-    texts: dict[str, Dataset | IterableDataset], tokenizer: PreTrainedTokenizerBase, arguments: DataArguments
+    texts: dict[str, Dataset | IterableDataset],
+    tokenizer: PreTrainedTokenizerBase,
+    arguments: DataArguments,
+    embedded: int | None = None,
 ) -> TextExamples:
     """Examples of texts that are read already.
 
     Raises:
-        ValueError: A split is shorter than a block.
+        ValueError: A split is shorter than a block, or the model lacks a token.
     """
-    blocks = {name: pack(text, tokenizer, arguments, name) for name, text in texts.items()}
+    blocks = {name: pack(text, tokenizer, arguments, name, embedded) for name, text in texts.items()}
     held_out = blocks["validation"], blocks["test"]
     return TextExamples(tokenizer, *held_out, describe(arguments), arguments.block_size, train=blocks["train"])

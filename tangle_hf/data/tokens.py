@@ -103,14 +103,24 @@ def pack(
     tokenizer: PreTrainedTokenizerBase,
     arguments: DataArguments,
     name: str = "train",
+    embedded: int | None = None,
 ) -> Dataset | IterableDataset:
     """Tokens of all texts, one after another, as blocks: columns `input_ids` and `labels`.
 
     `separator` stands behind each document, but not behind the lines of text files. The remainder of every 1,000 documents, or
     of 20,000 rows where lines are among them, is dropped.
 
+    Args:
+        dataset: Texts, and whether each is a document.
+        tokenizer: Their tokenizer.
+        arguments: Block length, separator, column of the text.
+        name: The split, for errors.
+        embedded: Embeddings that the model has; None: as many as the tokenizer needs. A tokenizer may have more tokens, such as
+            a pad token that was added to it, as long as the text has none of them.
+
     Raises:
-        ValueError: The text is shorter than one block, or the tokenizer lacks a token of the separator.
+        ValueError: The text is shorter than one block, the tokenizer lacks a token of the separator, or the model one of the
+            text.
     """
     size, end = arguments.block_size, separator_tokens(tokenizer, arguments.separator)
     if isinstance(dataset, IterableDataset):
@@ -123,6 +133,11 @@ def pack(
         encoded = tokenizer(rows[arguments.text_column], add_special_tokens=False, verbose=False)["input_ids"]
         closed = zip(encoded, rows[CLOSED], strict=True)
         tokens = [token for ids, document in closed for token in ([*ids, *end] if document else ids)]
+        if embedded is not None and (last := max(tokens, default=0)) >= embedded:
+            raise ValueError(
+                f"the {name} text has token {last} ({tokenizer.convert_ids_to_tokens(last)!r}), the checkpoint has embeddings "
+                f"of {embedded}: resize them (resize_token_embeddings), or give the --tokenizer that it was trained with"
+            )
         cut = [tokens[i : i + size] for i in range(0, len(tokens) - size + 1, size)]
         return {"input_ids": cut, "labels": cut}
 

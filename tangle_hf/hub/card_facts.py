@@ -67,6 +67,8 @@ def clock(seconds: float) -> str:
 def settings_text(settings: Mapping[str, Any]) -> str:
     """YAML of the settings that say how the weights came about."""
     hidden = ["resume", "dry_run", "push_to_hub", "license"]
+    if settings.get("teacher", "of a search") is None:
+        hidden += ["teacher_share", "teacher_temperature"]
     if settings.get("method") in METHODS:  # fine-tuning has none
         hidden += settings_not_read(METHODS[settings["method"]])
     shown = {k: v for k, v in settings.items() if v is not None and k not in hidden and not k.startswith("hub_")}

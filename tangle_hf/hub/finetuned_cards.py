@@ -1,11 +1,12 @@
 """Model cards of nets that were trained after their search, from what `recipes/finetune.py` has left."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ..analysis import format_cell
-from ..run_files import read_results, read_settings
+from ..run_files import read_results, read_settings, run_kind
 from .card_facts import has_remote_code, public, settings_text
 from .front_matter import front_matter, hub_name
 
@@ -75,9 +76,13 @@ def _facts(
 ) -> dict[str, Any]:
     scores = {COLUMNS[key][0]: COLUMNS[key][1] * value for key, value in row["test"].items()}
     tested = {"net": folder.name, "parameters": row["parameters"], **scores}
-    base = hub_name(settings["checkpoint"])
+    base, origin = hub_name(settings["checkpoint"]), _origin(settings["checkpoint"], folder)
+    own = {**settings, "mode": [row["mode"]], "seeds": [row["seed"]]}  # others may have joined the run later
     return {
-        "front_matter": front_matter("finetuned", folder.name, settings, results, base, license, [tested]),
+        "front_matter": front_matter(
+            "finetuned", folder.name, settings, results, base, license, [tested], origin is not None
+        ),
+        "origin": origin,
         "title": folder.name,
         "pipeline": results["pipeline"],
         "parameters": format_cell(row["parameters"]),
@@ -87,10 +92,22 @@ def _facts(
         "checkpoint": base or public(str(Path(settings["checkpoint"]).resolve())),
         "remote_code": has_remote_code(folder),
         "results": [tested],
-        "command": public(results["command"]),
-        "settings": settings_text(settings),
+        "command": public(row.get("command", results["command"])),
+        "settings": settings_text(own),
         "license": license,
     }
+
+
+def _origin(checkpoint: str, folder: Path) -> str | None:
+    """What found the architecture: "search", "compress", "unknown" where it was one of them, None where neither was."""
+    known = (Path(checkpoint) / "architecture.json").is_file()
+    with suppress(ValueError):  # its folder is no run
+        run_dir = Path(checkpoint).resolve().parent
+        kind = run_kind(run_dir, read_settings(run_dir))
+        if known and kind in ("search", "compress"):
+            return kind
+    compact = str(read_results(folder / "config.json").get("model_type")).startswith("tangle_")
+    return "unknown" if known or compact else None
 
 
 def row_file(run_dir: Path, folder: Path) -> Path:

@@ -23,6 +23,7 @@ def front_matter(
     base_model: str | None,
     license: str | None,
     tested: Sequence[Mapping[str, Any]],
+    found: bool = True,
 ) -> str:
     """The YAML of a card, without its dashes.
 
@@ -34,9 +35,11 @@ def front_matter(
         base_model: The model on the Hub that the weights come from, if any.
         license: Licence of the weights as the Hub names it, e.g. "apache-2.0"; None states none.
         tested: Rows with test scores, by the columns of `METRICS`.
+        found: Whether the architecture was found by this library.
     """
     dataset = hub_name(settings.get("dataset"))
-    found = [(column, row[column]) for row in tested for column in METRICS if column in row]
+    scores = [(column, row[column]) for row in tested for column in METRICS if column in row]
+    methods = ["neural-architecture-search", "weight-entanglement", "arxiv:2312.10440"] if found else []
     evaluations = [
         EvalResult(
             task_type=results["pipeline"],
@@ -47,16 +50,16 @@ def front_matter(
             metric_name=METRICS[column][1],
             metric_value=round(value * METRICS[column][2], 6),
         )
-        for column, value in found
+        for column, value in scores
     ]
     return ModelCardData(
         library_name="transformers",
         pipeline_tag=results["pipeline"],
-        tags=["tangle_hf", kind, "neural-architecture-search", "weight-entanglement", "arxiv:2312.10440"],
+        tags=["tangle_hf", kind, *methods],
         license=license,
         datasets=[dataset] if dataset else None,
         base_model=base_model,
-        metrics=[METRICS[column][0] for column, _ in found if METRICS[column][0] != "loss"] or None,
+        metrics=[METRICS[column][0] for column, _ in scores if METRICS[column][0] != "loss"] or None,
         model_name=name if evaluations else None,
         eval_results=evaluations or None,
     ).to_yaml()

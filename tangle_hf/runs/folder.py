@@ -92,7 +92,11 @@ def check_is_folder(run_dir: Path) -> None:
 
 @contextmanager
 def begun(
-    run_dir: Path, resolved: dict[str, Any], main_process: bool, about: Mapping[str, Any] | None = None
+    run_dir: Path,
+    resolved: dict[str, Any],
+    main_process: bool,
+    about: Mapping[str, Any] | None = None,
+    made: Collection[str] = (),
 ) -> Iterator[None]:
     """Writes the settings to `config.yaml` and what is known of the run to `run.json`; an error of the user takes both back.
 
@@ -104,7 +108,10 @@ def begun(
         resolved: All settings of the run.
         main_process: Whether this process writes.
         about: What `run.json` is to hold; None writes none.
+        made: Names of what else the run leaves on its way; of a new run that has kept nothing they are removed, too, unless
+            they were there before it.
     """
+    made = [run_dir / name for name in made if not (run_dir / name).exists()]
     files = [run_dir / name for name in ("config.yaml", "run.json")]
     before = {path: path.read_bytes() if path.exists() else None for path in files}
     new = before[files[0]] is None
@@ -125,6 +132,8 @@ def begun(
             for name in ("config.yaml", "run.json", "metrics.jsonl"):
                 (run_dir / name).unlink(missing_ok=True)
             shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)  # empty folders
+            for path in made:
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
             with suppress(OSError):  # of a folder that holds something else
                 run_dir.rmdir()
         raise

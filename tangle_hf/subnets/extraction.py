@@ -6,6 +6,7 @@ import torch
 from transformers import PreTrainedModel
 
 from ..axes import named_tensors, pad_parameters
+from ..data.images.soft_targets import takes_soft_targets, use_soft_targets
 from ..models.generation import set_generation_defaults
 from ..space import Architecture
 
@@ -21,7 +22,7 @@ def extract(supernet: PreTrainedModel, arch: Architecture, form: str = "auto") -
             largest layer. "auto": stock where it can be, else compact.
 
     Returns:
-        The subnet in evaluation mode, on the device and in the type of the supernet.
+        The subnet in evaluation mode, on the device and in the type of the supernet, with its loss.
 
     Raises:
         ValueError: The architecture is not of this space, the form is unknown, or the architecture does not have it.
@@ -66,6 +67,8 @@ def new_subnet(supernet: PreTrainedModel, arch: Architecture, form: str = "auto"
     subnet_class, config = supernet.subnet_skeleton(supernet.config, arch, form)
     subnet = subnet_class(config).to(device=supernet.device, dtype=supernet.dtype).eval()
     subnet.loss_type = supernet.loss_type
+    if takes_soft_targets(supernet):
+        use_soft_targets(subnet)
     if supernet.can_generate():
         subnet.generation_config = copy.deepcopy(supernet.generation_config)
         set_generation_defaults(subnet)

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from ..errors import check_extra
 from ..files import replacing
 from ..models.example_inputs import example_inputs
+from ..models.generation import with_pad_token
 from ..space import Architecture
 
 
@@ -65,7 +66,8 @@ def export_onnx(
     Args:
         model: A language model or image classifier, stock, padded or compact, in float32.
         folder: Where to write; an earlier ONNX export there is replaced.
-        processor: Tokenizer or image processor to save along, or None.
+        processor: Tokenizer or image processor to save along, or None. A tokenizer without a pad token gets its end of text
+            as one in the files.
         arch: Its architecture, left as `architecture.json`, or None.
 
     Raises:
@@ -84,7 +86,7 @@ def export_onnx(
             _write(graph, partial / MODEL)
             model.config.to_json_file(partial / "config.json")
             if processor is not None:
-                processor.save_pretrained(partial)
+                with_pad_token(processor).save_pretrained(partial)
             if arch is not None:
                 (partial / "architecture.json").write_text(arch.to_json() + "\n")
             shapes, difference, scale = _compare(graph, partial / MODEL)

@@ -97,6 +97,11 @@ class FinetuneArguments(TrainingSettings, TeacherArguments):
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
         if self.num_train_epochs <= 0:
             raise ValueError(f"num_train_epochs={self.num_train_epochs} must be above 0")
+        for name, usual in (("teacher_share", 1.0), ("teacher_temperature", 1.0)):
+            if self.teacher is None and getattr(self, name) != usual:
+                raise ValueError(
+                    f"{name}={getattr(self, name)} has no effect without a teacher; name one with --teacher, or leave it out"
+                )
         if self.teacher is not None and not self.teacher_share:
             raise ValueError(
                 f"teacher={self.teacher} has no effect with teacher_share=0; leave it out, or give a share"
@@ -124,7 +129,8 @@ def finish(
     examples, batch_size = task.examples, settings.per_device_batch_size
     parts = {"validation": examples.validation, "test": examples.test}
     scores = {name: examples.score(model, part, batch_size) for name, part in parts.items()}
-    write_json(run_dir / "rows" / f"{name}.json", {**row, "parameters": model.num_parameters(), **scores})
+    facts = {"parameters": model.num_parameters(), "command": command_line()}
+    write_json(run_dir / "rows" / f"{name}.json", {**row, **facts, **scores})
     shutil.rmtree(run_dir / "checkpoints" / name, ignore_errors=True)
     if (run_dir / "checkpoints").is_dir() and not any((run_dir / "checkpoints").iterdir()):
         (run_dir / "checkpoints").rmdir()

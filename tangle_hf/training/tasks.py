@@ -49,11 +49,12 @@ def language_task(checkpoint: str, remote_code: bool, data: DataArguments) -> Ta
     """A language model on text; the tokenizer is the checkpoint's unless the data arguments name another.
 
     Raises:
-        ValueError: The text cannot be read; the checkpoint is no language model, or has too few positions for a block.
+        ValueError: The text cannot be read; the checkpoint is no language model, has too few positions for a block, or
+            lacks a token of the text.
     """
     config = config_of(checkpoint, remote_code, AUTO_CLASSES["language"])
     _check_positions(checkpoint, config, data)
-    examples = load_text(replace(data, tokenizer=data.tokenizer or checkpoint, vocab_size=config.vocab_size))
+    examples = load_text(replace(data, tokenizer=data.tokenizer or checkpoint, vocab_size=0), config.vocab_size)
 
     # Precision is a matter of the training, not of the type that a checkpoint was saved in.
     how = {"trust_remote_code": remote_code, "dtype": torch.float32}

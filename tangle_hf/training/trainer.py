@@ -14,6 +14,7 @@ from transformers import (
     PrinterCallback,
     ProgressCallback,
     Trainer,
+    TrainerState,
     TrainingArguments,
 )
 
@@ -190,6 +191,7 @@ def train(
         FloatingPointError: A loss, a gradient or a weight is not finite; the last checkpoint before is kept.
         ValueError: The checkpoint is of a version with another rule of weight decay.
     """
+    cache = getattr(model.config, "use_cache", None)
     trainer = ResumingTrainer(model, arguments, train_dataset=examples)
     trainer.teacher, trainer.taught = teacher, math.inf if taught is None else taught
     trainer.add_callback(TellEpoch(trainer.train_dataset))
@@ -200,15 +202,18 @@ def train(
         trainer.add_callback(ShowProgress(until, name))
     if hasattr(model, "drop_path_rate"):
         trainer.add_callback(RaiseDropPath())
-    checkpoint = last_checkpoint(Path(arguments.output_dir))
     if until is not None:
         trainer.add_callback(StopAt(until))
-        if checkpoint is not None and steps_of(checkpoint) >= until:
-            trainer._load_from_checkpoint(checkpoint)
-            return model
-    with same_groups(Path(checkpoint or arguments.output_dir)):
-        trainer.train(resume_from_checkpoint=checkpoint)
-    return trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    checkpoint = last_checkpoint(Path(arguments.output_dir))
+    if checkpoint is not None and steps_of(checkpoint) >= (until or _all_steps(checkpoint)):
+        trainer._load_from_checkpoint(checkpoint)  # Trainer would make one step more
+    else:
+        with same_groups(Path(checkpoint or arguments.output_dir)):
+            trainer.train(resume_from_checkpoint=checkpoint)
+    trained = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    if cache is not None:  # Trainer turned it off, and the net would be saved so
+        trained.config.use_cache = cache
+    return trained
 
 
 def check_whole_weights() -> None:
@@ -293,6 +298,11 @@ def last_checkpoint(folder: Path) -> str | None:
 def steps_of(checkpoint: str | Path) -> int:
     """Steps behind a checkpoint of `Trainer`, by its name."""
     return int(Path(checkpoint).name.split("-")[1])
+
+
+def _all_steps(checkpoint: str) -> int:
+    """Steps of the whole training that left a checkpoint."""
+    return TrainerState.load_from_json(str(Path(checkpoint) / "trainer_state.json")).max_steps
 
 
 def _damage(checkpoint: Path) -> str | None:

@@ -171,6 +171,9 @@ def test_folders_of_this_machine_are_left_out():
     assert public(text) == "--output_dir x --train_file='a.txt' c.txt url: https://x.org/a/b org/name runs/y"
 
 
+CUT = "checkpoint: gpt2\ncalibration_examples: 64\n"  # settings of a compression
+
+
 @pytest.fixture
 def tuned(tmp_path):
     """A run of fine-tuning with one net, as `recipes/finetune.py` leaves it."""
@@ -202,6 +205,21 @@ def test_a_fine_tuned_net_has_a_card(tuned, capsys, monkeypatch):
     assert card.data.datasets == ["me/texts"] and card.data.eval_results[0].metric_value == 2.0
     assert "1,234 parameters, fine-tuned from\nsubnet on a few words" in card.text
     assert card_folder(tuned) == tuned / "finetune-0"
+    checkpoint = tuned.parent / "subnet"
+    for search, origin in (
+        ("method: drnas\n", "was found by\n[weight-entangled neural"),
+        (CUT, "was cut from a larger"),
+    ):
+        assert (
+            "architecture" not in write_card(tuned).read_text().partition("## Load it")[0].partition("# finetune-0")[2]
+        )
+        checkpoint.mkdir()
+        (checkpoint / "architecture.json").write_text("{}")
+        (tuned.parent / "config.yaml").write_text(search)
+        assert f"The architecture {origin}" in write_card(tuned).read_text()
+        shutil.rmtree(checkpoint)
+    (tuned / "finetune-0" / "config.json").write_text('{"model_type": "tangle_gpt2"}')
+    assert "The architecture was found with tangle_hf." in write_card(tuned).read_text()
     shutil.copytree("finetune-0", "retrain-0")
     shutil.copy("rows/finetune-0.json", "rows/retrain-0.json")
     with pytest.raises(ValueError, match="has 2 nets; choose one with --folder: .*finetune-0, .*retrain-0"):

@@ -177,3 +177,14 @@ def test_what_cannot_be_ordered_is_said(tmp_path, caplog):
     blocks = [{"input_ids": torch.arange(4)}] * 20
     assert [len(b["input_ids"]) for b in calibration_batches(blocks, most=11, batch_size=4)] == [4, 4, 3]
     assert [len(b["input_ids"]) for b in calibration_batches(blocks, batch_size=16)] == [16, 4]
+
+
+def test_calibration_sees_all_classes_where_examples_lie_class_by_class():
+    images = [{"labels": number // 25} for number in range(100)]
+
+    def seen(most, batch_size, seed):
+        return torch.cat([batch["labels"] for batch in calibration_batches(images, most, batch_size, seed)]).tolist()
+
+    assert set(seen(16, 8, None)) == {0}
+    assert set(seen(16, 8, 0)) == {0, 1, 2, 3} and seen(16, 8, 0) != seen(16, 8, 1)
+    assert seen(5, 2, 0) == seen(16, 8, 0)[:5]  # fewer are some of them

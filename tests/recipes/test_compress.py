@@ -26,9 +26,9 @@ from tangle_hf.analysis import format_column
 from tangle_hf.compress import forms
 from tangle_hf.compress.batches import calibration_batches
 from tangle_hf.compress.candidates import LEAST, evenness, uniform_cut, units_of_layers
-from tangle_hf.compress.checkpoints import FEW, MANY, load_teacher
+from tangle_hf.compress.checkpoints import FEW, MANY, load_teacher, size_on_disk
 from tangle_hf.compress.choice import step_cost
-from tangle_hf.compress.data import examples_of, expected_separator
+from tangle_hf.compress.data import examples_of, expected_separator, small_checkpoint
 from tangle_hf.compress.layerwise import LayerwiseTeacher
 from tangle_hf.compress.order import order_units
 from tangle_hf.compress.preparation import Prepared
@@ -47,11 +47,14 @@ from tangle_hf.search import Limits, SearchArguments
 from tangle_hf.search.finalists.candidates import Finalist
 from tangle_hf.search.search_cost import SearchCost
 from tangle_hf.settings import parse
+from tangle_hf.subnets.extraction import extract
+from tangle_hf.training.tasks import language_task
 from tangle_hf.training.trainer import ResumingTrainer, training_arguments
 
 
 QUICK = ["--max_steps", "30", "--calibration_examples", "4", "--sensitivity_examples", "2", "--choice_ratio", "1",
          "--finalist_batches", "1", "--per_device_batch_size", "4"]  # fmt: skip
+UNTRIED = ["--choice_ratio", "0", "--finalist_batches", "8"]
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +75,7 @@ def run(folder: Path, data: list[str], *argv: str) -> dict:
 class Dislikes(torch.nn.Module):
     """A checkpoint whose loss is the share of tokens that it does not expect."""
 
-    device = torch.device("cpu")
+    device, config = torch.device("cpu"), SimpleNamespace(vocab_size=302)
 
     def __init__(self, tokens):
         super().__init__()
@@ -95,6 +98,25 @@ def test_documents_are_separated_as_the_checkpoint_expects(gpt2, tmp_path, capsy
     for dislikes, expected in (([eos], "bos"), ([bos], "eos"), (spaces, "both")):
         assert expected_separator(Dislikes(dislikes), tokenizer, texts["train"], data) == expected
         assert f"separator {expected} between documents" in capsys.readouterr().out
+
+
+def test_a_token_that_was_added_without_an_embedding_is_refused_where_it_occurs(gpt2, tmp_path):
+    """As those of many checkpoints that got a pad token for a training that fills up batches."""
+    added, text = str(shutil.copytree(gpt2, tmp_path / "added")), tmp_path / "train.txt"
+    tokenizer = AutoTokenizer.from_pretrained(added)
+    tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    tokenizer.save_pretrained(added)
+    text.write_text("a line of a small text.\n" * 200)
+    data, supernet = DataArguments(train_file=str(text), block_size=16), load_teacher(added)
+    found = [examples_of(added, supernet, data), language_task(added, False, data).examples]
+    for examples in found:
+        assert torch.equal(examples.train[:]["input_ids"], examples_of(gpt2, supernet, data).train[:]["input_ids"])
+    text.write_text("a line of a small text.\n" * 200 + "[PAD]\n" * 10)
+    for make in (lambda: examples_of(added, supernet, data), lambda: language_task(added, False, data)):
+        with pytest.raises(
+            ValueError, match=r"token 300 \('\[PAD\]'\), the checkpoint has embeddings of 300: resize them"
+        ):
+            make()
 
 
 def test_one_run_leaves_nets_of_several_sizes_and_goes_on_where_it_stopped(gpt2, text, tmp_path, capsys):
@@ -224,10 +246,17 @@ def check_report(page: Page, results: dict) -> None:
 
 
 @pytest.mark.parametrize("family", ["llama", "vit"])
-def test_other_families_are_compressed_to_stock_classes(family, text, tmp_path):
+def test_other_families_are_compressed_to_stock_classes(family, text, tmp_path, monkeypatch):
+    orders = set()
+
+    def ordered(*given, seed=None):
+        orders.add(seed)
+        return calibration_batches(*given, seed=seed)
+
+    monkeypatch.setattr("tangle_hf.compress.preparation.calibration_batches", ordered)
     source = checkpoint(tmp_path / family, family)
     budget = ["--max_flops", "60%", "--standard_only", "--arch_steps", "2", "--finalists", "1", "--hand_cuts", "2"]
-    data = ["--samples_per_class", "8"] if family == "vit" else text
+    data = ["--samples_per_class", "8", "--mixup", "0.8", "--label_smoothing", "0.1"] if family == "vit" else text
     results = run(tmp_path / "run", data, "--checkpoint", source, *budget)
     before, cut, after = results["table"]
     assert (
@@ -236,6 +265,16 @@ def test_other_families_are_compressed_to_stock_classes(family, text, tmp_path):
     )
     assert results["nets"]["60pct"]["costs"]["gradient search"] == pytest.approx(2 * 2 / 3)
     assert not (tmp_path / "run" / "60pct" / "configuration_tangle_gpt2.py").exists()
+    assert orders == ({0} if family == "vit" else {None})  # images may lie class by class
+    if family == "vit":  # labels that are distributions make no multi-label problem of it
+        config = json.loads((tmp_path / "run" / "60pct" / "config.json").read_text())
+        assert config["problem_type"] == "single_label_classification"
+        labels, logits = torch.rand(4, 10).softmax(-1), torch.randn(4, 10)
+        supernet = load_teacher(source)
+        for net in (supernet, extract(supernet, supernet.space.smallest)):
+            expected = -(labels * logits.log_softmax(-1)).sum(-1).mean()
+            found = net.loss_function(labels=labels, logits=logits, pooled_logits=logits, config=net.config)
+            torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize(
@@ -276,7 +315,7 @@ def test_a_net_within_a_latency_is_left_in_other_forms_and_scored_on_tasks(text,
     )
     given = []  # test_onnx.py has what this is
     monkeypatch.setattr(forms, "export_onnx", lambda *arguments: given.append(arguments) or Namespace(difference=0.0))
-    options = ["--choice_ratio", "0", "--max_steps", "2", "--forms", "padded", "onnx", "gguf", "--eval_limit", "3"]
+    options = [*UNTRIED, "--max_steps", "2", "--forms", "padded", "onnx", "gguf", "--eval_limit", "3"]
     budget = ["--max_latency_ms", "80%", "--eval_tasks", str(task)]
     results = run(tmp_path / "run", text, "--checkpoint", source, *options, *budget)
     before, cut, after = results["table"]
@@ -311,6 +350,8 @@ def test_the_space_of_a_compression_keeps_the_residual_width(gpt2, tmp_path):
     searched = SearchSpace(n_embd=[16, 32], n_layer=[1, 2, 3], n_head=PerLayer([2, 4]), mlp_ratio=PerLayer([2, 4]))
     ElasticGPT2LMHeadModel.from_pretrained(gpt2, space=searched).save_pretrained(tmp_path / "supernet")
     assert load_teacher(tmp_path / "supernet").space == space  # of its largest net
+    scaled = edited(gpt2, tmp_path / "scaled", scale_attn_by_inverse_layer_idx=True)
+    assert load_teacher(scaled).space.choices == {**space.choices, "n_layer": (3,)}  # ranks would change what scales
     llama = load_teacher(checkpoint(tmp_path / "llama", "llama")).space
     assert llama.choices["hidden_size"] == (32,) and llama.choices["intermediate_size"] == (
         6,
@@ -374,7 +415,8 @@ def edited(source: str, folder: Path, **changes) -> str:
     return str(folder)
 
 
-def test_what_cannot_be_compressed_is_refused_by_name(gpt2, text, tmp_path):
+def test_what_cannot_be_compressed_is_refused_by_name(gpt2, text, tmp_path, monkeypatch):
+    monkeypatch.setattr("tangle_hf.compress.data.SMALL_STEPS", 1)
     quantised = edited(gpt2, tmp_path / "quantised", quantization_config={"quant_method": "gptq", "bits": 4})
     foreign = edited(gpt2, tmp_path / "foreign", architectures=["OPTForCausalLM"], model_type="opt")
     compact = edited(gpt2, tmp_path / "compact", architectures=["TangleGPT2ForCausalLM"], model_type="tangle_gpt2")
@@ -392,7 +434,12 @@ def test_what_cannot_be_compressed_is_refused_by_name(gpt2, text, tmp_path):
         (["--checkpoint", gpt2, *short], "shorter than one block"),
         (["--checkpoint", gpt2, "--block_size", "64"], "has 16 positions, block_size=64"),
         (["--checkpoint", gpt2, "--max_params", "120%"], "more than the largest"),
-        (["--checkpoint", gpt2, "--max_params", "1%"], "below the smallest possible"),
+        (
+            ["--checkpoint", gpt2, "--max_params", "1%"],
+            "below the smallest possible.*Raise it; the space has nothing smaller",
+        ),
+        (["--max_params", "1%"], "below the smallest possible"),  # behind the training of a checkpoint
+        (["--checkpoint", gpt2, "--arch_steps", "2", "--choice_ratio", "0.001"], "leave no room for rivals"),
         (["--checkpoint", gpt2, "--streaming", "true"], "leave out --streaming"),
         (["--checkpoint", gpt2, "--forms", "tflite"], "forms=.'tflite'. are unknown; choose from padded, onnx, gguf"),
         (["--checkpoint", gpt2, "--eval_tasks", "nothing.yaml"], "eval_tasks=.'nothing.yaml'.: no such tasks"),
@@ -401,7 +448,11 @@ def test_what_cannot_be_compressed_is_refused_by_name(gpt2, text, tmp_path):
         with pytest.raises(ValueError, match=message):
             run(tmp_path / "run", text, *argv)
         assert not (tmp_path / "run").exists(), argv
-    (tmp_path / "run").mkdir()
+    teacher = Path(shutil.copytree(gpt2, tmp_path / "run" / "teacher"))
+    with pytest.raises(ValueError, match="teacher is there already, of another run"):
+        run(tmp_path / "run", text)
+    assert list((tmp_path / "run").iterdir()) == [teacher] and (teacher / "model.safetensors").is_file()
+    assert small_checkpoint(teacher, None, CompressArguments(resume=True), True) == str(teacher)
     (tmp_path / "run" / "config.yaml").write_text("max_steps: 3\n")
     with pytest.raises(ValueError, match="holds a run already"):
         run(tmp_path / "run", text, "--checkpoint", gpt2)
@@ -424,6 +475,7 @@ def test_what_cannot_be_compressed_is_refused_by_name(gpt2, text, tmp_path):
         ({"pareto": "params", "pareto_points": 1}, "pareto_points=1 must be at least 2"),
         ({"pareto": "params", "pareto_anchors": ["80%", "40%"]}, "pareto_anchors=.* the smaller one first"),
         ({"pareto": "params", "pareto_anchors": ["1M", "2M"]}, "pareto_anchors=.* two shares"),
+        ({"pareto": "params", "pareto_anchors": ["4.0.0%", "80%"]}, "pareto_anchors=.* two shares"),
         ({"pareto_anchors": ["40%", "80%"]}, "would have no effect: give the cost of the front with pareto"),
         ({"teacher_share": 1.0, "taught_ratio": 0.0}, "taught_ratio=0.0 must be above 0 and at most 1"),
         ({"taught_ratio": 0.5, "teacher_share": 0.0}, "taught_ratio=0.5 .* 0 with teacher_share 0 only"),
@@ -433,6 +485,7 @@ def test_what_cannot_be_compressed_is_refused_by_name(gpt2, text, tmp_path):
             {"architecture": "net.json", "choice_ratio": 0.1},
             "architecture=net.json says .* choice_ratio would have no",
         ),
+        ({"finalist_batches": 3}, "finalist_batches=3 would have no effect with choice_ratio 0"),
         ({"hand_cuts": 8}, "hand_cuts=8 would have no effect with choice_ratio 0"),
         ({"finalists": 0}, "finalists=0 would have no effect with choice_ratio 0"),
         ({"teacher_temperature": 2.0}, "teacher_temperature=2.0 would have no effect with teacher_share 0"),
@@ -450,12 +503,12 @@ def test_a_net_that_is_given_is_cut_and_nothing_chosen(text, tmp_path, capsys):
     file = tmp_path / "net.json"
     file.write_text(json.dumps({**net, "hidden_size": 40}))
     with pytest.raises(ValueError, match="hidden_size=40 is not a choice"):
-        run(tmp_path / "run", text, "--checkpoint", llama, "--architecture", str(file), "--choice_ratio", "0")
+        run(tmp_path / "run", text, "--checkpoint", llama, "--architecture", str(file), *UNTRIED)
     assert not (tmp_path / "run").exists()
     file.write_text(json.dumps(net))
-    row = run(tmp_path / "run", text, "--checkpoint", llama, "--architecture", str(file), "--choice_ratio", "0")[
-        "nets"
-    ]["architecture"]
+    row = run(tmp_path / "run", text, "--checkpoint", llama, "--architecture", str(file), *UNTRIED)["nets"][
+        "architecture"
+    ]
     assert (
         row["found"] == net
         and row["costs"]["rivals"] == 0
@@ -468,6 +521,15 @@ def test_a_net_that_is_given_is_cut_and_nothing_chosen(text, tmp_path, capsys):
     assert "budget" not in card.partition("## What was cut")[2].partition("## What was tried")[0]
     page = Page(tmp_path / "run" / "report.html")
     assert [line["net"] for line in page.rows("what-is-left")] and "given" in str(page.rows("what-was-tried", 0))
+
+
+def test_weights_in_two_formats_count_once(tmp_path):
+    assert size_on_disk(tmp_path) is None
+    (tmp_path / "pytorch_model.bin").write_bytes(bytes(3 * 2**20))
+    assert size_on_disk(tmp_path) == 3
+    for number in (1, 2):
+        (tmp_path / f"model-0000{number}-of-00002.safetensors").write_bytes(bytes(2**20))
+    assert size_on_disk(tmp_path) == 2
 
 
 def test_budgets_are_names_of_nets():

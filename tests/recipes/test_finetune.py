@@ -41,6 +41,7 @@ from tangle_hf.data.images.transforms import evaluation_images, image_processor
 from tangle_hf.data.text import load_texts
 from tangle_hf.data.text_settings import DataArguments
 from tangle_hf.data.tokens import load_tokenizer, pack
+from tangle_hf.hub.cards import write_card
 from tangle_hf.models.image_classifiers import checkpoint_processor, names_of, set_image_size
 from tangle_hf.settings import parse
 from tangle_hf.space import Architecture
@@ -119,22 +120,29 @@ def test_three_columns_and_their_models(vit, tmp_path, capsys):
     }
 
 
-def test_finished_rows_stay_and_others_join(vit, tmp_path, capsys):
+def test_finished_rows_stay_and_others_join(vit, tmp_path, capsys, monkeypatch):
     out = tmp_path / "run"
     base = ["vision", "--checkpoint", vit, *SHORT, "--output_dir", out]
+    monkeypatch.setattr(sys, "argv", ["finetune.py", "first"])
     run(*base, "--mode", "inherit", "finetune")
     before = (out / "finetune-0" / "model.safetensors").stat().st_mtime_ns
     with pytest.raises(ValueError, match="holds a run already"):
         run(*base)
     with pytest.raises(ValueError, match="learning_rate=0.001 .now 0.5."):
         run(*base, "--resume", "true", "--learning_rate", 0.5)
+    monkeypatch.setattr(sys, "argv", ["finetune.py", "second"])
     run(*base, "--resume", "true", "--mode", "finetune", "--seeds", 0, 7)
     assert "finetune-0 is finished already" in capsys.readouterr().out
     assert (out / "finetune-0" / "model.safetensors").stat().st_mtime_ns == before
     assert set(rows(out)) == {("inherit", None), ("finetune", 0), ("finetune", 7)}
+    for name, command, seed in (("finetune-0", "first", 0), ("finetune-7", "second", 7)):
+        card = write_card(out, out / name).read_text()
+        assert f"finetune.py {command}\n" in card and "mode: [finetune]" in card and f"seeds: [{seed}]" in card
+        assert "teacher_share" not in card and "teacher_temperature" not in card
+        assert "weight-entangle" not in card and "TangleNAS" not in card  # it was not found by any search
 
 
-@pytest.mark.parametrize(("stop", "options"), [(3, []), (12, []), (5, ["--lora_rank", 2])])
+@pytest.mark.parametrize(("stop", "options"), [(3, []), (12, []), (5, ["--lora_rank", 2]), (15, ["--lora_rank", 2])])
 def test_a_stopped_run_ends_as_one_that_was_not(vit, tmp_path, monkeypatch, stop, options):
     base = [
         "vision",
@@ -160,19 +168,25 @@ def test_a_stopped_run_ends_as_one_that_was_not(vit, tmp_path, monkeypatch, stop
 
     monkeypatch.setattr(Trainer, "training_step", stopping)
     out = tmp_path / "run"
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        if stop == 15:  # behind the last step, before there is a row
+            patch.setattr("finetune.finish", stopping_at_once)
         run(*base, "--output_dir", out)
     assert not (out / "rows").exists() and not (out / "finetune-0").exists()
-    for number, state in ((14, None), (15, '{"epoch":')):  # checkpoints that were not written to their end
+    for number, state in ((16, None), (17, '{"epoch":')):  # checkpoints that were not written to their end
         half = out / "checkpoints" / "finetune-0" / f"checkpoint-{number}"
         half.mkdir()
         if state is not None:
             (half / "trainer_state.json").write_text(state)
     monkeypatch.setattr(Trainer, "training_step", lambda *a, **k: steps.append(1) or training_step(*a, **k))
     run(*base, "--output_dir", out, "--resume", "true")
-    assert sum(steps) == 15 - stop // 2 * 2, "it did not go on from the last checkpoint"
+    assert sum(steps) == (0 if stop == 15 else 15 - stop // 2 * 2), "it did not go on from the last checkpoint"
     assert weights(out / "finetune-0") == weights(tmp_path / "whole" / "finetune-0")
     assert rows(out) == rows(tmp_path / "whole")
+
+
+def stopping_at_once(*_):
+    raise KeyboardInterrupt
 
 
 def test_sharded_weights_are_refused(vit, tmp_path, monkeypatch):
@@ -275,6 +289,7 @@ def test_language_models_have_the_same_columns(gpt2, text, tmp_path, form, capsy
     assert found["retrain", 0]["test"] == pytest.approx(evaluation.perplexity(fresh, test, 8))
     for model in (tuned, fresh):
         assert [p.shape for p in model.parameters()] == [p.shape for p in inherited.parameters()]
+        assert model.config.use_cache and inherited.config.use_cache, "Trainer turns it off"
     assert isinstance(tuned, GPT2LMHeadModel) and (out / "finetune-0" / "tokenizer.json").is_file()
     assert (out / "finetune-0" / "modeling_tangle_gpt2.py").is_file() == (form == "compact")
 
@@ -304,7 +319,7 @@ def test_adapters_are_merged_and_left(gpt2, vit, text, tmp_path, kind, capsys):
     else:
         found = rows(out)
         assert found["finetune", 0]["test"]["perplexity"] < found["inherit", None]["test"]["perplexity"]
-        assert torch.equal(base.transformer.wte.weight, tuned.transformer.wte.weight)
+        assert torch.equal(base.transformer.wte.weight, tuned.transformer.wte.weight) and tuned.config.use_cache
     weights = dict(tuned.named_parameters())
     again = PeftModel.from_pretrained(base, out / "finetune-0" / "adapter").merge_and_unload()
     assert type(again) is type(tuned)
@@ -491,9 +506,10 @@ def test_a_damaged_checkpoint_of_a_training_is_passed_over_and_runs_no_code(tmp_
      ("learning_rate", 0.0), ("weight_decay", -1.0), ("warmup_ratio", 1.0), ("optimizer", "adam"),
      ("mixed_precision", "fp16"), ("learning_rate", float("nan")), ("retrain_learning_rate", float("inf")),
      ("num_train_epochs", float("nan")), ("max_grad_norm", float("nan")), ("max_grad_norm", -1.0),
-     ("adam_beta2", float("nan")), ("seeds", [0, -1]), ("min_learning_rate", 0.1), ("warmup_learning_rate", 0.1)],
+     ("adam_beta2", float("nan")), ("seeds", [0, -1]), ("min_learning_rate", 0.1), ("warmup_learning_rate", 0.1),
+     ("teacher_share", 0.5), ("teacher_share", 0.0), ("teacher_temperature", 2.0)],
 )  # fmt: skip
-def test_settings_out_of_range_are_named(name, value):
+def test_settings_out_of_range_are_named(name, value):  # or would have no effect
     with pytest.raises(ValueError, match=name):
         FinetuneArguments(checkpoint="x", **{name: value})
 

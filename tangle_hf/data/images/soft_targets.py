@@ -29,3 +29,8 @@ def use_soft_targets(model: PreTrainedModel) -> None:
     model.config.problem_type = "single_label_classification"
     model.loss_function = soft_cross_entropy
     model.accepts_loss_kwargs = False  # a mean over examples: Trainer has to divide it by the accumulated batches
+
+
+def takes_soft_targets(model: PreTrainedModel) -> bool:
+    """Whether `use_soft_targets` was called for a model."""
+    return getattr(model, "_loss_function", None) is soft_cross_entropy  # the public name guesses where there is none
