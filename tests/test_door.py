@@ -197,6 +197,13 @@ def test_all_options_reach_the_recipe_as_they_are(words, launched):
     assert command_line() == f"tangle-hf {command} --num_processes 1 --cpu {kind} {shown}"
 
 
+@pytest.mark.parametrize("words", [["--resume"], ["--resume", "true"], ["--resume=true"], []], ids=" ".join)
+def test_the_command_of_a_card_begins_the_run(words):
+    sys.argv = ["compare.py", *words, "--seeds", "1", "true"]
+    os.environ[CALLED_AS] = "tangle-hf compare"
+    assert command_line() == "tangle-hf compare --seeds 1 true"
+
+
 @pytest.mark.parametrize("accelerated", [False, True])
 def test_several_processes_are_started_without_a_gpu_too(launched, monkeypatch, accelerated):
     """accelerate itself starts one, and says nothing."""

@@ -22,6 +22,26 @@ def cut_stream(
     return train.filter(lambda row: checksum(row) % 20 != rest), train.filter(lambda row: checksum(row) % 20 == rest)
 
 
+def split_stream(
+    train: IterableDataset, train_portion: float, checksum: Callable[[dict], int]
+) -> tuple[IterableDataset, IterableDataset]:
+    """What trains the weights and what trains the architecture, told apart like that, too.
+
+    Args:
+        train: The training examples, of which `cut_stream` may have taken some.
+        train_portion: Share of the weights, in twentieths.
+        checksum: The same as for `cut_stream`: its remainder by 20 cuts, and the quotient, which splits, is independent of it.
+
+    Raises:
+        ValueError: One part would be empty.
+    """
+    weights = weight_twentieths(train_portion)
+    return (
+        train.filter(lambda row: checksum(row) // 20 % 20 < weights),
+        train.filter(lambda row: checksum(row) // 20 % 20 >= weights),
+    )
+
+
 def weight_twentieths(train_portion: float) -> int:
     """How many of 20 examples are for the weights, the others being for the architecture.
 

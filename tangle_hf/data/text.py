@@ -1,6 +1,7 @@
 """Text for the language recipes: what is trained on, validated on and tested on, and the two parts of a search."""
 
 import zlib
+from functools import partial
 from pathlib import Path
 from pydoc_data.topics import topics
 
@@ -38,7 +39,10 @@ def load_texts(arguments: DataArguments) -> dict[str, Dataset | IterableDataset]
 
 
 def split_for_search(blocks: Dataset | IterableDataset, train_portion: float, seed: int):
-    """Blocks for the weights and blocks for the architecture, without overlap; streams are split by index, 20 by 20.
+    """Blocks for the weights and blocks for the architecture, without overlap; streams of lines are split by index, 20 by 20.
+
+    Streams of documents are split before they are blocks (`text_examples.py`), so that they do not overlap on several processes
+    either, which count their own blocks. Of lines every 20th would be missing between its neighbours.
 
     Raises:
         ValueError: One part would be empty.
@@ -55,6 +59,11 @@ def split_for_search(blocks: Dataset | IterableDataset, train_portion: float, se
     return shuffled.select(range(weights)), shuffled.select(range(weights, len(blocks)))
 
 
+def checksum(column: str, row: dict) -> int:
+    """A whole number of a document, by which parts of a stream are told apart."""
+    return zlib.crc32(row[column].encode())
+
+
 def _embedded(arguments: DataArguments) -> dict[str, Dataset | IterableDataset]:
     parts = {"train": [], "validation": [], "test": []}
     for number, topic in enumerate(sorted(topics)):
@@ -69,7 +78,7 @@ def _embedded(arguments: DataArguments) -> dict[str, Dataset | IterableDataset]:
 def _cut(train: Dataset | IterableDataset, name: str, column: str):
     """The last 20th is cut out; of a stream, whose end is not known, about every 20th example."""
     if isinstance(train, IterableDataset):
-        return cut_stream(train, name, lambda row: zlib.crc32(row[column].encode()))
+        return cut_stream(train, name, partial(checksum, column))
     kept = len(train) - max(1, len(train) // 20)
     if kept == 0:
         raise ValueError(

@@ -1,15 +1,17 @@
 """Blocks of tokens as examples."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from datasets import Dataset, IterableDataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..evaluation import perplexity
 from .examples import Examples
-from .text import load_texts, split_for_search
-from .text_settings import DataArguments, describe
+from .streams import split_stream
+from .text import checksum, load_texts, split_for_search
+from .text_settings import CLOSED, DataArguments, describe
 from .tokens import load_tokenizer, pack
 
 
@@ -19,9 +21,11 @@ class TextExamples(Examples):
 
     Args:
         train: Training blocks.
+        parts: Of a stream of documents: share of the weights -> blocks of their documents, and of those of the architecture.
     """
 
     train: Dataset | IterableDataset | None = None
+    parts: Callable[[float], tuple[IterableDataset, IterableDataset]] | None = None
 
     pipeline, example, unit, metric, input_name = "text-generation", "block", "token", "perplexity", "input_ids"
     sample_size = 1
@@ -30,7 +34,7 @@ class TextExamples(Examples):
         return self.train
 
     def split(self, train_portion: float, seed: int, batch: int = 1) -> tuple[Dataset | IterableDataset, ...]:
-        return split_for_search(self.train, train_portion, seed)
+        return self.parts(train_portion) if self.parts else split_for_search(self.train, train_portion, seed)
 
     def score(
         self, model: PreTrainedModel, examples, batch_size: int, most: int | None = None, **chosen
@@ -67,5 +71,12 @@ def cut_into_blocks(
         ValueError: A split is shorter than a block, or the model lacks a token.
     """
     blocks = {name: pack(text, tokenizer, arguments, name, embedded) for name, text in texts.items()}
-    held_out = blocks["validation"], blocks["test"]
-    return TextExamples(tokenizer, *held_out, describe(arguments), arguments.block_size, train=blocks["train"])
+    held_out, train, parts = (blocks["validation"], blocks["test"]), texts["train"], None
+    if isinstance(train, IterableDataset) and next(iter(train))[CLOSED]:
+
+        def parts(train_portion: float) -> tuple[IterableDataset, IterableDataset]:
+            split = split_stream(train, train_portion, partial(checksum, arguments.text_column))
+            return tuple(pack(part, tokenizer, arguments, "train", embedded) for part in split)
+
+    about = describe(arguments), arguments.block_size
+    return TextExamples(tokenizer, *held_out, *about, train=blocks["train"], parts=parts)

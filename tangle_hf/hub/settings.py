@@ -1,12 +1,14 @@
 """Arguments of publishing a result on the Hub, named as in transformers' `TrainingArguments`."""
 
 import os
+import re
 import shlex
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 
+RESUME = re.compile(r"--resume(=|$)")
 CALLED_AS = "TANGLE_HF_COMMAND"  # variable of the environment: the command of tangle-hf that runs a recipe
 
 
@@ -74,7 +76,8 @@ def hub_options(hub: HubArguments) -> dict[str, bool | str | None]:
 
 def command_line() -> str:
     """How this script was called, for the model card: with its path below the working directory, else with its name alone."""
-    options = [option for option in sys.argv[1:] if option != "--resume"]
+    words = zip(sys.argv, sys.argv[1:], strict=False)
+    options = [word for before, word in words if not RESUME.match(word) and (before != "--resume" or word[:1] == "-")]
     if CALLED_AS in os.environ:
         return f"{os.environ[CALLED_AS]} {shlex.join(options)}".rstrip()
     script, here = Path(sys.argv[0]).resolve(), Path.cwd()

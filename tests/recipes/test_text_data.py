@@ -3,6 +3,7 @@
 import gc
 import gzip
 import json
+import re
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -13,6 +14,7 @@ from transformers import AutoTokenizer
 
 from tangle_hf.data.files import files_below
 from tangle_hf.data.text import load_texts, split_for_search
+from tangle_hf.data.text_examples import load_text
 from tangle_hf.data.text_settings import DataArguments, describe
 from tangle_hf.data.tokens import load_tokenizer, pack
 
@@ -79,6 +81,24 @@ def test_streams_give_the_blocks_of_the_file(files):
     weights, arch = split_for_search(stream, 0.8, 0)
     parts = [[row["input_ids"].tolist() for row in part] for part in (weights, arch)]
     assert sorted(parts[0] + parts[1]) == sorted(expected) and len(parts[0]) > 3 * len(parts[1]) > 0
+
+
+def test_several_processes_keep_the_parts_of_a_stream_apart(tmp_path):
+    """Each packs its own shards, so that blocks have other numbers than where one process reads all."""
+    (tmp_path / "json").mkdir()
+    for shard in range(4):
+        rows = (json.dumps({"text": f"story{shard}x{i} " * 4}) + "\n" for i in range(100))
+        (tmp_path / "json" / f"train-{shard}.jsonl").write_text("".join(rows))
+    data = DataArguments(dataset=str(tmp_path / "json"), block_size=8, vocab_size=300, streaming=True)
+    text = load_text(data)
+    weights, architecture = text.split(0.8, seed=0)
+
+    def stories(blocks):
+        words = text.processor.decode([token for row in blocks for token in row["input_ids"].tolist()])
+        return {*re.findall(r"story\dx\d+ ", words)}
+
+    trained = {word for rank in range(2) for word in stories(split_dataset_by_node(weights, rank, 2))}
+    assert len(trained) > 3 * len(stories(architecture)) > 0 and not trained & stories(architecture)
 
 
 def test_documents_of_json_are_closed_by_end_of_text(tmp_path):

@@ -5,7 +5,7 @@ from itertools import islice
 import numpy as np
 from datasets import Dataset, Features, IterableDataset, Value
 
-from ..streams import cut_stream, weight_twentieths
+from ..streams import cut_stream, split_stream
 from .classes import check_classes, labels_of
 from .files import checksum
 from .settings import ImageArguments
@@ -32,12 +32,7 @@ def split_for_search(
         ValueError: One part would be empty, or lack a class, or has less than one batch of a stream.
     """
     if isinstance(train, IterableDataset):
-        weights = weight_twentieths(train_portion)
-        # The remainder by 20 has cut validation and test out; the quotient is independent of it.
-        parts = (
-            train.filter(lambda row: checksum(row) // 20 % 20 < weights),
-            train.filter(lambda row: checksum(row) // 20 % 20 >= weights),
-        )
+        parts = split_stream(train, train_portion, checksum)
         for name, part in zip(("weights'", "architecture's"), parts, strict=True):
             if (found := sum(1 for _ in islice(part, batch))) < batch:
                 raise ValueError(
