@@ -20,7 +20,8 @@
 # Smaller than in the paper: 16 pixels, 8 channels and CELLS cells a stage where there are 32, 16 and five, and STEPS steps. One cell
 # a stage is too few: short trainings do not order cells by it (docs/results.md, "NAS-Bench-201 on CIFAR-10"). A short search may
 # end at `none` everywhere, so OPERATIONS leaves it out: 4,096 of the 15,625 cells are left, and percentiles are among these.
-# OPERATIONS= has all five. With FINALISTS=12 each search ends with a short training of its 12 best proposals, which costs about as much again.
+# OPERATIONS= has all five. With FINALISTS=12 each search ends with a short training of its 12 best proposals, which costs 0.8 to 1.3
+# times as much again.
 #
 # Equal cost, in training steps of the most expensive net (tangle_hf/search/search_cost.py): each method gets what TangleNAS takes
 # for STEPS, 1.533 mixtures a step. A mixture takes 1, without entanglement 1.093; a step of second order 3.667 mixtures. The mean
