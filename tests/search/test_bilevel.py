@@ -221,6 +221,22 @@ def test_a_checkpoint_of_an_older_version_is_taken(finished, tmp_path):
     assert latest_checkpoint(run)[1] == 4
 
 
+@pytest.mark.parametrize("processes", [2, None])
+def test_a_search_goes_on_on_as_many_processes_only(finished, tmp_path, processes):
+    """Others would make steps of another size on other batches. Older checkpoints do not say how many they were."""
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    manifest = run / "checkpoints" / "step-00000004" / "manifest.json"
+    about = json.loads(manifest.read_text())
+    assert about.pop("num_processes") == 1
+    manifest.write_text(json.dumps(about if processes is None else about | {"num_processes": processes}))
+    again = [*first(tiny(run, resume=True)), Accelerator(cpu=True)]
+    if processes is None:
+        assert search(*again) is not None
+    else:
+        with pytest.raises(ValueError, match="was searched on 2 processes, now 1; resume it on as many"):
+            search(*again)
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"step": 4}', '{"files": {}}'])
 def test_a_manifest_that_is_none_is_damage(tmp_path, text):
     folder = tmp_path / "checkpoints" / "step-00000004"
