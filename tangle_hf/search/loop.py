@@ -88,7 +88,10 @@ def weight_scheduler(
 def _resume(accelerator: Accelerator, run_dir: Path) -> None:
     found = latest_checkpoint(run_dir)
     if found is None:
-        raise ValueError(f"{run_dir}/checkpoints has no whole checkpoint to resume from; start without --resume")
+        raise ValueError(
+            f"{run_dir}/checkpoints has no whole checkpoint to resume from; start without --resume, in another folder if this "
+            "one holds what is worth keeping"
+        )
     folder, step = found
     load_checkpoint(accelerator, folder)
     logger.info(f"resumed from {folder} after step {step}")
