@@ -1,8 +1,9 @@
 """What a search costs, in plain-model steps: the one unit in which methods of any kind are compared.
 
 A plain-model step is a training step of the largest net on the batch of a weight step, of the most expensive one where
-choices are operations. A backward pass counts as two forward passes, one for the activations and one for the weights, so
-with F(arch) FLOPs of a forward pass per example::
+choices are operations. That one has the most expensive operation on every edge, also where a node keeps two edges only (DARTS)
+and no net that is found has all. A backward pass counts as two forward passes, one for the activations and one for the weights,
+so with F(arch) FLOPs of a forward pass per example::
 
     step of a subnet              F(arch) / F(largest)
     step of a mixture             M = 1 of sizes: superposition adds little arithmetic that FLOPs do not count;
