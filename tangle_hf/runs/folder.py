@@ -3,7 +3,7 @@
 import fcntl
 import os
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
@@ -134,7 +134,11 @@ def check_is_folder(run_dir: Path) -> None:
 
 @contextmanager
 def begun(
-    run_dir: Path, resolved: dict[str, Any], main_process: bool, about: Mapping[str, Any] | None = None
+    run_dir: Path,
+    resolved: dict[str, Any],
+    main_process: bool,
+    about: Mapping[str, Any] | None = None,
+    written: Sequence[str] = (),
 ) -> Iterator[None]:
     """Writes the settings to `config.yaml` and what is known of the run to `run.json`; an error of the user takes both back.
 
@@ -147,6 +151,7 @@ def begun(
         resolved: All settings of the run.
         main_process: Whether this process writes.
         about: What `run.json` is to hold; None writes none.
+        written: Names of files that were written for this run before; they go as the settings do.
     """
     files = [run_dir / name for name in ("config.yaml", "run.json")]
     before = {path: path.read_bytes() if path.exists() else None for path in files}
@@ -170,7 +175,7 @@ def begun(
                 else:
                     path.write_bytes(content)
         if main_process and new and not any(_holds_files(run_dir / name) for name in KEPT):
-            for name in ("config.yaml", "run.json", "metrics.jsonl"):
+            for name in ("config.yaml", "run.json", "metrics.jsonl", *written):
                 (run_dir / name).unlink(missing_ok=True)
             shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)  # empty folders
             with suppress(OSError):  # of a folder that holds something else
