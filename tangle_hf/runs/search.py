@@ -16,7 +16,7 @@ from ..search.choice import budget_use, costs
 from ..search.distillation import Teacher, teacher_of
 from ..search.finalists.candidates import proposed_nets
 from ..search.gradient.arch_front import ArchFront
-from ..search.gradient.front import hand_cuts_along
+from ..search.gradient.front import hand_cuts_along, reference_net
 from ..search.limits import Limits
 from ..search.loop import step_size
 from ..search.search_cost import SearchCost
@@ -104,7 +104,7 @@ def _one_stage(
         points = trace_front(supernet, arch_parameters, settings, loss)
         candidate = _scores(supernet, examples, architecture, settings, settings.candidate_batches)
         cuts = hand_cuts_along(arch_parameters, settings, lambda arch: candidate(arch=arch)["loss"])
-        worst, proposed = loss(supernet.space.smallest), []
+        worst, proposed = loss(reference_net(arch_parameters)), []
         for point in points if settings.proposed_finalists else ():
             shares = arch_parameters.at(point.table_limit).probabilities(method)
             own = limits.at(point.table_limit)
