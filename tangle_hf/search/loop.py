@@ -42,8 +42,7 @@ def check_settings(
         raise ValueError(
             "mixed_precision=fp16 is not supported: two losses cannot share its scaler; choose bf16 or no"
         )
-    if names := settings.settings_without_effect():
-        logger.warning(f"method={settings.method} does not read {', '.join(names)}: no effect; leave them out")
+    warn_of_unread(settings)
     limits.check(settings, supernet)
     if (
         settings.proposed_finalists
@@ -61,6 +60,15 @@ def check_settings(
         limits.latency_table, settings, supernet, limits.sequence_length, accelerator.device
     ):
         logger.warning(f"the latency table was measured under other conditions: {difference}")
+
+
+def warn_of_unread(settings: SearchArguments) -> None:
+    """One line on the settings that have no effect, if there are any."""
+    unread = settings.settings_without_effect()
+    reasons = {why: ", ".join(name for name in unread if unread[name] == why) for why in unread.values()}
+    if reasons:
+        text = "; ".join(f"{names} {why}" for why, names in reasons.items())
+        logger.warning(f"no effect: {text}; leave them out")
 
 
 def weight_optimizer(supernet: PreTrainedModel, settings: SearchArguments) -> torch.optim.Optimizer:
