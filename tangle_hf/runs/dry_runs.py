@@ -272,7 +272,7 @@ def two_steps(supernet, settings: SearchArguments, accelerator, example, sequenc
         short = replace(
             without_latency(settings), output_dir=folder, max_steps=2, per_device_batch_size=size,
             gradient_accumulation_steps=1, dataloader_num_workers=0, arch_warmup_ratio=0.0, logging_steps=1,
-            eval_steps=1, save_steps=2, warmup_steps=0, resume=False, report_to="none",
+            eval_steps=1, save_steps=2, warmup_steps=0, resume=False, report_to="none", early_stop_evals=None,
         )  # fmt: skip
         train, data = (search, (examples, examples))
         if settings.resolved_method.two_stage:

@@ -105,7 +105,9 @@ def resolve_with_finalists(
         if found is None:
             return None
         examples.settle(supernet, settings.per_device_batch_size, mixture=one_hot(supernet.space, found.arch))
-        results = report_net(settings, supernet, examples, found, searched["search"], folder, more, form)
+        # The time would be that of the search alone, beside the cost of both.
+        used = {name: value for name, value in searched["search"].items() if "seconds" not in name}
+        results = report_net(settings, supernet, examples, found, used, folder, more, form)
         # What is said of the search stays that of the run; the cost is that of both.
         write_json(folder / RESOLVED, results | {"command": searched["command"]})
         if (work / "finalists.jsonl").is_file():  # a single one is not trained

@@ -35,12 +35,18 @@ def check_settings(
     """Warns of settings that the method does not read, and of a latency table of another machine.
 
     Raises:
-        ValueError: Precision is fp16, no architecture keeps to the budgets or too few to be drawn, finalists of a space of
-            sizes have no budget, or the latency table is missing or was measured under other conditions.
+        ValueError: Precision is fp16, no step is left for the architecture, no architecture keeps to the budgets or too few to
+            be drawn, finalists of a space of sizes have no budget, or the latency table is missing or was measured under other
+            conditions.
     """
     if accelerator.mixed_precision == "fp16":
         raise ValueError(
             "mixed_precision=fp16 is not supported: two losses cannot share its scaler; choose bf16 or no"
+        )
+    if not settings.resolved_method.two_stage and settings.arch_warmup_steps >= settings.max_steps:
+        raise ValueError(
+            f"arch_warmup_ratio={settings.arch_warmup_ratio} leaves none of max_steps={settings.max_steps} for an architecture "
+            "step; make it smaller, or the search longer"
         )
     warn_of_unread(settings)
     limits.check(settings, supernet)

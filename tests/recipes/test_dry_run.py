@@ -65,6 +65,7 @@ def test_a_step_is_timed_between_the_evaluations_however_many_points_there_are(p
     clock = [0.0]
 
     def search(*given, evaluate, **options):
+        assert given[3].early_stop_evals is None  # or there were no second step to time
         for seconds in (5.0, 2.0):
             clock[0] += seconds
             for _ in range(points):
@@ -75,7 +76,8 @@ def test_a_step_is_timed_between_the_evaluations_however_many_points_there_are(p
     monkeypatch.setattr(dry_run, "search", search)
     supernet = search_gpt.ElasticGPT2LMHeadModel(search_gpt.supernet_config(search_gpt.SpaceArguments(), 16, 50))
     example = dry_run.made_up_text(50, 16)
-    found = dry_run.two_steps(supernet, SearchArguments(), Accelerator(cpu=True), example, 16, 2)
+    settings = SearchArguments(early_stop_evals=1, undecided_entropy=1.0)
+    found = dry_run.two_steps(supernet, settings, Accelerator(cpu=True), example, 16, 2)
     assert (found.first, found.step) == pytest.approx((5.0, 2.01))
 
 

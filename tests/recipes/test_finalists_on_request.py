@@ -130,6 +130,7 @@ def test_the_budget_of_the_search_is_resolved_as_the_search_did(one, tmp_path, c
     for name in ("found", "finalists", "budgets", "candidates", "entropy", "table"):
         assert resolved[name] == found[name], name
     assert resolved["search_cost"] > found["search_cost"] + found["finalists"]["cost"]
+    assert re.search(r"^search cost +[\d.,]+ training steps of the largest net$", printed, re.MULTILINE)
     own, others = lines(one / "finalists.jsonl"), lines(tmp_path / "again" / "finalists.jsonl")
     assert others == own
     assert {path: path.stat().st_mtime_ns for path in one.rglob("*")} == before

@@ -80,6 +80,21 @@ def test_the_reference_is_the_loss_of_the_cheapest_net_where_choices_are_operati
     assert reference_net(front_of(gpt2(), pareto=cost)[0]) == SPACE.smallest
 
 
+def test_a_file_that_holds_no_logits_of_a_front_is_one_line(tmp_path):
+    front, path = front_of(gpt2())[0], tmp_path / "a.safetensors"
+    front.save(path)
+    front.load(path)
+    with torch.no_grad():
+        next(front.parameters())[0] = float("nan")
+    front.save(path)
+    with pytest.raises(ValueError, match=f"{path} holds logits that are not finite, of .*'anchors.0"):
+        front.load(path)
+    for content, message in ((path.read_bytes()[:99], "or is cut off"), (None, "is no file of logits")):
+        path.unlink() if content is None else path.write_bytes(content)
+        with pytest.raises(ValueError, match=f"{path} .*{message}"):
+            front.load(path)
+
+
 def test_between_anchors_logits_are_interpolated_and_at_anchors_they_are_theirs():
     front, _ = front_of(gpt2(), pareto_anchors=["40%", "60%", "90%"], budget_parts=[])
     shaken(front)
