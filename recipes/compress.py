@@ -75,7 +75,8 @@ def main(
     disable_progress_bar()  # of loading and saving; training has its own
     set_seed(settings.seed)
     facts = about(*parts, device=device_name(accelerator))
-    with writing(run_dir), begun(run_dir, resolved, main_process, facts, (TEACHER, TABLE, *FOUND)):
+    made = [name for name in (TEACHER, TABLE, *FOUND) if not (run_dir / name).exists()]
+    with writing(run_dir), begun(run_dir, resolved, main_process, facts, made):
         checkpoint = settings.checkpoint or small_checkpoint(run_dir / TEACHER, data, settings, main_process)
         accelerator.wait_for_everyone()  # the main process has saved it
         supernet = load_teacher(checkpoint, settings.layer_sizes).to(accelerator.device)

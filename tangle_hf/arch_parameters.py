@@ -78,12 +78,7 @@ class ArchParameters(nn.Module):
             ValueError: There is no such file, it holds something else or numbers that are not finite, or it belongs to
                 another space.
         """
-        if not Path(path).is_file():
-            raise ValueError(f"{path} is no file of logits; give the arch_parameters.safetensors of a search")
-        try:
-            stored = load_file(path)
-        except SafetensorError as error:
-            raise ValueError(f"{path} holds no logits, or is cut off ({error}); copy or write it again") from error
+        stored = read_logits(path)
         expected = {name: tuple(logits.shape) for name, logits in self.logits.items()}
         found = {name: tuple(tensor.shape) for name, tensor in stored.items()}
         if not expected.keys() & found.keys():
@@ -93,11 +88,26 @@ class ArchParameters(nn.Module):
             )
         if expected != found:
             raise ValueError(f"{path} holds logits {found}, this space needs {expected}; use the space of that search")
-        if broken := [name for name, rows in stored.items() if not torch.isfinite(rows).all()]:
-            raise ValueError(f"{path} holds logits that are not finite, of {broken}; use those of another search")
         with torch.no_grad():
             for name, logits in self.logits.items():
                 logits.copy_(stored[name])
+
+
+def read_logits(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a file of logits, all of them finite.
+
+    Raises:
+        ValueError: There is no such file, or it holds something else or numbers that are not finite.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"{path} is no file of logits; give the arch_parameters.safetensors of a search")
+    try:
+        stored = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} holds no logits, or is cut off ({error}); copy or write it again") from error
+    if broken := [name for name, rows in stored.items() if not torch.isfinite(rows).all()]:
+        raise ValueError(f"{path} holds logits that are not finite, of {broken}; use those of another search")
+    return stored
 
 
 def argmax(space: SearchSpace, rows: Mapping[str, Tensor]) -> Architecture:

@@ -23,7 +23,7 @@ from ..messages import silent
 from ..search import SearchArguments, search, train_single_paths
 from ..search.distillation import teacher_of
 from ..search.limits import Limits
-from ..search.loop import check_settings
+from ..search.loop import check_settings, warn_of_unread
 from .latency import without_latency
 from .planned_cost import planned_steps
 from .simulated_steps import product_speed, simulated_memory, step_flops
@@ -119,7 +119,9 @@ def dry_run(
     """
     space, micro = supernet.space, settings.gradient_accumulation_steps
     known = without_latency(settings)
-    check_settings(known, supernet, accelerator, Limits.of(known, supernet, sequence_length))
+    warn_of_unread(settings)
+    with silent():  # said of the settings as they were given
+        check_settings(known, supernet, accelerator, Limits.of(known, supernet, sequence_length))
     too_much = beyond(supernet, settings, accelerator, sequence_length)
     if too_much is None:
         projected = by_steps(supernet, settings, accelerator, example, sequence_length)
@@ -270,7 +272,7 @@ def two_steps(supernet, settings: SearchArguments, accelerator, example, sequenc
         short = replace(
             without_latency(settings), output_dir=folder, max_steps=2, per_device_batch_size=size,
             gradient_accumulation_steps=1, dataloader_num_workers=0, arch_warmup_ratio=0.0, logging_steps=1,
-            eval_steps=1, save_steps=2, warmup_steps=0, resume=False, report_to="none",
+            eval_steps=1, save_steps=2, warmup_steps=0, resume=False, report_to="none", early_stop_evals=None,
         )  # fmt: skip
         train, data = (search, (examples, examples))
         if settings.resolved_method.two_stage:

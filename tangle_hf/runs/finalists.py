@@ -34,6 +34,7 @@ def decide(
     start: PreTrainedModel | None = None,
     saved: Callable[[], None] | None = None,
     stopped: Callable[[], None] | None = None,
+    step: int | None = None,
 ) -> Found | None:
     """Takes the best of the finalists, and prints a row for each.
 
@@ -48,6 +49,7 @@ def decide(
         start: The supernet as it was before the search, where they are trained from its slices.
         saved: Called by the main process after each round.
         stopped: Called if it was interrupted.
+        step: Examples of a step; None: as many as one of the search on these processes.
 
     Returns:
         What was found, with the winner as its architecture; None if the finalists were interrupted or the search was, and on
@@ -59,7 +61,7 @@ def decide(
     finalists = choose_finalists(supernet, proposed, settings, limits)
     if accelerator.is_main_process:
         print_lines(missing(finalists, settings))
-    decision = train_finalists(supernet, examples, finalists, settings, accelerator, (), teacher, start, saved)
+    decision = train_finalists(supernet, examples, finalists, settings, accelerator, (), teacher, start, saved, step)
     if decision is None and stopped is not None:
         stopped()
     if decision is None or not accelerator.is_main_process:
@@ -81,9 +83,10 @@ def train_finalists(
     teacher: Teacher | None = None,
     start: PreTrainedModel | None = None,
     saved: Callable[[], None] | None = None,
+    step: int | None = None,
 ) -> Decision | None:
     """`halve` on the training data of some examples, by the first validation batches of a step's size."""
-    size, step = settings.per_device_batch_size, step_size(settings, accelerator)
+    size, step = settings.per_device_batch_size, step or step_size(settings, accelerator)
     most = settings.finalist_batches * step // size  # of the batches that one process scores at a time
 
     def score(model: PreTrainedModel) -> float:

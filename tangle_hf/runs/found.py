@@ -35,7 +35,7 @@ class FoundFront:
         front: Its architecture parameters.
         points: Its points.
         hand_cuts: Nets with equal layers at its budgets: (architecture, cost, inherited loss).
-        worst: The loss that the smallest net inherits.
+        worst: The loss that the smallest net inherits, or the cheapest one where choices are operations.
         cost: What the search cost, in plain-model steps.
         proposed: What the search proposes as finalists for each point, its choice first.
         inherited: An architecture -> the loss that it inherits.

@@ -75,9 +75,10 @@ def report_front(
         results["latency"] = compare_latency(supernet, timed, settings, examples.sequence_length, None)
     write_json(run_dir / "results.json", results)
     by = " in the short trainings" if found.columns else ""
+    most, least = ("largest", "smallest") if space.ordered else ("most expensive", "cheapest")
     print(
         f"{sum(point['nondominated'] for point in points)} of {len(points)} points are beaten by no other{by}; hypervolume "
-        f"{area:.4f} in shares of the largest net's {cost} times nats, up to all of it and the smallest net's loss, "
+        f"{area:.4f} in shares of the {most} net's {cost} times nats, up to all of it and the {least} net's loss, "
         f"{found.worst:.4f}"
     )
     unbeaten = [c for c in cuts if not any(p["cost"] <= c["cost"] and p["loss"] <= c["loss"] for p in points)]

@@ -15,6 +15,7 @@ from ..space import SearchSpace
 from ..subnets.exports import read_architecture
 from ..subnets.gguf_exports import MODEL as GGUF_MODEL
 from ..subnets.onnx_exports import MODEL as ONNX_MODEL
+from .folder import kept_nothing, under_way
 
 
 STATISTICS = (".running_mean", ".running_var", ".num_batches_tracked")  # buffers of batch norms
@@ -77,7 +78,10 @@ def _run(folder: Path) -> dict[str, str]:
     lines = {"kind": f"a run of a search with {settings['method']}"}
     if not (folder / "supernet" / "config.json").is_file():
         steps = [path.name for path in sorted(folder.glob("checkpoints/step-*"))]
-        return lines | {"state": f"not finished; checkpoints: {', '.join(steps) or 'none'}; continue with --resume"}
+        how = "begin again without --resume" if kept_nothing(folder) else "continue with --resume"
+        if kept_nothing(folder) and under_way(folder):
+            how = "it may be under way"
+        return lines | {"state": f"not finished; checkpoints: {', '.join(steps) or 'none'}; {how}"}
     lines |= {"state": "finished"} | _space(supernet_folder(folder))
     exports = [path.parent for path in sorted(folder.glob("*/architecture.json"))]
     for export in exports:

@@ -17,6 +17,9 @@ from ..search.limits import Limits, check_latency
 from ..space import Architecture
 
 
+OWN = "latency_table.json"  # in the folder of a run
+
+
 def without_latency(settings: SearchArguments) -> SearchArguments:
     """The settings without what is asked of latency; subnets are trained uniformly if they had no other budget."""
     others = {"pareto": None, "pareto_anchors": None} if settings.pareto == "latency_ms" else {}
@@ -57,7 +60,8 @@ def with_latency_table(
     Raises:
         ValueError: A table is missing or was measured under other conditions, or no architecture keeps to the budgets.
     """
-    own = Path(settings.output_dir) / "latency_table.json"
+    own = Path(settings.output_dir) / OWN
+    known = own.exists()  # left by somebody, who may want it
     if settings.resume:
         settings = replace(settings, latency_table=str(own))
     if settings.latency_table is not None:
@@ -71,13 +75,13 @@ def with_latency_table(
             table = given
         save_latency_table(table, own)
     accelerator.wait_for_everyone()
-    resumed, settings = settings.resume, replace(settings, latency_table=str(own))
+    settings = replace(settings, latency_table=str(own))
     try:
         limits = Limits.of(settings, supernet, sequence_length)
         limits.check(settings, supernet)
     except ValueError:
         accelerator.wait_for_everyone()
-        if accelerator.is_main_process and not resumed:
+        if accelerator.is_main_process and not known:
             own.unlink()
             with suppress(OSError):  # of a folder that holds something else
                 own.parent.rmdir()

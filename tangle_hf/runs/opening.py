@@ -25,6 +25,8 @@ def opening(supernet: PreTrainedModel, settings: SearchArguments, limits: Limits
         for name, choices in space.choices.items()
     ]
     lines = {"architectures": f"{space.size:,}", "parameters": _sizes(supernet)}
+    if kept := getattr(supernet.config, "kept_inputs", 0):  # of cells, chosen at the end
+        lines = {name: f"{value}, of all edges; nodes of a net keep {kept}" for name, value in lines.items()}
     example = "image" if limits.sequence_length is None else "block"
     for budget in limits.budgets:
         words, largest = COSTS[budget.cost].words.format(example=example), of_largest(budget.table)

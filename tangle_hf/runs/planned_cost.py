@@ -1,27 +1,33 @@
 """What a search will cost, in plain-model steps, as far as its settings say."""
 
 import random
+from collections.abc import Sequence
 
 from accelerate import Accelerator
 from transformers import PreTrainedModel
 
+from ..samplers import sampler
 from ..search import SearchArguments
-from ..search.finalists.candidates import choose_finalists, layers
-from ..search.finalists.halving import BEST, horizon_of, round_steps, steps_in_all
+from ..search.finalists.candidates import HAND_CUT, choose_finalists, layers
+from ..search.finalists.halving import BEST, horizon_of, round_steps
+from ..search.gradient.bilevel_step import UNROLLED_PASSES
 from ..search.gradient.front import point_limits
 from ..search.limits import Limits
 from ..search.loop import step_size
 from ..search.search_cost import SearchCost
 from ..search.two_stage.proposals import Proposals
+from ..space import Architecture
 
 
-DRAWS = 16  # nets within the limits, whose mean cost stands for what the search will propose
+DRAWS = 16  # nets within the limits, for what the search may propose
 
 
 def planned_steps(
     supernet: PreTrainedModel, settings: SearchArguments, accelerator: Accelerator, sequence_length: int | None
 ) -> list[dict[str, str]]:
     """Rows of a dry run: training steps of the largest net that a search of one stage and the finalists are worth.
+
+    A weight step on a single path costs what the path does, at most a step of the largest net.
 
     Args:
         supernet: What would be searched.
@@ -32,10 +38,17 @@ def planned_steps(
     cost, rows = SearchCost(supernet, step_size(settings, accelerator), sequence_length), []
     unit = "training steps of the " + ("largest net" if supernet.space.ordered else "most expensive net")
     if not settings.resolved_method.two_stage:
-        cost.add_weight_step(None, settings.max_steps)
-        for _ in range(settings.max_steps - settings.arch_warmup_steps):
+        paths, arch_steps = sampler(settings.sampler).hard, settings.max_steps - settings.arch_warmup_steps
+        if paths:
+            cost.spent += settings.max_steps
+        else:
+            cost.add_weight_step(None, settings.max_steps)
+        for _ in range(arch_steps):
             cost.add_arch_step(settings.unrolled)
-        rows.append({"what": "the search itself is worth", "value": f"{cost.spent:,.0f} {unit}"})
+        if settings.teacher_share:
+            cost.add_teacher(settings.max_steps + arch_steps * (UNROLLED_PASSES if settings.unrolled else 1))
+        what = "the search itself is worth" + (", at most" if paths else "")
+        rows.append({"what": what, "value": f"{cost.spent:,.0f} {unit}"})
     if settings.proposed_finalists:
         limits, points = Limits.of(settings, supernet, sequence_length), [None]
         if settings.pareto is not None:
@@ -57,19 +70,30 @@ def most_of_finalists(
         supernet: What would be searched.
         settings: Those of the search.
         limits: What the finalists keep to.
-        cost: Says what a step costs.
+        cost: Says what a step costs; nothing is added to it.
     """
     draw, rng = Proposals(settings, supernet, limits, use_up=True).random, random.Random(settings.seed)
     likely = sorted((draw(rng) for _ in range(DRAWS)), key=layers)  # a shallow choice has the most rivals
     nets = choose_finalists(supernet, likely, settings, limits)
-    before, examples = cost.spent, settings.finalist_batches * cost.batch_size
     steps = round_steps(len(nets), horizon_of(settings))
-    trained = steps_in_all(len(nets), steps, settings.finalist_seeds)
-    again = min(BEST + 2, len(nets)) * (settings.finalist_seeds - 1)
-    scored = steps_in_all(len(nets), range(1, len(steps) + 1), 1) + again
     if not steps:
         return len(nets), 0.0
-    for finalist in nets:
-        cost.add_weight_step(finalist.arch, trained)
-        cost.add_evaluation(finalist.arch, scored * examples)
-    return len(nets), (cost.spent - before) / len(nets)
+    # Cuts by hand are known, the others may be as expensive as the most expensive one that was drawn.
+    dearest = max((*likely, *(finalist.arch for finalist in nets)), key=cost.relative)
+    by_cost = [finalist.arch if finalist.origin == HAND_CUT else dearest for finalist in nets]
+    by_cost.sort(key=cost.relative, reverse=True)
+    found, examples, last, alive = SearchCost.like(cost), settings.finalist_batches * cost.batch_size, 0, by_cost
+
+    def train(archs: Sequence[Architecture], count: int) -> None:
+        for arch in archs:
+            found.add_weight_step(arch, count)
+            found.add_evaluation(arch, examples)
+            if settings.teacher_share:
+                found.add_teacher(count)
+
+    for until in steps:
+        train(alive, until - last)
+        last, alive = until, by_cost[: BEST + 2]
+    for _ in range(settings.finalist_seeds - 1):
+        train(alive, last)
+    return len(nets), found.spent

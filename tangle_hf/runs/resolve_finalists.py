@@ -1,6 +1,5 @@
 """Another budget for a finished search, decided by finalists: its proposals within the budget beside cuts by hand."""
 
-import math
 import shutil
 import sys
 from collections.abc import Mapping
@@ -22,7 +21,6 @@ from ..files import check_replaceable
 from ..hub.cards import RESOLVED, write_card
 from ..run_files import read_results
 from ..search import SearchArguments
-from ..search.loop import step_size
 from ..search.search_cost import SearchCost
 from ..subnets.exports import EXPORT, Export
 from .data_of_runs import examples_of
@@ -89,7 +87,6 @@ def resolve_with_finalists(
     limited |= {"standard_only": standard_only, "output_dir": str(work), "resume": resume}
     settings = _settings(within, limited | dict(options), latency_table or run_dir / "latency_table.json")
     accelerator = accelerator_of(settings)
-    settings = _same_steps(settings, searched["search"].get("num_processes", 1), accelerator)
     resolved = settings_of(settings) | {"latency_table": None if latency_table is None else str(latency_table)}
     check_run_folder(work, resolved, resume, FREE_ON_RESUME, defaults_of(settings), other="--output")
     supernet = within.supernet.to(accelerator.device)
@@ -104,11 +101,13 @@ def resolve_with_finalists(
         return {"loads with": loading_line(written.folder)}
 
     with writing(work), begun(work, resolved, accelerator.is_main_process):
-        found = _decide(within, supernet, examples, settings, accelerator, searched["search_cost"])
+        found = _decide(within, supernet, examples, settings, accelerator, searched)
         if found is None:
             return None
         examples.settle(supernet, settings.per_device_batch_size, mixture=one_hot(supernet.space, found.arch))
-        results = report_net(settings, supernet, examples, found, searched["search"], folder, more, form)
+        # The time would be that of the search alone, beside the cost of both.
+        used = {name: value for name, value in searched["search"].items() if "seconds" not in name}
+        results = report_net(settings, supernet, examples, found, used, folder, more, form)
         # What is said of the search stays that of the run; the cost is that of both.
         write_json(folder / RESOLVED, results | {"command": searched["command"]})
         if (work / "finalists.jsonl").is_file():  # a single one is not trained
@@ -139,38 +138,21 @@ def _settings(within: Within, given: Mapping[str, Any], latency_table: Path) -> 
     return settings
 
 
-def _same_steps(settings: SearchArguments, searched: int, accelerator: Accelerator) -> SearchArguments:
-    """As many examples in a step as the search had, on other processes, and at most as many at a time on each.
-
-    Raises:
-        ValueError: They cannot be shared evenly.
-    """
-    size, count = settings.per_device_batch_size, accelerator.num_processes
-    examples = size * settings.gradient_accumulation_steps * searched
-    share, rest = divmod(examples, count)
-    if rest:
-        raise ValueError(
-            f"the search made steps of {examples} examples, which {count} processes cannot share evenly; use one process, or "
-            f"{searched} as the search did"
-        )
-    parts = next(parts for parts in range(math.ceil(share / size), share + 1) if share % parts == 0)
-    return replace(settings, per_device_batch_size=share // parts, gradient_accumulation_steps=parts)
-
-
 def _decide(
     within: Within,
     supernet: PreTrainedModel,
     examples: Examples,
     settings: SearchArguments,
     accelerator: Accelerator,
-    spent: float,
+    searched: Mapping[str, Any],
 ) -> Found | None:
-    """What the search would take within the limits, then the best of the finalists."""
-    batch = settings.per_device_batch_size * accelerator.num_processes
+    """What the search would take within the limits, then the best of the finalists; steps and scores are as in the search."""
+    batch = settings.per_device_batch_size * searched["search"].get("num_processes", 1)
+    step = batch * settings.gradient_accumulation_steps
     _, architecture = examples.split(settings.train_portion, settings.seed, batch)
     found = None
     if accelerator.is_main_process:
-        cost = SearchCost(supernet, step_size(settings, accelerator), examples.sequence_length, spent)
+        cost = SearchCost(supernet, step, examples.sequence_length, searched["search_cost"])
         parameters = within.arch_parameters
         found = choose_net(supernet, parameters, examples, architecture, settings, within.limits, cost)
 
@@ -179,4 +161,4 @@ def _decide(
             print("stopped; the same command with --resume goes on from there")
         sys.exit(STOPPED)
 
-    return decide(supernet, examples, found, within.limits, settings, accelerator, stopped=stopped)
+    return decide(supernet, examples, found, within.limits, settings, accelerator, stopped=stopped, step=step)

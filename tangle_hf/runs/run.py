@@ -16,11 +16,13 @@ from transformers.utils.logging import disable_progress_bar
 from ..errors import STOPPED, writing
 from ..hub.publishing import check_target
 from ..hub.settings import SearchHubArguments, hub_options
+from ..messages import silent
 from ..search import SearchArguments
 from ..search.limits import Limits
+from ..search.loop import check_settings
 from .about import about
 from .folder import begun, check_run_folder, defaults_of, settings_of
-from .latency import with_latency_table, without_latency
+from .latency import OWN, with_latency_table, without_latency
 from .opening import opening
 from .reporting import refresh_report
 
@@ -103,17 +105,21 @@ class Run:
         """
         # What needs no latency is refused before it is measured.
         others = without_latency(self.settings)
-        limits = Limits.of(others, supernet, sequence_length)
-        limits.check(others, supernet)
-        if self.settings.asks_for_latency:
+        limits, written = Limits.of(others, supernet, sequence_length), []
+        if not self.settings.asks_for_latency:
+            limits.check(others, supernet)
+        else:
+            with silent():  # the search says it
+                check_settings(others, supernet, self.accelerator, limits)
+            written = [] if (self.folder / OWN).exists() else [OWN]
             self.settings, limits = with_latency_table(supernet, self.settings, self.accelerator, sequence_length)
+        facts = about(*self._parts, device=device_name(self.accelerator), space=supernet.space)
+        self._stack.enter_context(begun(self.folder, self.resolved, self.main_process, facts, written))
         if self.main_process:
             print(opening(supernet, self.settings, limits))
         if self.settings.report_to != "none":
             self.accelerator.init_trackers("tangle_hf", config={k: str(v) for k, v in self.resolved.items()})
         self._begin = time.perf_counter(), time.process_time()
-        facts = about(*self._parts, device=device_name(self.accelerator), space=supernet.space)
-        self._stack.enter_context(begun(self.folder, self.resolved, self.main_process, facts))
         return limits
 
     def used(self) -> dict[str, float | str]:

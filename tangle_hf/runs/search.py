@@ -11,11 +11,12 @@ from ..arch_parameters import ArchParameters
 from ..data.examples import Examples
 from ..samplers import sampler
 from ..search import SearchArguments, choose, search, search_candidates, trace_front, train_single_paths
+from ..search.batches import Batches
 from ..search.choice import budget_use, costs
 from ..search.distillation import Teacher, teacher_of
 from ..search.finalists.candidates import proposed_nets
 from ..search.gradient.arch_front import ArchFront
-from ..search.gradient.front import hand_cuts_along
+from ..search.gradient.front import hand_cuts_along, reference_net
 from ..search.limits import Limits
 from ..search.loop import step_size
 from ..search.search_cost import SearchCost
@@ -44,6 +45,10 @@ def find(run: Run, supernet: PreTrainedModel, examples: Examples, weights, archi
         FloatingPointError: The weights diverged.
     """
     device = run.accelerator.device
+    own = run.settings
+    for data in (weights,) if own.resolved_method.two_stage else (weights, architecture):
+        # Too few examples for a batch are refused here, before latency is measured.
+        Batches(run.accelerator, data, own.per_device_batch_size, own.seed, own.dataloader_num_workers)
     teacher = teacher_of(supernet, run.settings, device)
     limits = run.begin(supernet, examples.sequence_length)
     settings, start = run.settings, None if teacher is None else teacher.model
@@ -99,7 +104,7 @@ def _one_stage(
         points = trace_front(supernet, arch_parameters, settings, loss)
         candidate = _scores(supernet, examples, architecture, settings, settings.candidate_batches)
         cuts = hand_cuts_along(arch_parameters, settings, lambda arch: candidate(arch=arch)["loss"])
-        worst, proposed = loss(supernet.space.smallest), []
+        worst, proposed = loss(reference_net(arch_parameters)), []
         for point in points if settings.proposed_finalists else ():
             shares = arch_parameters.at(point.table_limit).probabilities(method)
             own = limits.at(point.table_limit)

@@ -54,7 +54,7 @@ def save_checkpoint(accelerator: Accelerator, run_dir: Path, step: int, keep: in
             accelerator.save_state(str(partial))
             accelerator.wait_for_everyone()
             if accelerator.is_main_process:
-                _finish(partial, final, step)
+                _finish(partial, final, step, accelerator.num_processes)
     except WriteError:
         shutil.rmtree(partial, ignore_errors=True)  # room for whoever else writes there
         raise
@@ -64,12 +64,13 @@ def save_checkpoint(accelerator: Accelerator, run_dir: Path, step: int, keep: in
     accelerator.wait_for_everyone()
 
 
-def _finish(partial: Path, final: Path, step: int) -> None:
+def _finish(partial: Path, final: Path, step: int, num_processes: int) -> None:
     """Says what the checkpoint holds, and gives it its name."""
     files = {str(f.relative_to(partial)): f for f in sorted(partial.rglob("*")) if f.is_file()}
     sizes = {name: file.stat().st_size for name, file in files.items()}
     sums = {name: checksum(file) for name, file in files.items()}
-    (partial / MANIFEST).write_text(json.dumps({"step": step, "files": sizes, "sha256": sums}))
+    about = {"step": step, "num_processes": num_processes, "files": sizes, "sha256": sums}
+    (partial / MANIFEST).write_text(json.dumps(about))
     shutil.rmtree(final, ignore_errors=True)
     partial.rename(final)
 
@@ -101,8 +102,16 @@ def load_checkpoint(accelerator: Accelerator, folder: Path) -> None:
     to take tensors and plain values only, whoever asks.
 
     Raises:
-        ValueError: The optimizer's parameter groups are others.
+        ValueError: It was left on another number of processes, which would make other steps in another order and of another
+            cost, or the optimizer's parameter groups are others.
     """
+    now = accelerator.num_processes
+    before = json.loads((folder / MANIFEST).read_text()).get("num_processes", now)  # older ones do not say it
+    if before != now:
+        raise ValueError(
+            f"the run of {folder} was searched on {before} process{'es' if before > 1 else ''}, now {now}; resume it on as "
+            "many, or begin again in another folder"
+        )
     with _tensors_only(), same_groups(folder):
         accelerator.load_state(str(folder))
 

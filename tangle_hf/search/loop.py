@@ -35,15 +35,20 @@ def check_settings(
     """Warns of settings that the method does not read, and of a latency table of another machine.
 
     Raises:
-        ValueError: Precision is fp16, no architecture keeps to the budgets or too few to be drawn, finalists of a space of
-            sizes have no budget, or the latency table is missing or was measured under other conditions.
+        ValueError: Precision is fp16, no step is left for the architecture, no architecture keeps to the budgets or too few to
+            be drawn, finalists of a space of sizes have no budget, or the latency table is missing or was measured under other
+            conditions.
     """
     if accelerator.mixed_precision == "fp16":
         raise ValueError(
             "mixed_precision=fp16 is not supported: two losses cannot share its scaler; choose bf16 or no"
         )
-    if names := settings.settings_without_effect():
-        logger.warning(f"method={settings.method} does not read {', '.join(names)}: no effect; leave them out")
+    if not settings.resolved_method.two_stage and settings.arch_warmup_steps >= settings.max_steps:
+        raise ValueError(
+            f"arch_warmup_ratio={settings.arch_warmup_ratio} leaves none of max_steps={settings.max_steps} for an architecture "
+            "step; make it smaller, or the search longer"
+        )
+    warn_of_unread(settings)
     limits.check(settings, supernet)
     if (
         settings.proposed_finalists
@@ -61,6 +66,15 @@ def check_settings(
         limits.latency_table, settings, supernet, limits.sequence_length, accelerator.device
     ):
         logger.warning(f"the latency table was measured under other conditions: {difference}")
+
+
+def warn_of_unread(settings: SearchArguments) -> None:
+    """One line on the settings that have no effect, if there are any."""
+    unread = settings.settings_without_effect()
+    reasons = {why: ", ".join(name for name in unread if unread[name] == why) for why in unread.values()}
+    if reasons:
+        text = "; ".join(f"{names} {why}" for why, names in reasons.items())
+        logger.warning(f"no effect: {text}; leave them out")
 
 
 def weight_optimizer(supernet: PreTrainedModel, settings: SearchArguments) -> torch.optim.Optimizer:
@@ -88,7 +102,10 @@ def weight_scheduler(
 def _resume(accelerator: Accelerator, run_dir: Path) -> None:
     found = latest_checkpoint(run_dir)
     if found is None:
-        raise ValueError(f"{run_dir}/checkpoints has no whole checkpoint to resume from; start without --resume")
+        raise ValueError(
+            f"{run_dir}/checkpoints has no whole checkpoint to resume from; start without --resume, in another folder if this "
+            "one holds what is worth keeping"
+        )
     folder, step = found
     load_checkpoint(accelerator, folder)
     logger.info(f"resumed from {folder} after step {step}")

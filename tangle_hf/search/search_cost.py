@@ -1,8 +1,9 @@
 """What a search costs, in plain-model steps: the one unit in which methods of any kind are compared.
 
 A plain-model step is a training step of the largest net on the batch of a weight step, of the most expensive one where
-choices are operations. A backward pass counts as two forward passes, one for the activations and one for the weights, so
-with F(arch) FLOPs of a forward pass per example::
+choices are operations. That one has the most expensive operation on every edge, also where a node keeps two edges only (DARTS)
+and no net that is found has all. A backward pass counts as two forward passes, one for the activations and one for the weights,
+so with F(arch) FLOPs of a forward pass per example::
 
     step of a subnet              F(arch) / F(largest)
     step of a mixture             M = 1 of sizes: superposition adds little arithmetic that FLOPs do not count;
@@ -67,7 +68,7 @@ class SearchCost:
 
     def add_weight_step(self, arch: Architecture | None = None, count: int = 1) -> None:
         """Training steps of a subnet, or of a mixture if None."""
-        self.spent += count * (self._mixture if arch is None else self._relative(arch))
+        self.spent += count * (self._mixture if arch is None else self.relative(arch))
 
     def add_arch_step(self, unrolled: bool = False) -> None:
         """An architecture step: a training step without weight gradients; unrolled, two with and two without them."""
@@ -76,13 +77,14 @@ class SearchCost:
 
     def add_evaluation(self, arch: Architecture, examples: int) -> None:
         """A forward pass of a subnet over so many examples."""
-        self.spent += examples * self._relative(arch) / (FORWARD_PASSES * self.batch_size)
+        self.spent += examples * self.relative(arch) / (FORWARD_PASSES * self.batch_size)
 
     def add_teacher(self, count: int = 1) -> None:
         """Forward passes of the teacher, of the sizes of the largest net, over the batch of a step."""
         self.spent += count / FORWARD_PASSES
 
-    def _relative(self, arch: Architecture) -> float:
+    def relative(self, arch: Architecture) -> float:
+        """What a step of a subnet costs."""
         return exact(self._table, arch) / self._largest
 
 

@@ -1,6 +1,6 @@
 """Settings of a search, with the help texts that recipes show."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from importlib.util import find_spec
 
 from ..values import check_learning_rates, check_values, share_of_peak
@@ -277,11 +277,24 @@ class SearchArguments(TwoStageArguments, FinalistArguments, LimitArguments, Star
             raise ValueError(f"method={self.method} trains weights on single paths and has no sampler of mixtures")
         return self.resolved_method.weights
 
-    def settings_without_effect(self) -> list[str]:
-        """Settings that differ from their defaults and that the method does not read."""
-        defaults = {f.name: f.default for f in fields(self)}
-        unread = settings_not_read(self.resolved_method)
-        return [name for name in unread if getattr(self, name) != defaults[name]]
+    def settings_without_effect(self) -> dict[str, str]:
+        """Settings that differ from their defaults and that nothing reads, each with the reason in a few words."""
+        unread = dict.fromkeys(settings_not_read(self.resolved_method), f"with method={self.method}")
+        budget = bool(self.given_limits()) or self.pareto is not None
+        finalists = ("finalist_ratio", "finalist_start", "finalist_seeds", "finalist_batches")
+        for read, names, reason in (
+            (self.pareto is not None, ("pareto_points",), "without pareto"),
+            (budget, ("budget_mode", "budget_parts"), "without a budget"),
+            (budget or self.standard_only, ("budget_candidates",), "without a budget"),
+            (self.teacher_share, ("teacher_temperature",), "without teacher_share"),
+            (self.proposed_finalists, finalists, "without finalists"),
+            (self.optimizer == "sgd", ("sgd_momentum", "nesterov"), f"with optimizer={self.optimizer}"),
+            (self.optimizer != "sgd", ("adam_beta1", "adam_beta2"), f"with optimizer={self.optimizer}"),
+        ):
+            for name in () if read else names:
+                unread.setdefault(name, reason)
+        defaults = {f.name: f.default if f.default is not MISSING else f.default_factory() for f in fields(self)}
+        return {name: reason for name, reason in unread.items() if getattr(self, name) != defaults[name]}
 
     @property
     def arch_warmup_steps(self) -> int:
@@ -301,15 +314,15 @@ def settings_not_read(method: Method) -> list[str]:
     names = []
     if method.two_stage:
         names += [f.name for f in fields(SearchArguments) if f.name.startswith("arch_")]
-        names += ["budget_candidates", "unrolled", "compile_blocks"]
+        names += ["budget_candidates", "budget_parts", "undecided_entropy", "unrolled", "compile_blocks"]
     else:
         names += [f.name for f in fields(TwoStageArguments) if f.name != "candidate_batches"]
     if method.weights == "spos":
         names += ["sandwich_paths", "distillation"]
     if method.two_stage and method.choice != "es":
-        names += ["num_parents", "num_mutations", "num_crossovers"]
+        names += ["num_mutations", "num_crossovers"]
     if method.choice == "rs":
         names += ["mutation_prob", "whole_mutation_prob"]
-    if method.two_stage and method.choice != "nsga2":
-        names.append("nsga2_cost")
+    if method.two_stage:
+        names.append("budget_mode" if method.choice == "nsga2" else "nsga2_cost")
     return names

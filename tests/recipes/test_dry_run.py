@@ -1,5 +1,6 @@
 """A dry run takes micro-batches that fit, and says what the whole one would need."""
 
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +12,19 @@ import search_vit
 import torch
 from accelerate import Accelerator
 
+from tangle_hf import ElasticGPT2LMHeadModel
 from tangle_hf.arch_parameters import uniform_mixture
 from tangle_hf.hub.settings import SearchHubArguments
 from tangle_hf.runs import dry_runs as dry_run
 from tangle_hf.runs.dry_runs import Measured, extrapolated, measured
+from tangle_hf.runs.planned_cost import planned_steps
 from tangle_hf.runs.simulated_steps import simulated_memory, step_flops
 from tangle_hf.search import SearchArguments
+from tangle_hf.search.finalists.candidates import choose_finalists
+from tangle_hf.search.finalists.halving import BEST, horizon_of, round_steps, steps_in_all
+from tangle_hf.search.limits import Limits
+from tangle_hf.search.search_cost import SearchCost
+from tangle_hf.search.two_stage.proposals import Proposals
 from tangle_hf.settings import parse
 
 
@@ -57,6 +65,7 @@ def test_a_step_is_timed_between_the_evaluations_however_many_points_there_are(p
     clock = [0.0]
 
     def search(*given, evaluate, **options):
+        assert given[3].early_stop_evals is None  # or there were no second step to time
         for seconds in (5.0, 2.0):
             clock[0] += seconds
             for _ in range(points):
@@ -67,7 +76,8 @@ def test_a_step_is_timed_between_the_evaluations_however_many_points_there_are(p
     monkeypatch.setattr(dry_run, "search", search)
     supernet = search_gpt.ElasticGPT2LMHeadModel(search_gpt.supernet_config(search_gpt.SpaceArguments(), 16, 50))
     example = dry_run.made_up_text(50, 16)
-    found = dry_run.two_steps(supernet, SearchArguments(), Accelerator(cpu=True), example, 16, 2)
+    settings = SearchArguments(early_stop_evals=1, undecided_entropy=1.0)
+    found = dry_run.two_steps(supernet, settings, Accelerator(cpu=True), example, 16, 2)
     assert (found.first, found.step) == pytest.approx((5.0, 2.01))
 
 
@@ -210,3 +220,46 @@ def test_trials_say_nothing_and_finalists_of_cells_are_counted(monkeypatch, tmp_
     given = given_to_dry_run(search_gpt, monkeypatch, tmp_path, "--finalists", "3")
     with pytest.raises(ValueError, match="finalists=3 need a budget in a space of sizes"):
         dry_run.dry_run(*given)
+
+
+def planned(**settings) -> tuple[dict[str, float], ElasticGPT2LMHeadModel, SearchArguments]:
+    """What a search of GPT-2's default space is planned to cost, row -> steps."""
+    with torch.device("meta"):
+        supernet = ElasticGPT2LMHeadModel(search_gpt.supernet_config(search_gpt.SpaceArguments(), 128, 2048))
+    settings = SearchArguments(**settings)
+    rows = planned_steps(supernet, settings, Accelerator(cpu=True), 128)
+    return {row["what"]: float(row["value"].split()[0].replace(",", "")) for row in rows}, supernet, settings
+
+
+@pytest.mark.parametrize(
+    ("options", "itself", "passes"),
+    [
+        ({}, 300 + 240 * 2 / 3, 300 + 240),
+        ({"unrolled": True}, 300 + 240 * 10 / 3, 300 + 4 * 240),
+        ({"method": "gdas"}, 300 + 240 * 2 / 3, 300 + 240),
+    ],
+)
+def test_a_teacher_and_single_paths_are_in_the_planned_cost(options, itself, passes):
+    what = "the search itself is worth" + (", at most" if "method" in options else "")
+    few = {"max_steps": 300, "max_params": "50%", "finalist_ratio": 1.0, "finalist_batches": 1, **options}
+    without, _, settings = planned(**few)
+    taught, *_ = planned(**few, start_from="a checkpoint", teacher_share=0.5)
+    assert without[what] == pytest.approx(itself, abs=1) and taught[what] == pytest.approx(itself + passes / 3, abs=1)
+    (finalists,) = (row for row in without if "finalists" in row)
+    trained = steps_in_all(int(finalists.split()[0]), [150, 300], settings.finalist_seeds)
+    assert taught[finalists] - without[finalists] == pytest.approx(trained / 3, abs=1)
+
+
+@pytest.mark.parametrize("share", ["30%", "50%", "70%"])
+def test_what_finalists_cost_at_most_is_a_bound(share):
+    """Also where the most expensive ones go on, whatever the search proposes."""
+    rows, supernet, settings = planned(max_params=share, random_finalists=2)
+    limits, cost = Limits.of(settings, supernet, 128), SearchCost(supernet, settings.per_device_batch_size, 128)
+    draw, rng = Proposals(settings, supernet, limits, use_up=True).random, random.Random(99)
+    (most,) = (steps for row, steps in rows.items() if "finalists" in row)
+    for _ in range(10):
+        nets = choose_finalists(supernet, [draw(rng) for _ in range(16)], settings, limits)
+        half, whole = round_steps(len(nets), horizon_of(settings))
+        scoring, steps = settings.finalist_batches / 3, sorted((cost.relative(net.arch) for net in nets), reverse=True)
+        last = sum(steps[: BEST + 2]) * (whole - half + scoring + (settings.finalist_seeds - 1) * (whole + scoring))
+        assert sum(steps) * (half + scoring) + last < most

@@ -3,14 +3,13 @@
 import json
 import re
 import shutil
-from types import SimpleNamespace
 
 import pytest
+from accelerate import Accelerator
 from test_search_gpt import run, text  # noqa: F401
 
 from tangle_hf.runs import finalists as runs
-from tangle_hf.runs.resolve_finalists import _same_steps, resolve_with_finalists
-from tangle_hf.search import SearchArguments
+from tangle_hf.runs.resolve_finalists import resolve_with_finalists
 from tangle_hf.search.finalists.short_training import ShortTraining
 from tangle_hf.space import Architecture
 from tangle_hf_cli import main as cli
@@ -131,6 +130,7 @@ def test_the_budget_of_the_search_is_resolved_as_the_search_did(one, tmp_path, c
     for name in ("found", "finalists", "budgets", "candidates", "entropy", "table"):
         assert resolved[name] == found[name], name
     assert resolved["search_cost"] > found["search_cost"] + found["finalists"]["cost"]
+    assert re.search(r"^search cost +[\d.,]+ training steps of the largest net$", printed, re.MULTILINE)
     own, others = lines(one / "finalists.jsonl"), lines(tmp_path / "again" / "finalists.jsonl")
     assert others == own
     assert {path: path.stat().st_mtime_ns for path in one.rglob("*")} == before
@@ -205,40 +205,19 @@ def test_what_cannot_be_resolved_with_finalists_is_one_line_and_leaves_nothing(o
     assert "elsewhere.txt" in stopped.value.code and not out.parent.exists()
 
 
-def test_more_processes_than_the_search_had_make_its_steps(one, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("searched", "now"), [(3, 1), (1, 2), (1, 3)])
+def test_other_processes_than_the_search_had_make_its_steps_and_its_scores(one, tmp_path, monkeypatch, searched, now):
     results = read(one / "results.json")
-    three = shutil.copytree(one, tmp_path / "three")
-    results["search"]["num_processes"] = 3
-    (three / "results.json").write_text(json.dumps(results))
+    other = shutil.copytree(one, tmp_path / "other")
+    results["search"]["num_processes"] = searched
+    (other / "results.json").write_text(json.dumps(results))
     asked = []
+    monkeypatch.setattr(Accelerator, "num_processes", property(lambda accelerator: now))
     monkeypatch.setattr(
-        "tangle_hf.runs.resolve_finalists.decide",
-        lambda *given, **more: asked.append(given[-2].gradient_accumulation_steps),
+        "tangle_hf.runs.resolve_finalists.decide", lambda *given, **more: asked.append((given[2:], more["step"]))
     )
-    assert resolve_with_finalists(three, {"max_params": "60%"}, tmp_path / "net", {"finalists": 2}) is None
-    assert asked == [3]
-
-
-@pytest.mark.parametrize(
-    "searched, now, expected",
-    [
-        ((8, 1, 1), 1, (8, 1)),
-        ((8, 1, 1), 2, (4, 1)),
-        ((8, 2, 2), 1, (8, 4)),
-        ((6, 3, 1), 2, (3, 3)),
-        ((8, 3, 1), 4, (6, 1)),
-    ],
-)
-def test_other_processes_than_the_search_had_share_its_batch(searched, now, expected):
-    size, parts, processes = searched
-    settings = SearchArguments(per_device_batch_size=size, gradient_accumulation_steps=parts)
-    shared = _same_steps(settings, processes, SimpleNamespace(num_processes=now))
-    assert (shared.per_device_batch_size, shared.gradient_accumulation_steps) == expected
-    assert now * expected[0] * expected[1] == size * parts * processes and expected[0] <= size
-
-
-def test_a_batch_that_processes_cannot_share_is_refused():
-    with pytest.raises(
-        ValueError, match="steps of 8 examples, which 3 processes cannot share evenly; use one process"
-    ):
-        _same_steps(SearchArguments(per_device_batch_size=8), 1, SimpleNamespace(num_processes=3))
+    assert resolve_with_finalists(other, {"max_params": "60%"}, tmp_path / "net", {"finalists": 2}) is None
+    (found, limits, settings, accelerator), step = asked[0]
+    assert found.results["candidates"] == results["candidates"]  # losses on the same examples
+    short = ShortTraining(None, None, settings, accelerator, 1, tmp_path / "f", step=step)
+    assert settings.per_device_batch_size == 4 and short.micro == searched

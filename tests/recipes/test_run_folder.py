@@ -9,6 +9,7 @@ from tangle_hf.compare.runs import read_runs
 from tangle_hf.errors import WriteError
 from tangle_hf.run_files import read_settings
 from tangle_hf.runs.folder import begun, check_run_folder, write_json
+from tangle_hf.runs.info import describe
 
 
 @pytest.mark.parametrize(
@@ -53,3 +54,50 @@ def test_a_full_disk_at_the_start_leaves_no_run(tmp_path, monkeypatch):
         with begun(tmp_path / "run", {"a": 1}, True):
             pass
     assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+PARTIAL = "checkpoints/.partial-step-00000002/model.safetensors"
+
+
+def left(folder: Path, *names: str) -> Path:
+    """What a killed run has left: its settings, and files."""
+    for name in ("run.json", "metrics.jsonl", *names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    (folder / "config.yaml").write_text("method: drnas\nseed: 0\n")
+    return folder
+
+
+@pytest.mark.parametrize("names", [(), (PARTIAL,), ("report.html", "log.txt", "tangle_hf/events.1")])
+def test_a_run_that_died_before_it_kept_anything_gives_its_folder_to_a_new_one(tmp_path, names):
+    left(tmp_path, *names)
+    assert describe(tmp_path)["state"] == "not finished; checkpoints: none; begin again without --resume"
+    check_run_folder(tmp_path, {"seed": 1}, False, set(), {})
+    with begun(tmp_path, {"method": "drnas", "seed": 1}, True, {}):
+        assert not (tmp_path / PARTIAL).exists() and not (tmp_path / "metrics.jsonl").exists()
+        assert describe(tmp_path)["state"].endswith("it may be under way")
+        with pytest.raises(ValueError, match="holds a run that may be under way; wait for it"):
+            check_run_folder(tmp_path, {"seed": 2}, False, set(), {})
+    assert read_settings(tmp_path)["seed"] == 1 and (tmp_path / "log.txt").exists() == ("log.txt" in names)
+    check_run_folder(tmp_path, {"seed": 2}, False, set(), {})  # it has ended, and kept nothing
+
+
+KEEPS = ["checkpoints/step-00000002/model.safetensors", "checkpoints/60pct/checkpoint-2/trainer_state.json",
+         "rows/finetune-0.json", "finalists.jsonl", "results.json", "candidates.jsonl", "arch_parameters.safetensors",
+         "teacher/model.safetensors", "scores.safetensors", "table.jsonl"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*KEEPS, None])
+def test_a_run_that_kept_anything_keeps_its_folder(tmp_path, name):
+    left(tmp_path, PARTIAL, *KEEPS if name is None else [name])
+    with pytest.raises(ValueError, match="holds a run already; continue it with --resume or choose another"):
+        check_run_folder(tmp_path, {"seed": 1}, False, set(), {})
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.name != "config.yaml"}
+    with begun(tmp_path, {"method": "drnas", "seed": 1}, True):
+        assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_settings_that_no_run_has_left_are_not_overwritten(tmp_path):
+    (tmp_path / "config.yaml").write_text("seed: 0\n")
+    with pytest.raises(ValueError, match="holds a run already"):
+        check_run_folder(tmp_path, {"seed": 1}, False, set(), {})

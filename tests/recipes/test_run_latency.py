@@ -8,6 +8,7 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+from accelerate import Accelerator
 from matplotlib.figure import Figure
 from test_search_vit import KINDS, TINY, lines, run
 
@@ -145,9 +146,22 @@ def test_refused_runs_leave_nothing(finished, tmp_path, monkeypatch):
     monkeypatch.setattr(run_latency, "profile", lambda *a, **b: measured.append(1) or profile(*a, **b, rounds=1))
     with pytest.raises(ValueError, match="max_params = 9 is below"):
         run(tmp_path / "run", "--max_latency_ms", "90%", "--max_params", "9")
+    with pytest.raises(ValueError, match="examples do not fill one batch of 9000"):
+        run(tmp_path / "run", "--max_latency_ms", "90%", "--per_device_batch_size", "9000")
+    with monkeypatch.context() as patch, pytest.raises(ValueError, match="mixed_precision=fp16 is not supported"):
+        patch.setattr(Accelerator, "mixed_precision", "fp16")
+        run(tmp_path / "run", "--max_latency_ms", "90%")
     assert not measured, "a run is refused before it measures, where it can be"
     with pytest.raises(ValueError, match="max_latency_ms = 0.0001 is below the smallest possible"):
         run(tmp_path / "run", "--max_latency_ms", "0.0001")
+
+    def refuse(*given):
+        raise ValueError("refused later")
+
+    monkeypatch.setattr(search_find, "search", refuse)
+    with pytest.raises(ValueError, match="refused later"):
+        run(tmp_path / "run", "--max_latency_ms", "90%", "--latency_table", str(finished[0] / "latency_table.json"),
+            "--latency_batch_size", "4")  # fmt: skip
     assert measured and [path.name for path in tmp_path.iterdir()] == ["given.json"]
 
 

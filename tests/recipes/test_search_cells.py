@@ -134,6 +134,7 @@ def test_a_search_is_scored_along_its_way_by_a_table(tmp_path, capsys):
 def test_two_stages_of_a_progressive_search_and_the_network_of_what_it_finds(tmp_path, capsys):
     first, pruned, second = tmp_path / "first", tmp_path / "pruned", tmp_path / "second"
     search(first, *DARTS, "--partial_channels", "4", "--unrolled", "true", "--arch_kl_scale", "0.01")
+    assert f"{8**28:,}, of all edges; nodes of a net keep 2\n" in capsys.readouterr().out
     parse_and_prune = [
         "--run",
         str(first),

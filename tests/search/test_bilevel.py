@@ -60,11 +60,12 @@ def test_every_sampler_moves_every_row_of_logits(tmp_path, method):
 def test_hard_samplers_train_the_sampled_subnet(tmp_path, monkeypatch):
     """Their weight step runs a single path; it must be the step of the superposition under the same one-hot shares."""
     arch = SPACE.architecture(n_embd=16, n_layer=2, n_head=[4, 2], mlp_ratio=[1, 2])
-    monkeypatch.setattr(ArchParameters, "sample", lambda *arguments: one_hot(SPACE, arch))
+    shares = {name: rows.requires_grad_() for name, rows in one_hot(SPACE, arch).items()}
+    monkeypatch.setattr(ArchParameters, "sample", lambda *arguments: shares)
     dropouts, trained = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0), []
     for method in ("darts", "gdas"):
         torch.manual_seed(0)
-        _, settings = tiny(tmp_path / method, method=method, arch_warmup_ratio=0.9, max_steps=2)
+        _, settings = tiny(tmp_path / method, method=method, arch_warmup_ratio=0.5, max_steps=2)
         config = ElasticGPT2Config(space=SPACE, vocab_size=40, n_positions=8, **dropouts)
         torch.manual_seed(0)
         supernet = ElasticGPT2LMHeadModel(config).double()  # Adam scales up the rounding of float32
@@ -221,6 +222,22 @@ def test_a_checkpoint_of_an_older_version_is_taken(finished, tmp_path):
     assert latest_checkpoint(run)[1] == 4
 
 
+@pytest.mark.parametrize("processes", [2, None])
+def test_a_search_goes_on_on_as_many_processes_only(finished, tmp_path, processes):
+    """Others would make steps of another size on other batches. Older checkpoints do not say how many they were."""
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    manifest = run / "checkpoints" / "step-00000004" / "manifest.json"
+    about = json.loads(manifest.read_text())
+    assert about.pop("num_processes") == 1
+    manifest.write_text(json.dumps(about if processes is None else about | {"num_processes": processes}))
+    again = [*first(tiny(run, resume=True)), Accelerator(cpu=True)]
+    if processes is None:
+        assert search(*again) is not None
+    else:
+        with pytest.raises(ValueError, match="was searched on 2 processes, now 1; resume it on as many"):
+            search(*again)
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"step": 4}', '{"files": {}}'])
 def test_a_manifest_that_is_none_is_damage(tmp_path, text):
     folder = tmp_path / "checkpoints" / "step-00000004"
@@ -260,7 +277,7 @@ def test_a_gradient_of_the_logits_that_is_not_finite_is_not_stepped(tmp_path, mo
 
 @pytest.mark.parametrize("save_steps", [1, 3])
 def test_weights_that_a_step_made_infinite_are_not_saved(tmp_path, save_steps):
-    supernet, settings = tiny(tmp_path, method="darts", arch_warmup_ratio=0.9, logging_steps=9,
+    supernet, settings = tiny(tmp_path, method="darts", arch_warmup_ratio=0.6, logging_steps=9,
                                max_steps=3, save_steps=save_steps)  # fmt: skip
 
     def overflow(optimizer, *unused):
@@ -317,6 +334,12 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path)
 def test_resume_without_a_checkpoint_says_what_to_do(tmp_path):
     supernet, settings = tiny(tmp_path, resume=True)
     with pytest.raises(ValueError, match="start without --resume"):
+        search(supernet, Blocks(), Blocks(30), settings, Accelerator(cpu=True))
+
+
+def test_a_warm_up_that_leaves_no_architecture_step_is_refused(tmp_path):
+    supernet, settings = tiny(tmp_path, arch_warmup_ratio=0.95, max_steps=6)
+    with pytest.raises(ValueError, match="arch_warmup_ratio=0.95 leaves none of max_steps=6 for an architecture step"):
         search(supernet, Blocks(), Blocks(30), settings, Accelerator(cpu=True))
 
 

@@ -141,8 +141,20 @@ def test_ranked_layers_are_named_by_their_position():
     arch = Architecture({"n_layer": 3, "mlp_ratio": [1, 1, 1]})
     found = Found(limit=None, arch=arch, numbers={}, details={}, undecided={"mlp_ratio": [0, 1], "n_layer": [0]})
     settings = SearchArguments(max_steps=100)
-    assert "mlp_ratio of layers 1, 2, n_layer;" in undecided_message([found], settings)
-    assert "mlp_ratio of layers 1, 3, n_layer;" in undecided_message([found], settings, [1, 2, 0])
+    space = SearchSpace(n_layer=[2, 3], mlp_ratio=PerLayer([1, 2]))
+    assert "mlp_ratio of layers 1, 2, n_layer;" in undecided_message([found], settings, space)
+    assert "mlp_ratio of layers 1, 3, n_layer;" in undecided_message([found], settings, space, [1, 2, 0])
+
+
+def test_rows_are_called_what_they_are():
+    stages = SearchSpace(depths=PerLayer([1, 2], rows=3), kernel=PerLayer([3, 5]))
+    cells = SearchSpace(normal=PerLayer(["none", "skip_connect"], rows=2))
+    settings, told = SearchArguments(), []
+    for space, undecided in ((stages, {"depths": [0, 2], "kernel": [3]}), (cells, {"normal": [0, 1]})):
+        found = Found(limit=None, arch=space.largest, numbers={}, details={}, undecided=undecided)
+        told.append(undecided_message([found], settings, space))
+    assert "not decided depths of stages 1, 3, kernel of layer 4;" in told[0]
+    assert "not decided normal of edges 1, 2;" in told[1]
 
 
 @pytest.mark.parametrize("settings", [{**DECIDES, "steps": 24}, {"undecided_entropy": 1.0}])

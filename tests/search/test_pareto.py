@@ -11,6 +11,8 @@ from accelerate.utils import set_seed
 from worker import SPACE, Blocks
 
 from tangle_hf import (
+    ElasticCellsConfig,
+    ElasticCellsForImageClassification,
     ElasticGPT2Config,
     ElasticGPT2LMHeadModel,
     ElasticViTConfig,
@@ -24,12 +26,12 @@ from tangle_hf import (
 from tangle_hf.analysis import read_metrics
 from tangle_hf.budgets.discretisation import discretise
 from tangle_hf.budgets.limits import make_budgets
-from tangle_hf.cost.tables import exact
+from tangle_hf.cost.tables import exact, of_smallest
 from tangle_hf.runs.resolving import extract_point, resolve
 from tangle_hf.search import Limits, SearchArguments, search, trace_front
 from tangle_hf.search.gradient.arch_front import ArchFront
 from tangle_hf.search.gradient.budget_surface import Surface, used
-from tangle_hf.search.gradient.front import hand_cuts_along, hypervolume, limits_along
+from tangle_hf.search.gradient.front import hand_cuts_along, hypervolume, limits_along, reference_net
 
 
 def gpt2():
@@ -64,6 +66,33 @@ def test_at_every_limit_the_expected_cost_is_the_limit(method, cost):
         assert [budget.cost for budget in budgets] == [cost]
         point = front.at(int(limit)).logits
         assert used(Surface(sampler(method), budgets), point).item() == pytest.approx(1, rel=1e-6)
+
+
+@pytest.mark.parametrize("cost", ["params", "flops"])
+def test_the_reference_is_the_loss_of_the_cheapest_net_where_choices_are_operations(cost):
+    """Whichever is named first."""
+    operations = PerLayer(["sep_conv_5x5", "dil_conv_3x3", "sep_conv_3x3"], rows=3)
+    space = SearchSpace(normal=operations, reduce=operations)
+    config = ElasticCellsConfig(space=space, cell="toy_cell", num_cells=3, hidden_size=4, image_size=8, num_labels=2)
+    front, _ = front_of(ElasticCellsForImageClassification(config), pareto=cost)
+    table = front.budgets[0][-1].table
+    assert exact(table, reference_net(front)) == min(exact(table, arch) for arch in space) == of_smallest(table)
+    assert reference_net(front_of(gpt2(), pareto=cost)[0]) == SPACE.smallest
+
+
+def test_a_file_that_holds_no_logits_of_a_front_is_one_line(tmp_path):
+    front, path = front_of(gpt2())[0], tmp_path / "a.safetensors"
+    front.save(path)
+    front.load(path)
+    with torch.no_grad():
+        next(front.parameters())[0] = float("nan")
+    front.save(path)
+    with pytest.raises(ValueError, match=f"{path} holds logits that are not finite, of .*'anchors.0"):
+        front.load(path)
+    for content, message in ((path.read_bytes()[:99], "or is cut off"), (None, "is no file of logits")):
+        path.unlink() if content is None else path.write_bytes(content)
+        with pytest.raises(ValueError, match=f"{path} .*{message}"):
+            front.load(path)
 
 
 def test_between_anchors_logits_are_interpolated_and_at_anchors_they_are_theirs():

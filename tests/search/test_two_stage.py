@@ -2,11 +2,13 @@
 
 import json
 import random
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import torch
 import two_stage_worker
+import yaml
 from accelerate import Accelerator
 from test_bilevel import outcome
 from worker import SPACE, Blocks
@@ -290,9 +292,47 @@ def test_settings_of_two_stages_are_checked(options, message):
 
 def test_settings_without_effect_warn(tmp_path, caplog):
     assert not any(SearchArguments(method=name).settings_without_effect() for name in METHODS)
-    arguments = settings(tmp_path, method="spos+rs", max_steps=1, arch_learning_rate=0.1, num_parents=3)
+    arguments = settings(
+        tmp_path, method="spos+rs", max_steps=1, arch_learning_rate=0.1, num_mutations=3, num_parents=3
+    )
     train_single_paths(supernet(), Blocks(), arguments, Accelerator(cpu=True))
-    assert "method=spos+rs does not read arch_learning_rate, num_parents: no effect" in caplog.text
+    (line,) = (record.getMessage() for record in caplog.records if "no effect" in record.getMessage())
+    assert line == "no effect: arch_learning_rate, num_mutations with method=spos+rs; leave them out"
+
+
+FINALISTS = {"finalist_ratio": 0.2, "finalist_start": "supernet", "finalist_seeds": 3, "finalist_batches": 1}
+BUDGETS = {"budget_mode": "at_most", "budget_candidates": 3, "budget_parts": ["start"]}
+
+
+@pytest.mark.parametrize(
+    ("given", "enough", "reason"),
+    [
+        (
+            {"undecided_entropy": 0.5, "budget_parts": []},
+            {"method": "drnas", "max_params": "50%"},
+            "with method=spos+rs",
+        ),
+        ({"pareto_points": 4}, {"pareto": "params"}, "without pareto"),
+        (BUDGETS, {"max_params": "50%"}, "without a budget"),
+        (BUDGETS, {"pareto": "flops"}, "without a budget"),
+        ({"budget_candidates": 3}, {"standard_only": True}, "without a budget"),
+        ({"teacher_temperature": 2.0}, {"teacher_share": 0.5, "start_from": "a checkpoint"}, "without teacher_share"),
+        (FINALISTS, {"max_params": "50%"}, "without finalists"),
+        (FINALISTS, {"finalists": 2}, "without finalists"),
+        ({"sgd_momentum": 0.5, "nesterov": False}, {"optimizer": "sgd"}, "with optimizer=adamw"),
+    ],
+)
+def test_settings_that_nothing_reads_have_no_effect(given, enough, reason):
+    without = {"method": "spos+rs"} if "spos" in reason else {}
+    assert SearchArguments(**given, **without).settings_without_effect() == dict.fromkeys(given, reason)
+    assert not SearchArguments(**given, **enough).settings_without_effect()
+
+
+def test_shipped_configs_have_no_setting_that_nothing_reads():
+    names = {item.name for item in fields(SearchArguments)}
+    for path in (Path(__file__).parents[2] / "recipes" / "configs").glob("*.yaml"):
+        given = {name: value for name, value in yaml.safe_load(path.read_text()).items() if name in names}
+        assert not SearchArguments(**given).settings_without_effect(), path
 
 
 def test_without_pymoo_nsga2_says_how_to_install_it(monkeypatch):

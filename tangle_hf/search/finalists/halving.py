@@ -107,7 +107,7 @@ def halve(
         examples: How many examples that takes.
         settings: Those of the search, with the finalists' own.
         accelerator: Processes, device and precision.
-        cost: Says what a step costs; nothing is added to it.
+        cost: Says how many examples a step has, and what it costs; nothing is added to it.
         keep: Nets whose training may go on later: what it would go on from stays in `finalists/`.
         teacher: From whose outputs they learn beside the labels.
         start: The supernet as it was before the search, for `finalist_start="checkpoint"`.
@@ -122,7 +122,8 @@ def halve(
     """
     check_whole(supernet, "finalists are trained")
     run_dir, horizon = Path(settings.output_dir), horizon_of(settings)
-    training = ShortTraining(supernet, data, settings, accelerator, horizon, run_dir / "finalists", teacher, start)
+    source = (horizon, run_dir / "finalists", teacher, start)
+    training = ShortTraining(supernet, data, settings, accelerator, *source, step=cost.batch_size)
     known, steps = KnownLosses(run_dir / "finalists.jsonl", accelerator), round_steps(len(finalists), horizon)
     known.read(settings.resume)
     before = dict(zip(steps, [0, *steps], strict=False))  # steps at the end of a round -> at its start

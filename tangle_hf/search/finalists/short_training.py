@@ -15,7 +15,7 @@ from ...space import Architecture
 from ...subnets.extraction import extract
 from ..batches import Batches
 from ..distillation import Teacher, training_loss
-from ..loop import finite, weight_optimizer, weight_scheduler
+from ..loop import finite, step_size, weight_optimizer, weight_scheduler
 from ..settings import SearchArguments
 
 
@@ -47,6 +47,7 @@ class ShortTraining:
         folder: Where legs leave what the next one goes on from.
         teacher: From whose outputs they learn beside the labels; None: from the labels alone.
         start: The supernet as it was before the search, for `finalist_start="checkpoint"`.
+        step: Examples of a step, a multiple of a micro-batch; None: as many as one of the search on these processes.
     """
 
     def __init__(
@@ -59,8 +60,10 @@ class ShortTraining:
         folder: Path,
         teacher: Teacher | None = None,
         start: PreTrainedModel | None = None,
+        step: int | None = None,
     ):
         self.supernet = start if settings.resolved_finalist_start == "checkpoint" else supernet
+        self.micro = (step or step_size(settings, accelerator)) // settings.per_device_batch_size
         self._new: tuple[int, PreTrainedModel] | None = None  # a seed and a supernet with its new weights
         self.data, self.accelerator, self.folder, self.teacher = data, accelerator, folder, teacher
         # With a tenth some nets and not others met spikes at the peak rate, which say nothing of the nets.
@@ -97,13 +100,12 @@ class ShortTraining:
                 for name, part in parts.items():
                     part.load_state_dict(state[name])
         examples, model = iter(batches), model.train()
-        micro = settings.gradient_accumulation_steps * self.accelerator.num_processes
         for step in range(done, steps):
             with self._random_numbers(hash((seed, step))):
-                for _ in range(micro):
+                for _ in range(self.micro):
                     batch = next(examples)
                     with self.accelerator.autocast():
-                        loss = training_loss(model(**batch), batch, self.teacher, self.accelerator) / micro
+                        loss = training_loss(model(**batch), batch, self.teacher, self.accelerator) / self.micro
                     finite(loss.detach(), "training loss", step)
                     loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm or math.inf)

@@ -12,10 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ...arch_parameters import ArchParameters
+from ...arch_parameters import ArchParameters, read_logits
 from ...budgets.limits import Budget
 from ...samplers import Sampler
 from ...space import SearchSpace
@@ -115,9 +115,10 @@ class ArchFront(nn.Module):
         """Reads logits written by `save`.
 
         Raises:
-            ValueError: The file belongs to another space or to another number of anchors.
+            ValueError: There is no such file, it holds something else or numbers that are not finite, or it belongs to another
+                space or to another number of anchors.
         """
-        stored = load_file(path)
+        stored = read_logits(path)
         expected, found = ({n: tuple(r.shape) for n, r in rows.items()} for rows in (self.state_dict(), stored))
         if expected != found:
             raise ValueError(

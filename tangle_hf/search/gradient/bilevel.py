@@ -200,7 +200,7 @@ def search(
             "--early_stop_evals, or none, goes on"
         )
     ranks = getattr(supernet.config, "layer_ranks", None)
-    if message := undecided_message(describe(supernet, front, settings), settings, ranks):
+    if message := undecided_message(describe(supernet, front, settings), settings, supernet.space, ranks):
         logger.warning(message)
     # Mixed precision wraps the forward; what is evaluated and exported from here on is the plain model.
     accelerator.unwrap_model(model, keep_fp32_wrapper=False)

@@ -29,6 +29,9 @@ from .arch_front import ArchFront
 from .unrolled import backward, frozen, unrolled_backward
 
 
+UNROLLED_PASSES = 4  # forward passes of a second-order architecture step: two for each order
+
+
 @dataclass
 class BilevelStep:
     """What the two levels share.
@@ -98,7 +101,7 @@ class BilevelStep:
             (settings.arch_kl_scale * sum(map(self.sampler.divergence, logits.logits.values()))).backward()
         self.cost.add_arch_step(settings.unrolled)
         if self.teacher is not None:
-            self.cost.add_teacher(4 if settings.unrolled else 1)
+            self.cost.add_teacher(UNROLLED_PASSES if settings.unrolled else 1)
         self.front.collect(limit, logits)
         norm = torch.nn.utils.clip_grad_norm_(self.front.parameters(), settings.arch_max_grad_norm or math.inf)
         finite(norm, "norm of the architecture gradient", step)

@@ -159,19 +159,21 @@ def tracked_curves(found: Found, space: SearchSpace) -> dict[str, float]:
 
 
 def undecided_message(
-    found: Sequence[Found], settings: SearchArguments, layer_ranks: Sequence[int] | None = None
+    found: Sequence[Found], settings: SearchArguments, space: SearchSpace, layer_ranks: Sequence[int] | None = None
 ) -> str | None:
     """What a search has left open, and what to change; None if nothing.
 
     Args:
         found: What it has found.
         settings: Its settings.
+        space: What was searched.
         layer_ranks: The supernet's; layers are named by their position.
     """
     parts = []
     for one in found:
         names = [
-            f"{name}{_of_layers(getattr(one.arch, name), rows, layer_ranks)}" for name, rows in one.undecided.items()
+            f"{name}{_of_rows(getattr(one.arch, name), rows, kind_of_row(space, name), layer_ranks)}"
+            for name, rows in one.undecided.items()
         ]
         if names:
             parts.append(", ".join(names) + ("" if one.limit is None else f" at {settings.pareto} <= {one.limit:,}"))
@@ -183,9 +185,16 @@ def undecided_message(
     )
 
 
-def _of_layers(value: object, rows: Sequence[int], ranks: Sequence[int] | None) -> str:
+def kind_of_row(space: SearchSpace, name: str) -> str:
+    """What the rows of a dimension are: "edge" of a cell, whose choices are operations, "stage" of depths, else "layer"."""
+    if isinstance(space.choices[name][0], str):
+        return "edge"
+    return "stage" if name == space.depth_name else "layer"
+
+
+def _of_rows(value: object, rows: Sequence[int], kind: str, ranks: Sequence[int] | None) -> str:
     """\" of layers 1, 3" for rows 0 and 2 of a value per layer; nothing for a value of the whole net."""
     if not isinstance(value, tuple):
         return ""
     positions = rows if ranks is None else sorted(ranks.index(row) for row in rows)
-    return f" of layer{'s' * (len(rows) > 1)} {', '.join(str(position + 1) for position in positions)}"
+    return f" of {kind}{'s' * (len(rows) > 1)} {', '.join(str(position + 1) for position in positions)}"

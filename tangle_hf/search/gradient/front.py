@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from ...budgets.discretisation import Candidate, discretise
 from ...budgets.equal_cost import BAND, largest_hand_cuts
-from ...cost.tables import exact
+from ...cost.tables import decisions, exact
 from ...space import Architecture
 from ..settings import SearchArguments
 from .arch_front import ArchFront
@@ -105,6 +105,19 @@ def hand_cuts_along(
     for limit in limits_along(front, settings):
         cuts |= set(sorted(largest_hand_cuts(front.space, front.budgets_at(limit)), key=cost)[-MOST_CUTS:])
     return [(arch, cost(arch), loss(arch)) for arch in sorted(cuts, key=lambda arch: (cost(arch), arch.to_json()))]
+
+
+def reference_net(front: ArchFront) -> Architecture:
+    """The net whose loss is the hypervolume's reference: the smallest; where choices are operations the cheapest."""
+    space, table = front.space, front.budgets[0][-1].table
+    if space.ordered:
+        return space.smallest
+    rows = {name: [choices[0]] * space.rows(name) for name, choices in space.choices.items()}
+    for layer in range(max(map(len, rows.values()))):
+        for options, costs in decisions(space, [table], {}, layer):
+            for (name, row), number in options[costs[:, 0].argmin()]:
+                rows[name][row] = space.choices[name][number]
+    return space.from_rows(rows)
 
 
 def point_limits(first: int, last: int, count: int) -> list[int]:

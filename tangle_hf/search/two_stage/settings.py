@@ -44,7 +44,12 @@ class TwoStageArguments:
     generations: int = field(
         default=20, metadata={"help": "rs, es, nsga2: generations, of which the first is drawn at random"}
     )
-    num_parents: int = field(default=10, metadata={"help": "es: best candidates so far, from which others are made"})
+    num_parents: int = field(
+        default=10,
+        metadata={
+            "help": "es: best candidates so far, from which others are made; of all methods so many are in results.json"
+        },
+    )
     num_mutations: int = field(default=25, metadata={"help": "es: mutations of a generation"})
     num_crossovers: int = field(
         default=25, metadata={"help": "es: crossovers of a generation; random ones fill it up"}
