@@ -16,8 +16,10 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import yaml
 
 from .help_texts import Parser
-from .hub.settings import CALLED_AS
 from .values import check_values
+
+
+CALLED_AS = "TANGLE_HF_COMMAND"  # variable of the environment: the command of tangle-hf that runs a recipe
 
 
 def with_default(kind: type, name: str, value: Any, help: str | None = None):

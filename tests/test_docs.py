@@ -16,9 +16,9 @@ import tangle_hf_cli
 from tangle_hf import Architecture, num_params, settings
 from tangle_hf.cli import recipes
 from tangle_hf.compress import settings as compress_settings
-from tangle_hf.hub.settings import CALLED_AS
 from tangle_hf.search import choose
 from tangle_hf.search.batches import Batches
+from tangle_hf.settings import CALLED_AS
 from tangle_hf.training import tasks as finetune_tasks
 
 

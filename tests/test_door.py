@@ -16,7 +16,8 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 
 import tangle_hf_cli
 from tangle_hf.cli import recipes
-from tangle_hf.hub.settings import CALLED_AS, command_line
+from tangle_hf.hub.settings import command_line
+from tangle_hf.settings import CALLED_AS
 
 
 ROOT = Path(__file__).resolve().parents[1]

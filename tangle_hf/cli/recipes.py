@@ -12,7 +12,7 @@ from pathlib import Path
 from subprocess import CalledProcessError
 
 from ..errors import STOPPED
-from ..hub.settings import CALLED_AS
+from ..settings import CALLED_AS
 
 
 # Command -> word that stands before the recipe's options -> the recipe.

@@ -26,9 +26,8 @@ def load_tokenizer(arguments: DataArguments, texts: dict[str, Dataset | Iterable
     """
     if arguments.tokenizer is None:
         bpe = ByteLevelBPETokenizer()
-        few = (
-            STREAMED_ROWS if isinstance(texts["train"], IterableDataset) else None
-        )  # a stream may have no end in sight
+        # A stream may have no end in sight.
+        few = STREAMED_ROWS if isinstance(texts["train"], IterableDataset) else None
         rows = (row[arguments.text_column] for row in islice(texts["train"], few))
         bpe.train_from_iterator(rows, arguments.vocab_size, special_tokens=[END_OF_TEXT], show_progress=False)
         special = dict.fromkeys(("bos_token", "eos_token", "unk_token"), END_OF_TEXT)

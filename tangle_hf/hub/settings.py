@@ -7,9 +7,10 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..settings import CALLED_AS
+
 
 RESUME = re.compile(r"--resume(=|$)")
-CALLED_AS = "TANGLE_HF_COMMAND"  # variable of the environment: the command of tangle-hf that runs a recipe
 
 
 @dataclass
