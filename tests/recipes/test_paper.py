@@ -108,7 +108,7 @@ def tiny(tmp_path) -> dict[str, str]:
         "OUT": "out",
         "PYTHON": sys.executable,
     }
-    return given | {"SEEDS": "0", "PORTIONS": "0.5", "METHODS": "tanglenas", "STEPS": "2"}
+    return given | {"SEEDS": "0", "PORTIONS": "0.5", "METHODS": "tanglenas", "STEPS": "2", "CELLS": "1"}
 
 
 def test_a_table_is_filled_once(tiny, tmp_path):
