@@ -26,6 +26,8 @@ def main(front_dir: Path, separate_dirs: list[Path]) -> None:
         if f"max_{cost}" not in results.get("budgets", {}):
             raise ValueError(f"{folder} has no --max_{cost}, the cost of the front in {front_dir}")
         budgets = results["budgets"]
+        if budgets[f"max_{cost}"] in separate:
+            raise ValueError(f"{folder} has the --max_{cost} of another run; give one run of each budget")
         separate[budgets[f"max_{cost}"]] = (budgets[f"arch_{cost}"] / largest, results["table"][0]["test loss"])
         steps += read_settings(folder)["max_steps"]
     points = {point["limit"]: (point["share"], point["test loss"]) for point in front["points"]}

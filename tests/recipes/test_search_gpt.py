@@ -298,3 +298,5 @@ def test_a_front_is_left_as_tables_and_compared_with_a_separate_search(tmp_path,
     assert "one front, budgets of the others" in printed and "21,657" in printed
     with pytest.raises(ValueError, match="has no --max_params"):
         compare_fronts.main(front, [front])
+    with pytest.raises(ValueError, match="give one run of each budget"):
+        compare_fronts.main(front, [single, single])
