@@ -14,7 +14,7 @@ command and --resume.
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, InitProcessGroupKwargs
 from accelerate.utils import set_seed
 from transformers.utils.logging import disable_progress_bar
 
@@ -40,7 +40,7 @@ from tangle_hf.hub.settings import HubArguments, hub_options
 from tangle_hf.runs.about import about
 from tangle_hf.runs.folder import begun, check_run_folder, defaults_of, settings_of
 from tangle_hf.runs.reporting import refresh_report
-from tangle_hf.runs.run import device_name
+from tangle_hf.runs.run import WAITING, device_name
 from tangle_hf.search.choice import budget_use
 from tangle_hf.search.loop import step_size
 from tangle_hf.search.search_cost import SearchCost
@@ -58,7 +58,11 @@ def main(
 ) -> None:
     """The whole run: checkpoint, order, and for every budget a choice, a recovery, and what is left of it."""
     check_whole_weights()
-    accelerator = Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision=settings.mixed_precision)
+    accelerator = Accelerator(
+        cpu=not torch.accelerator.is_available(),
+        mixed_precision=settings.mixed_precision,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=WAITING)],
+    )
     run_dir, main_process = Path(settings.output_dir), accelerator.is_main_process
     parts = (settings, hub, data, *augmentation)
     resolved = settings_of(*parts)

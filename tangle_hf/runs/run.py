@@ -5,10 +5,11 @@ import sys
 import time
 from contextlib import ExitStack
 from dataclasses import fields
+from datetime import timedelta
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, InitProcessGroupKwargs
 from accelerate.utils import set_seed
 from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
@@ -27,6 +28,9 @@ from .opening import opening
 from .reporting import refresh_report
 
 
+# Others may wait for the one process that measures latency, traces a front or trains its last finalist. NCCL's default of ten minutes
+# would end them.
+WAITING = timedelta(hours=12)
 FREE_ON_RESUME = {
     "resume", "output_dir", "report_to", "logging_steps", "eval_steps", "eval_batches", "save_steps",
     "dataloader_num_workers", "allow_other_latency_table", "early_stop_evals", "undecided_entropy", "generations",
@@ -166,6 +170,7 @@ def accelerator_of(settings: SearchArguments) -> Accelerator:
         mixed_precision="no" if slow else settings.mixed_precision,
         log_with=None if settings.report_to == "none" else settings.report_to,
         project_dir=settings.output_dir,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=WAITING)],
     )
     if settings.report_to != "none" and not accelerator.log_with:  # accelerate leaves it out without a word
         raise ValueError(

@@ -10,6 +10,8 @@ from tangle_hf.errors import WriteError
 from tangle_hf.run_files import read_settings
 from tangle_hf.runs.folder import begun, check_run_folder, write_json
 from tangle_hf.runs.info import describe
+from tangle_hf.runs.run import accelerator_of
+from tangle_hf.search import SearchArguments
 
 
 @pytest.mark.parametrize(
@@ -101,3 +103,8 @@ def test_settings_that_no_run_has_left_are_not_overwritten(tmp_path):
     (tmp_path / "config.yaml").write_text("seed: 0\n")
     with pytest.raises(ValueError, match="holds a run already"):
         check_run_folder(tmp_path, {"seed": 1}, False, set(), {})
+
+
+def test_processes_wait_for_one_that_works_for_hours(tmp_path):
+    """Ten minutes, the default with GPUs, are less than it takes to measure latency or to train a large finalist."""
+    assert accelerator_of(SearchArguments(output_dir=str(tmp_path))).init_handler.timeout.total_seconds() > 3600
