@@ -28,7 +28,7 @@ from .opening import opening
 from .reporting import refresh_report
 
 
-# Others may wait for the one process that measures latency, traces a front or trains its last finalist. NCCL's default of ten minutes
+# Others may wait for the one process that measures latency, traces a front or trains its last finalist. NCCL's ten minutes
 # would end them.
 WAITING = timedelta(hours=12)
 FREE_ON_RESUME = {
