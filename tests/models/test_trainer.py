@@ -29,7 +29,7 @@ EXPORTED = {
 
 
 @pytest.mark.parametrize("name", EXPORTED)
-def test_losses_of_micro_batches_add_up_to_the_loss_of_the_batch(name):
+def test_losses_of_micro_batches_add_up_to_the_loss_of_the_batch(name, tmp_path):
     """`Trainer` hands `num_items_in_batch` to every class that takes keywords, and divides by nothing itself."""
     make, values = EXPORTED[name]
     supernet = make()
@@ -38,7 +38,8 @@ def test_losses_of_micro_batches_add_up_to_the_loss_of_the_batch(name):
     arch = space.architecture(**equal | values) if values else space.largest
     subnet = extract(supernet, arch).train()
     assert type(subnet).__name__ == name.split("-")[0]
-    assert Trainer(subnet, TrainingArguments(report_to="none", use_cpu=True)).model_accepts_loss_kwargs
+    arguments = TrainingArguments(str(tmp_path), report_to="none", use_cpu=True)
+    assert Trainer(subnet, arguments).model_accepts_loss_kwargs
     for module in subnet.modules():  # what a batch norm sees is the micro-batch, which nothing can change
         if isinstance(module, torch.nn.BatchNorm2d):
             module.eval()
