@@ -41,6 +41,7 @@ RATE=${RATE:-3e-3}                                   # of the weights; --paper h
 ARCH_RATE=${ARCH_RATE:-0.01}                         # of the architecture; --paper has its own
 CELLS=${CELLS:-3}                                    # of each of the three stages; --paper has five
 FINALISTS=${FINALISTS:-0}                            # nets that a search trains briefly at its end; 0: none
+RANDOM_FINALISTS=${RANDOM_FINALISTS:-0}              # and so many random ones
 OPERATIONS=${OPERATIONS-skip_connect nor_conv_1x1 nor_conv_3x3 avg_pool_3x3}
 
 declare -A share=([tanglenas]=1 [drnas]=0.915 [darts]=1 [darts2]=0.418 [gdas]=1.81 [spos+rs]=3.77 [spos+es]=3.47)
@@ -61,7 +62,8 @@ search() { # METHOD PORTION SEED
             --crop_min_scale 1 --crop_padding 2 --learning_rate "$RATE" --recalibration_batches 20 --eval_batches 5)
         [[ -z $OPERATIONS ]] || options+=(--operations $OPERATIONS)
     fi
-    [[ $FINALISTS == 0 ]] || options+=(--finalists "$FINALISTS" --finalist_ratio 0.25)
+    [[ $FINALISTS == 0 ]] ||
+        options+=(--finalists "$FINALISTS" --random_finalists "$RANDOM_FINALISTS" --finalist_ratio 0.25)
     row "$OUT/$1-$2-$3" "${launch[@]}" "$recipes/search_cnn.py" "${options[@]}"
 }
 

@@ -86,6 +86,15 @@ def test_a_table_of_accuracies_is_asked_for():
     assert done.returncode != 0 and "accuracies of NAS-Bench-201" in done.stderr and not done.stdout
 
 
+@pytest.mark.parametrize("sizes", [(), ("--paper",)], ids=["small", "paper"])
+def test_finalists_are_asked_for(sizes):
+    script = ROOT / "recipes" / "paper" / "nas_bench_201.sh"
+    given = {"TABLE": "t.jsonl", "ECHO": "1", "SEEDS": "0", "PORTIONS": "0.5", "METHODS": "darts"}
+    asked = start(script, *sizes, **given, FINALISTS="1", RANDOM_FINALISTS="12").stdout.splitlines()[0]
+    assert "--finalists 1 --random_finalists 12 --finalist_ratio 0.25" in asked
+    assert "finalists" not in start(script, *sizes, **given).stdout
+
+
 OPERATIONS = ("skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 
 
