@@ -14,8 +14,8 @@ from ..data.images.augmentation_settings import AugmentationArguments
 from ..data.images.settings import ImageArguments
 from ..data.text import load_texts
 from ..data.text_examples import cut_into_blocks, load_text
-from ..data.text_settings import SEPARATORS, DataArguments
-from ..data.tokens import load_tokenizer, pack, size_of
+from ..data.text_settings import SEPARATORS, DataArguments, of_checkpoint
+from ..data.tokens import load_tokenizer, pack, separator_tokens, size_of
 from ..files import replacing
 from ..models.causal_lm import check_window
 from ..models.generation import with_pad_token
@@ -99,7 +99,7 @@ def examples_of(
             f"{checkpoint} has {positions} positions, block_size={data.block_size} is more; use --block_size {positions}"
         )
     check_window(supernet.config, data.block_size)
-    data = replace(data, tokenizer=data.tokenizer or checkpoint, vocab_size=0)
+    data = of_checkpoint(data, checkpoint, supernet.config.vocab_size)
     texts = load_texts(data)
     tokenizer = load_tokenizer(data, texts)
     if data.separator is None:
@@ -128,10 +128,14 @@ def expected_separator(
     supernet.eval()
     rows = supernet.config.vocab_size
     for separator in SEPARATORS:
+        if max(separator_tokens(tokenizer, separator)) >= rows:
+            continue  # a mark that was added without an embedding
         blocks = pack(few, tokenizer, replace(data, separator=separator), embedded=rows)[:BLOCKS]["input_ids"]
         batches = blocks.to(supernet.device).split(8)
         sums = [supernet(input_ids=batch, labels=batch).loss.item() * len(batch) for batch in batches]
         losses[separator] = sum(sums) / len(blocks)
+    if not losses:
+        return "eos"  # which is refused where the text is cut
     best = min(losses, key=losses.get)
     heard = ", ".join(f"{loss:.3f} with {name}" for name, loss in losses.items())
     say(f"separator {best} between documents, which the checkpoint expects: its loss is {heard}")

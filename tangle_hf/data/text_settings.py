@@ -1,6 +1,6 @@
 """Settings of text, with the help texts that recipes show."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .files import in_words, one_or_many
@@ -73,6 +73,24 @@ class DataArguments:
             raise ValueError(f"separator={self.separator!r} is not known; choose one of {', '.join(SEPARATORS)}")
         if self.vocab_size < 0 or (self.tokenizer is None and self.vocab_size < 257):
             raise ValueError(f"vocab_size={self.vocab_size} must be at least 257: all bytes and {END_OF_TEXT}")
+
+
+def of_checkpoint(arguments: DataArguments, checkpoint: str, rows: int) -> DataArguments:
+    """The arguments with the checkpoint's tokenizer, unless they name another, and its vocabulary.
+
+    Args:
+        arguments: As they were given.
+        checkpoint: Folder or name.
+        rows: Embeddings that it has.
+
+    Raises:
+        ValueError: A vocabulary of another size is asked for.
+    """
+    if arguments.vocab_size not in (DataArguments.vocab_size, 0, rows):
+        raise ValueError(
+            f"vocab_size={arguments.vocab_size}: {checkpoint} keeps its vocabulary of {rows}; leave --vocab_size out"
+        )
+    return replace(arguments, tokenizer=arguments.tokenizer or checkpoint, vocab_size=0)
 
 
 def describe(arguments: DataArguments) -> str:

@@ -1,7 +1,7 @@
 """What fine-tuning needs to know of a kind of checkpoint: its data, its models, its score."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -20,7 +20,7 @@ from ..data.examples import Examples
 from ..data.images.augmentation_settings import AugmentationArguments
 from ..data.images.settings import ImageArguments
 from ..data.text_examples import load_text
-from ..data.text_settings import DataArguments
+from ..data.text_settings import DataArguments, of_checkpoint
 from ..models.checkpoint_errors import load_whole, reading_checkpoint
 from ..models.loading import with_loss
 from ..settings import parse
@@ -54,7 +54,7 @@ def language_task(checkpoint: str, remote_code: bool, data: DataArguments) -> Ta
     """
     config = config_of(checkpoint, remote_code, AUTO_CLASSES["language"])
     _check_positions(checkpoint, config, data)
-    examples = load_text(replace(data, tokenizer=data.tokenizer or checkpoint, vocab_size=0), config.vocab_size)
+    examples = load_text(of_checkpoint(data, checkpoint, config.vocab_size), config.vocab_size)
 
     # Precision is a matter of the training, not of the type that a checkpoint was saved in.
     how = {"trust_remote_code": remote_code, "dtype": torch.float32}

@@ -119,6 +119,24 @@ def test_a_token_that_was_added_without_an_embedding_is_refused_where_it_occurs(
             make()
 
 
+def test_a_mark_without_an_embedding_stands_between_no_documents(gpt2, tmp_path):
+    added, text = str(shutil.copytree(gpt2, tmp_path / "added")), tmp_path / "train.jsonl"
+    tokenizer = AutoTokenizer.from_pretrained(added)
+    tokenizer.add_special_tokens({"bos_token": "[BOS]"})
+    tokenizer.save_pretrained(added)
+    text.write_text('{"text": "a line of a small text"}\n' * 200)
+    data, supernet = DataArguments(train_file=str(text), block_size=16), load_teacher(added)
+    found = examples_of(added, supernet, data).train[:]["input_ids"]
+    assert found.max() < 300 and (found == tokenizer.eos_token_id).any()
+
+
+def test_a_vocabulary_of_another_size_than_the_checkpoints_is_refused(gpt2, text):
+    (data,) = parse(DataArguments, argv=[*text, "--vocab_size", "301"])
+    for make in (lambda: examples_of(gpt2, load_teacher(gpt2), data), lambda: language_task(gpt2, False, data)):
+        with pytest.raises(ValueError, match="vocab_size=301: .* keeps its vocabulary of 300; leave --vocab_size out"):
+            make()
+
+
 def test_one_run_leaves_nets_of_several_sizes_and_goes_on_where_it_stopped(gpt2, text, tmp_path, capsys):
     sizes = ["--max_params_without_embeddings", "80%", "50%"]
     results = run(tmp_path / "run", text, "--checkpoint", gpt2, *sizes)
