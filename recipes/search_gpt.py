@@ -15,8 +15,7 @@ from functools import partial
 
 from tangle_hf import ElasticGPT2Config, ElasticGPT2LMHeadModel
 from tangle_hf.data.text_examples import load_text
-from tangle_hf.data.text_settings import DataArguments
-from tangle_hf.data.tokens import with_tokenizer
+from tangle_hf.data.text_settings import DataArguments, of_checkpoint
 from tangle_hf.errors import readable_errors
 from tangle_hf.hub.settings import SearchHubArguments
 from tangle_hf.models.space_settings import SpaceArguments, search_space
@@ -44,8 +43,10 @@ def main(space: SpaceArguments, data: DataArguments, settings: SearchArguments, 
             )
         dropouts = {} if space.dropout is None else dict.fromkeys(DROPOUTS, space.dropout)
         started = from_checkpoint(ElasticGPT2LMHeadModel, config, settings.start_from, data.block_size, dropouts)
+        if started is not None:
+            data = of_checkpoint(data, settings.start_from, started.config.vocab_size)
         with run.accelerator.main_process_first():
-            text = load_text(with_tokenizer(data, settings.start_from))
+            text = load_text(data)
         supernet = text_supernet(ElasticGPT2LMHeadModel, make_config, data, text.processor, started)
         weights, architecture = text.split(settings.train_portion, settings.seed)
         found = find(run, supernet, text, weights, architecture)

@@ -22,8 +22,7 @@ from tangle_hf import (
     ElasticQwen3ForCausalLM,
 )
 from tangle_hf.data.text_examples import load_text
-from tangle_hf.data.text_settings import DataArguments
-from tangle_hf.data.tokens import with_tokenizer
+from tangle_hf.data.text_settings import DataArguments, of_checkpoint
 from tangle_hf.errors import readable_errors
 from tangle_hf.hub.settings import SearchHubArguments
 from tangle_hf.models.space_settings import LlamaSpaceArguments, search_space
@@ -62,8 +61,10 @@ def main(space: LlamaSpaceArguments, data: DataArguments, settings: SearchArgume
             return dry_run(kind(config), settings, run.accelerator, example, "tokens", data.block_size)
         dropouts = {} if space.attention_dropout is None else {"attention_dropout": space.attention_dropout}
         started = from_checkpoint(kind, config, settings.start_from, data.block_size, dropouts)
+        if started is not None:
+            data = of_checkpoint(data, settings.start_from, started.config.vocab_size)
         with run.accelerator.main_process_first():
-            text = load_text(with_tokenizer(data, settings.start_from))
+            text = load_text(data)
         supernet = text_supernet(kind, make_config, data, text.processor, started)
         weights, architecture = text.split(settings.train_portion, settings.seed)
         found = find(run, supernet, text, weights, architecture)

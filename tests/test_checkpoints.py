@@ -56,10 +56,8 @@ def words(names, folder: Path, **numbers: int) -> str:
 def text(tmp_path) -> dict:
     for name in ("train", "validation", "test"):
         (tmp_path / f"{name}.txt").write_text("a small text of few words\n" * 40)
-    return {f"{name}_file": str(tmp_path / f"{name}.txt") for name in ("train", "validation", "test")} | {
-        "block_size": 8,
-        "vocab_size": 300,
-    }
+    files = {f"{name}_file": str(tmp_path / f"{name}.txt") for name in ("train", "validation", "test")}
+    return files | {"block_size": 8}
 
 
 @pytest.fixture
@@ -179,7 +177,7 @@ def test_numbers_of_tokens_may_have_gaps(text, tmp_path):
     texts = load_texts(DataArguments(**text))
     assert size_of(load_tokenizer(DataArguments(**text, tokenizer=folder), texts)) == 91
     with pytest.raises(ValueError, match="has 91 tokens, vocab_size=50 is smaller"):
-        load_tokenizer(DataArguments(**text | {"vocab_size": 50}, tokenizer=folder), texts)
+        load_tokenizer(DataArguments(**text, vocab_size=50, tokenizer=folder), texts)
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def of_checkpoint(arguments: DataArguments, checkpoint: str, rows: int) -> DataA
     """
     if arguments.vocab_size not in (DataArguments.vocab_size, 0, rows):
         raise ValueError(
-            f"vocab_size={arguments.vocab_size}: {checkpoint} keeps its vocabulary of {rows}; leave --vocab_size out"
+            f"vocab_size={arguments.vocab_size}: {checkpoint} keeps its vocabulary of {rows}; leave --vocab_size out, or 0"
         )
     return replace(arguments, tokenizer=arguments.tokenizer or checkpoint, vocab_size=0)
 

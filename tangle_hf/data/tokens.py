@@ -1,7 +1,6 @@
 """From text to tokens: the tokenizer, and blocks of one length."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from itertools import islice
 
 from datasets import Dataset, IterableDataset
@@ -50,13 +49,6 @@ def load_tokenizer(arguments: DataArguments, texts: dict[str, Dataset | Iterable
         )
     _check_tokens(tokenizer, texts.get("train", ()), arguments)
     return tokenizer
-
-
-def with_tokenizer(arguments: DataArguments, checkpoint: str | None) -> DataArguments:
-    """The arguments with the tokenizer of the checkpoint that a search starts from, unless they name another."""
-    if checkpoint is None or arguments.tokenizer is not None:
-        return arguments
-    return replace(arguments, tokenizer=checkpoint, vocab_size=0)
 
 
 def size_of(tokenizer: PreTrainedTokenizerBase) -> int:

@@ -55,7 +55,7 @@ def test_a_checkpoint_is_the_largest_net_at_the_start_and_must_be_of_the_class(t
     for part in (MistralForCausalLM(config), tokenizer):
         part.save_pretrained(tmp_path / "mistral")
     start = ["--start_from", str(tmp_path / "mistral"), "--learning_rate", "1e-9", "--min_learning_rate", "1e-9"]
-    own = ["--tokenizer", str(tmp_path / "mistral")]
+    own = ["--tokenizer", str(tmp_path / "mistral"), "--vocab_size", "0"]
     with pytest.raises(ValueError, match="mistral"):
         run(tmp_path / "wrong", text, "--model_type", "qwen3", *start, *own)
     (tmp_path / "no.txt").write_text("x")  # the window is named before any text is read
