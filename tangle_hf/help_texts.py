@@ -59,6 +59,16 @@ class Parser(HfArgumentParser):
         plain.metadata = {name: value for name, value in field.metadata.items() if name not in ("group", "main")}
         HfArgumentParser._parse_dataclass_field(parser, plain)
 
+    def parse_known_args(self, args=None, namespace=None) -> tuple[argparse.Namespace, list[str]]:
+        """As argparse does; a list that is `none` is None."""
+        found, unknown = super().parse_known_args(args, namespace)
+        for name, values in vars(found).items():
+            if isinstance(values, list) and None in values:
+                if len(values) > 1:
+                    raise ValueError(f"{name}: none, which takes back what a config file sets, stands alone")
+                setattr(found, name, None)
+        return found, unknown
+
     def groups(self) -> dict[str, list[argparse.Action]]:
         """The options of the dataclasses, by group, in the order of the fields."""
         actions = {}

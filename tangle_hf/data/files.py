@@ -29,10 +29,11 @@ ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".7z", ".rar")
 NAMED = 3  # files that a message names
 
 
-def one_or_many(given: str | list[str | None] | None) -> str | list[str] | None:
+def one_or_many(given: str | list[str] | None) -> str | list[str] | None:
     """The files of an option as they are kept: None, the name alone, or several names."""
-    names = [given] if isinstance(given, str) else [name for name in given or [] if name is not None]
-    return names[0] if len(names) == 1 else names or None
+    if isinstance(given, str):
+        return given
+    return given[0] if given and len(given) == 1 else given or None
 
 
 def in_words(given: str | list[str]) -> str:

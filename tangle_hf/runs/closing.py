@@ -26,9 +26,11 @@ def next_steps(folder: Path, written: Export, examples: Examples, by_budget: boo
     """
     run = quote(str(folder))
     steps = {"load it": _loading(examples.pipeline, written.folder), **_look(folder)}
+    settings = read_settings(folder)
     if by_budget:
-        steps["other size"] = f"tangle-hf resolve {run} --max_params 50%"
-    data = data_options(read_settings(folder), read_results(folder / "run.json").get("defaults", {}))
+        share = "50%" if settings.get("max_params") != "50%" else "30%"
+        steps["other size"] = f"tangle-hf resolve {run} --max_params {share}"
+    data = data_options(settings, read_results(folder / "run.json").get("defaults", {}))
     tuned = f"--checkpoint {quote(str(written.folder))}{data} --output_dir {quote(f'{folder}-finetuned')}"
     steps["fine-tune"] = f"tangle-hf finetune {KINDS[examples.pipeline]} {tuned}"
     return steps | _publish(folder)

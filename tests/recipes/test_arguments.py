@@ -249,6 +249,15 @@ def test_one_file_or_several_are_given_alike(tmp_path):
         assert data.train_file == expected
 
 
+def test_none_takes_back_a_list_of_a_config_and_stands_alone(tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text("pareto: params\npareto_anchors: [30%, 90%]\n")
+    given = ["--config", str(config), "--pareto_anchors", "none"]
+    assert parse(*KINDS, argv=given)[-1].pareto_anchors is None
+    with pytest.raises(ValueError, match="pareto_anchors: none, which takes back .* stands alone"):
+        parse(*KINDS, argv=[*given, "50%"])
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -193,11 +193,13 @@ def test_the_best_finalist_is_exported_and_all_are_shown(tmp_path, text, capsys,
 def test_a_search_from_a_checkpoint_knows_its_tokens_and_learns_from_it(tmp_path, text, capsys):
     run(tmp_path / "first", text, "--n_embd", "32", "--n_layer", "2", "--n_head", "4", "--mlp_ratio", "4")
     start = tmp_path / "first" / "subnet"
-    options = ("--start_from", str(start), "--teacher_share", "1", "--max_params", "70%", "--finalist_ratio", "0.5",
+    options = ("--start_from", str(start), "--teacher_share", "1", "--max_params", "50%", "--finalist_ratio", "0.5",
                "--dropout", "0.01")  # fmt: skip
     run(tmp_path / "run", text, *options)
     assert json.loads((tmp_path / "run" / "supernet" / "config.json").read_text())["attn_pdrop"] == 0.01
-    assert "slices of the checkpoint that the search started from" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "slices of the checkpoint that the search started from" in printed
+    assert "tangle-hf resolve" in printed and f"{tmp_path}/run --max_params 30%" in printed  # it has the half
     tokenizers = [(folder / "tokenizer.json").read_bytes() for folder in (start, tmp_path / "run" / "subnet")]
     assert tokenizers[0] == tokenizers[1]
     results = json.loads((tmp_path / "run" / "results.json").read_text())
