@@ -286,7 +286,11 @@ class SearchArguments(TwoStageArguments, FinalistArguments, LimitArguments, Star
             (self.pareto is not None, ("pareto_points",), "without pareto"),
             (budget, ("budget_mode", "budget_parts"), "without a budget"),
             (budget or self.standard_only, ("budget_candidates",), "without a budget"),
-            (budget or self.standard_only or self.resolved_method.two_stage, ("candidate_batches",), "without a budget"),
+            (
+                budget or self.standard_only or self.resolved_method.two_stage,
+                ("candidate_batches",),
+                "without a budget",
+            ),
             (self.teacher_share, ("teacher_temperature",), "without teacher_share"),
             (self.proposed_finalists, finalists, "without finalists"),
             (self.optimizer == "sgd", ("sgd_momentum", "nesterov"), f"with optimizer={self.optimizer}"),

@@ -204,7 +204,9 @@ def test_a_search_from_a_checkpoint_knows_its_tokens_and_learns_from_it(tmp_path
     assert tokenizers[0] == tokenizers[1]
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["teacher"]["forward_passes"] > 2 * 6 and results["finalists"]["start"] == "checkpoint"
-    with pytest.raises(ValueError, match="vocab_size=400: .* keeps its vocabulary of 300; leave --vocab_size out, or 0"):
+    with pytest.raises(
+        ValueError, match="vocab_size=400: .* keeps its vocabulary of 300; leave --vocab_size out, or 0"
+    ):
         run(tmp_path / "none", text, *options, "--vocab_size", "400")
     (start / "tokenizer.json").unlink()
     (start / "tokenizer_config.json").unlink()
