@@ -16,7 +16,16 @@ from tangle_hf.analysis import (
     plot_architectures,
     plot_cka,
 )
-from tangle_hf.analysis.anytime import one_stage_curve, read_curve, two_stage_curve
+from tangle_hf.analysis.anytime import (
+    AnytimeCurve,
+    anytime_chart,
+    curves_of,
+    looked_up_chart,
+    mean_curve,
+    one_stage_curve,
+    read_curve,
+    two_stage_curve,
+)
 from tangle_hf.analysis.statistics import plot_rank_correlation, rank_correlation
 
 
@@ -79,7 +88,7 @@ def test_anytime_curves(tmp_path):
         {"arch": {"n": k}, "loss": loss, "search_cost": 100.0 + k} for k, loss in enumerate([5, 6, 4, 4.5, 4.2])
     ]
     curve = two_stage_curve(candidates)
-    assert (curve.costs, curve.losses) == ((100.0, 102.0, 104.0), (5, 4, 4))
+    assert (curve.costs, curve.values) == ((100.0, 102.0, 104.0), (5, 4, 4))
     assert [arch["n"] for arch in curve.archs] == [0, 2, 2]
     metrics = [{"step": 1, "search_cost": 1.5, "arch": {}}]
     metrics += [{"step": s, "search_cost": 1.6 * s, "validation_loss": loss, "arch": {"n": s}}
@@ -90,11 +99,27 @@ def test_anytime_curves(tmp_path):
     (tmp_path / "candidates.jsonl").unlink()
     # what the search would return, also where that became worse
     assert read_curve(tmp_path) == one_stage_curve(metrics)
-    assert read_curve(tmp_path).losses == (6.0, 6.5) and read_curve(tmp_path).costs == (8.0, 16.0)
-    plot_anytime({"a": [curve], "b": [read_curve(tmp_path)]}, tmp_path / "anytime.png")
+    assert read_curve(tmp_path).values == (6.0, 6.5) and read_curve(tmp_path).costs == (8.0, 16.0)
+    plot_anytime(anytime_chart({"a": [curve], "b": [read_curve(tmp_path)]}), tmp_path / "anytime.png")
     pairs = {str(number): (LOSSES, LOSSES) for number in range(8)}
     plot_rank_correlation(pairs, ("a", "b"), tmp_path / "rank.png")
     assert all((tmp_path / name).stat().st_size > 1000 for name in ("anytime.png", "rank.png"))
+
+
+def test_scores_that_are_looked_up_are_averaged_from_where_all_runs_have_begun():
+    one, other = AnytimeCurve((1.0, 3.0), (10.0, 30.0), ({}, {})), AnytimeCurve((2.0, 4.0), (40.0, 20.0), ({}, {}))
+    assert mean_curve([one, other]) == ([2.0, 3.0, 4.0], [25.0, 35.0, 25.0])
+    chart = looked_up_chart({"alone": [one], "both": [one, other]}, "accuracy")
+    assert [(curve.name, curve.row, len(curve.steps)) for curve in chart.curves] == [
+        ("alone", None, 2), ("both", 0, 2), ("both", 1, 2), ("both", None, 3)
+    ]  # fmt: skip
+    assert (chart.unit, {curve.color for curve in chart.curves if curve.name == "both"}) == ("accuracy", {1})
+
+
+def test_curves_of_runs_that_lack_a_score_are_left_out():
+    run = {"costs": [1.0], "archs": [{}], "losses": [None], "scores": [3.0]}
+    assert curves_of({"a": [run, run | {"losses": [2.0]}]}, "losses") == {"a": [AnytimeCurve((1.0,), (2.0,), ({},))]}
+    assert curves_of({"a": [run]}, "losses") == curves_of({"a": [run]}, "of another kind") == {}
 
 
 def test_things_are_timed_in_turns():

@@ -3,7 +3,7 @@
 `differences`, `intervals` and `statistics` need scipy (extra `compare`) and are imported by their own names.
 """
 
-from .anytime import AnytimeCurve, plot_anytime
+from .anytime import AnytimeCurve, anytime_chart, looked_up_chart, plot_anytime
 from .charts import Chart, Curve, plot_charts
 from .cka import layer_cka, linear_cka, plot_cka
 from .drawings import drawing, plot_architecture, plot_architectures
@@ -23,6 +23,7 @@ from .trajectories import (
 
 __all__ = [
     "AnytimeCurve",
+    "anytime_chart",
     "Chart",
     "Curve",
     "decision_charts",
@@ -33,6 +34,7 @@ __all__ = [
     "in_turns",
     "layer_cka",
     "linear_cka",
+    "looked_up_chart",
     "loss_chart",
     "plot_anytime",
     "plot_architecture",

@@ -16,7 +16,8 @@ class Curve:
         steps: Where it was measured, ascending.
         values: What was measured; None where there was nothing.
         color: Number of its colour; curves that belong together have the same. None: grey.
-        row: Of a decision that several layers make, which layer, from 0; such lines are drawn faintly.
+        row: Of a decision that several layers make which layer, of a mean over runs which run, from 0; such lines are drawn
+            faintly.
         dashed: Whether the line is dashed.
         marked: Whether its points are marked, as there are few.
         notes: For each point what it stands for, as text.
@@ -43,6 +44,7 @@ class Chart:
         zero: Whether the line of zero is drawn, for differences.
         shares: Whether values are in [0, 1].
         across: Name of the horizontal axis.
+        faint: What a faint line is of.
     """
 
     title: str
@@ -51,6 +53,7 @@ class Chart:
     zero: bool = False
     shares: bool = False
     across: str = "step"
+    faint: str = "row"
 
 
 def plot_charts(charts: Sequence[Chart], path: str | Path) -> None:

@@ -1,7 +1,7 @@
 """What a comparison concludes from its rows: times, tests, rank correlations, similarity of layers, pictures."""
 
 import statistics
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from itertools import combinations
 
 import torch
@@ -16,7 +16,7 @@ from ..analysis import (
     plot_shares,
     read_metrics,
 )
-from ..analysis.anytime import AnytimeCurve, read_curve
+from ..analysis.anytime import anytime_chart, curves_of, looked_up_chart, read_curve
 from ..analysis.differences import compare_nets
 from ..analysis.statistics import plot_rank_correlation, rank_correlation, to_dict
 from ..cost.counts import num_params
@@ -162,26 +162,30 @@ def pictures(comparison: Comparison) -> None:
         metrics = read_metrics(run.folder / "metrics.jsonl")
         if metrics and "shares" in metrics[0]:
             plot_shares(metrics, space.choices, folder / f"shares-{run.name}.png")  # its numbers are the metrics.jsonl
-    curves, numbers = anytime(comparison)
+    numbers = anytime(comparison)
     if numbers:
         write_json(folder / "anytime.json", numbers)
-    if curves:
-        plot_anytime(curves, folder / "anytime.png")
+    if curves := curves_of(numbers, "validation_losses"):
+        plot_anytime(anytime_chart(curves), folder / "anytime.png")
+    if curves := curves_of(numbers, "table_scores"):
+        plot_anytime(looked_up_chart(curves, comparison.standings.metric), folder / "anytime_table.png")
 
 
-def anytime(comparison: Comparison) -> tuple[dict[str, list[AnytimeCurve]], dict[str, list[dict]]]:
-    """Method -> curves of its runs, all scored on the same validation data with the weights of the finished supernet.
+def anytime(comparison: Comparison) -> dict[str, list[dict]]:
+    """Method -> for each of its runs costs and architectures, and their losses and scores.
 
-    What a search measured itself is on data of its own choice, so it cannot be compared; it is among the numbers.
+    The losses are all on the same validation data with the weights of the finished supernet. What a search measured itself is
+    on data of its own choice and cannot be compared; it is there, too. The scores are those of a table, if there is one.
     """
-    curves: dict[str, list[AnytimeCurve]] = {}
     numbers: dict[str, list[dict]] = {}
     for run in comparison.runs:
         own = read_curve(run.folder)
-        losses = tuple(comparison.inherited(run, Architecture(arch)) for arch in own.archs)
-        if own.costs:
-            entry = {"run": run.name, "costs": own.costs, "archs": own.archs, "own_losses": own.losses}
-            numbers.setdefault(run.method, []).append(entry | {"validation_losses": losses})
-        if own.costs and None not in losses:
-            curves.setdefault(run.method, []).append(replace(own, losses=losses))
-    return curves, numbers
+        if not own.costs:
+            continue
+        archs = [Architecture(arch) for arch in own.archs]
+        entry = {"run": run.name, "costs": own.costs, "archs": own.archs, "own_losses": own.values}
+        entry["validation_losses"] = [comparison.inherited(run, arch) for arch in archs]
+        if comparison.standings:
+            entry["table_scores"] = [comparison.standings.scores.get(arch) for arch in archs]
+        numbers.setdefault(run.method, []).append(entry)
+    return numbers

@@ -40,6 +40,7 @@ def report(comparison: Comparison, rows: Sequence[Row]) -> None:
         "tests": tests,
         "rank_correlation": correlations,
         "cka": similarities,
+        "table_metric": comparison.standings and comparison.standings.metric,
     }
     write_json(folder / "results.json", results)
     print(format_table(method_rows(comparison, costs)))

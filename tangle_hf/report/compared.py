@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from ..analysis.anytime import AnytimeCurve, anytime_chart
+from ..analysis.anytime import anytime_chart, curves_of, looked_up_chart
 from ..analysis.cka import cka_charts
 from ..analysis.summaries import as_text, difference_row
 from ..run_files import read_results
@@ -74,9 +74,11 @@ def comparison_section(run: RunFolder) -> Section:
         words = "Differences between methods, each net counted once: Welch's t-test, not corrected for the number of tests."
         blocks.append(Table(tests, words))
     charts = []
-    curves = _anytime(_read(run, "anytime.json"))
-    if any(curves.values()):
+    numbers = _read(run, "anytime.json")
+    if curves := curves_of(numbers, "validation_losses"):
         charts.append(anytime_chart(curves))
+    if curves := curves_of(numbers, "table_scores"):
+        charts.append(looked_up_chart(curves, run.results["table_metric"]))
     similar = run.results["cka"]
     for pair in next(iter(similar.values()), {}):
         charts += cka_charts({pair: {net: pairs[pair]["layers"] for net, pairs in similar.items()}})
@@ -107,17 +109,6 @@ def _ranks(pairs: Sequence[Mapping[str, Any]]) -> Figure:
         "hovertemplate": "%{customdata}<br>inherited %{x:.4f}, retrained %{y:.4f}<extra></extra>",
     }
     return figure([marks], 300, "inherited loss", "retrained loss")
-
-
-def _anytime(numbers: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, list[AnytimeCurve]]:
-    return {
-        method: [
-            AnytimeCurve(tuple(run["costs"]), tuple(run["validation_losses"]), tuple(run["archs"]))
-            for run in runs
-            if None not in run["validation_losses"]
-        ]
-        for method, runs in numbers.items()
-    }
 
 
 def _difference(test: Mapping[str, Any]) -> dict[str, str]:

@@ -150,7 +150,7 @@ def _rows(number: int | None, name: str, curves: Sequence[Curve], most: int, cha
         "line": {"color": faint(MUTED if number is None else color(number)), "width": 1},
         "legendgroup": name,
         "showlegend": False,
-        "hovertemplate": f"{name}, row %{{customdata}}<br>{chart.across} %{{x}}: %{{y:.3f}}<extra></extra>",
+        "hovertemplate": f"{name}, {chart.faint} %{{customdata}}<br>{chart.across} %{{x}}: %{{y:.3f}}<extra></extra>",
     }
 
 

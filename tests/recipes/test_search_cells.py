@@ -126,6 +126,15 @@ def test_a_search_is_scored_along_its_way_by_a_table(tmp_path, capsys):
     compare.main(*parse(CompareArguments, argv=options))
     printed = capsys.readouterr().out
     assert "regret  percentile" in printed and "are among all 64 architectures of the space" in printed
+    ((curve,),) = json.loads((tmp_path / "scored" / "anytime.json").read_text()).values()
+    assert curve["costs"] == [line["search_cost"] for line in scored]
+    assert curve["table_scores"] == [line["validation_table_accuracy"] for line in scored]
+    assert curve["validation_losses"] == [None, None] and not (tmp_path / "scored" / "anytime.png").exists()
+    assert (tmp_path / "scored" / "anytime_table.png").stat().st_size > 1000
+    assert (
+        "what the search would return, in the table of trained nets"
+        in (tmp_path / "scored" / "report.html").read_text()
+    )
     (net,) = json.loads((tmp_path / "scored" / "results.json").read_text())["nets"]
     number = round(accuracy[found] * space.size)
     assert (net["regret"], net["percentile"]) == pytest.approx(((63 - number) / 64, 100 * (number + 1) / 64))
