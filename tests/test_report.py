@@ -12,10 +12,11 @@ import pytest
 import yaml
 from report_page import Page
 
+from tangle_hf.analysis.anytime import AnytimeCurve, looked_up_chart
 from tangle_hf.analysis.trajectories import read_metrics
 from tangle_hf.errors import WriteError
 from tangle_hf.report.blocks import Table
-from tangle_hf.report.figures import MOST_POINTS
+from tangle_hf.report.figures import MOST_POINTS, chart_figure
 from tangle_hf.report.page import write_report
 from tangle_hf.report.several import write_reports
 from tangle_hf.runs.about import usual_settings
@@ -392,3 +393,10 @@ def test_a_report_that_fails_is_one_warning(run, caplog, monkeypatch):
     (record,) = caplog.records
     assert record.getMessage().endswith(f"write it with: tangle-hf report {run}") and "\n" not in record.getMessage()
     assert not (run / "report.html").exists() and not (run / ".report.html").exists()
+
+
+def test_faint_lines_behind_a_mean_are_called_runs():
+    curves = [AnytimeCurve((1.0, 2.0), values, ({}, {})) for values in ((3.0, 4.0), (5.0, 8.0))]
+    faint, bold = chart_figure(looked_up_chart({"drnas": curves}, "accuracy"))["data"]
+    assert faint["hovertemplate"].startswith("drnas, run %{customdata}") and faint["y"] == [3, 4, None, 5, 8, None]
+    assert (bold["x"], bold["y"], bold["name"]) == ([1, 2], [4, 6], "drnas")
